@@ -14,7 +14,18 @@ import numpy as np
 
 from .checks import some_of
 
-__all__ = ["ANCHOR", "ClassDataset", "Dataset", "InstanceDataset", "MATCH", "NO_MATCH", "SessionDataset", "as_dataset"]
+__all__ = [
+    "ANCHOR",
+    "MATCH",
+    "NO_MATCH",
+    "ClassDataset",
+    "Dataset",
+    "InstanceDataset",
+    "SessionDataset",
+    "as_dataset",
+    "as_items",
+    "labels_in_common",
+]
 
 ANCHOR, MATCH, NO_MATCH = 0, 1, -1  # the roles of a session's items
 
@@ -54,9 +65,9 @@ def coded(y: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     y = np.asarray(y)
     if y.ndim != 1:
         raise ValueError(f"{name} must have shape [N], got {list(y.shape)}")
-    missing = np.isnan(y) if y.dtype.kind == "f" else np.equal(y, None) if y.dtype.kind == "O" else np.zeros(0)
-    if missing.any():
-        raise ValueError(f"{name} must not be missing, and is at items {some_of(np.flatnonzero(missing))}")
+    missing = [i for i, value in enumerate(y.tolist()) if value is None or value != value]  # NaN is not itself
+    if missing:
+        raise ValueError(f"{name} must not be missing, and is at items {some_of(missing)}")
     try:
         classes, codes = np.unique(y, return_inverse=True)
     except TypeError:
@@ -237,6 +248,45 @@ def as_dataset(data: Any, name: str = "data") -> Dataset:
     if labels is None or len(labels) != len(data):
         labels = [int(y) if hasattr(y, "__index__") else y for y in _Column(data, 1)]
     return ClassDataset(_Column(data, 0), labels)
+
+
+class Items(Dataset):
+    """Items of which nothing is known, to be embedded."""
+
+    def __init__(self, x: Any):
+        super().__init__(x)
+        self.labels = np.zeros(len(self), dtype=np.int32)
+        self.classes = np.zeros(1, dtype=np.int32)
+
+    def __repr__(self) -> str:
+        return f"Items({len(self)})"
+
+
+def as_items(x: Any) -> Dataset:
+    """Make a dataset of items alone, or of items with labels that will not be looked at."""
+    if isinstance(x, Dataset):
+        return x
+    plain = isinstance(x, Mapping | list | tuple) or is_array(x) or not hasattr(x, "__getitem__")
+    pairs = not plain and len(x) > 0 and isinstance(x[0], tuple | list) and len(x[0]) == 2
+    return as_dataset(x) if pairs else Items(x)
+
+
+def labels_in_common(datasets: Sequence[Dataset]) -> list[np.ndarray]:
+    """The labels of each dataset, coded by the names of all, so that they can be compared."""
+    if len({dataset.labels.ndim for dataset in datasets}) > 1:
+        raise ValueError(f"datasets must have labels of one kind, got {', '.join(map(repr, datasets))}")
+    kinds = {dataset.classes.dtype.kind in "US" for dataset in datasets}
+    if len(kinds) > 1:
+        raise ValueError("classes must be of one type to be compared, got texts and numbers")
+    codes = np.unique(np.concatenate([dataset.classes for dataset in datasets]), return_inverse=True)[1]
+    starts = np.cumsum([0, *(len(dataset.classes) for dataset in datasets)])
+    shared = []
+    for dataset, start in zip(datasets, starts, strict=False):
+        labels = dataset.labels.copy()
+        names = labels[:, 0] if labels.ndim == 2 else labels
+        names[:] = codes[start + names]
+        shared.append(labels)
+    return shared
 
 
 def takes_two(function: Callable[..., Any]) -> bool:

@@ -1,0 +1,40 @@
+"""What all frameworks share: interfaces, formulas, hyper-parameters, checks, docs and the training loop."""
+
+from .callbacks import BestModel, Callback, Checkpoint, EarlyStopping, ProgressBar
+from .dataset import ClassDataset, Dataset, InstanceDataset, SessionDataset, as_dataset
+from .losses import Loss, NTXentLoss, SiameseLoss, TripletLoss, TripletMarginLoss
+from .miner import Miner, SiameseEasyHardMiner, TripletEasyHardMiner
+from .poolers import GeM, Pooler
+from .run import Run
+from .sampler import ClassSampler, InstanceSampler, RandomSampler, Sampler, SessionSampler
+from .tuner import Tuner
+
+__all__ = [
+    "BestModel",
+    "Callback",
+    "Checkpoint",
+    "ClassDataset",
+    "ClassSampler",
+    "Dataset",
+    "EarlyStopping",
+    "GeM",
+    "InstanceDataset",
+    "InstanceSampler",
+    "Loss",
+    "Miner",
+    "NTXentLoss",
+    "Pooler",
+    "ProgressBar",
+    "RandomSampler",
+    "Run",
+    "Sampler",
+    "SessionDataset",
+    "SessionSampler",
+    "SiameseEasyHardMiner",
+    "SiameseLoss",
+    "TripletEasyHardMiner",
+    "TripletLoss",
+    "TripletMarginLoss",
+    "Tuner",
+    "as_dataset",
+]

@@ -1,0 +1,102 @@
+"""What a framework gives to the tuner: the step, and how weights and state are kept."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .loader import Batch, Batches
+
+__all__ = ["Framework"]
+
+
+class Framework(ABC):
+    """Interface between the tuner, which is the same everywhere, and a framework."""
+
+    backend: ClassVar[str]  # the name of its subpackage
+
+    @abstractmethod
+    def check_model(self, model: Any) -> Any:
+        """Return ``model`` if it is of this framework, else raise ``TypeError``."""
+
+    @abstractmethod
+    def find_device(self, device: str) -> Any:
+        """The framework's device of that name; the best there is for ``"auto"``."""
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """The framework's name and version."""
+
+    @abstractmethod
+    def threads(self) -> int:
+        """How many threads the framework computes with."""
+
+    @abstractmethod
+    def known_losses(self) -> dict[str, Any]:
+        """The losses there are, by name."""
+
+    @abstractmethod
+    def known_miners(self) -> dict[str, Any]:
+        """The miners there are, by name."""
+
+    @abstractmethod
+    def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> Any:
+        """The optimizer by name, class or instance, of the model's weights; None if it has none to train."""
+
+    @abstractmethod
+    def begin_training(self) -> None:
+        """Called before the first epoch of a fit: device and random state."""
+
+    @abstractmethod
+    def end_training(self) -> None:
+        """Called when a fit ends, however it does."""
+
+    @abstractmethod
+    def begin_epoch(self) -> None:
+        """Called before the batches of an epoch, which are in training mode."""
+
+    @abstractmethod
+    def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
+        """The batches one after another, prepared by so many processes."""
+
+    @abstractmethod
+    def train_step(self, inputs: Any, labels: np.ndarray) -> Any:
+        """Take one step and return the loss, on the device; raise :class:`NotFiniteError` before a bad one."""
+
+    @abstractmethod
+    def as_floats(self, losses: list[Any]) -> list[float]:
+        """Fetch what :meth:`train_step` returned."""
+
+    @abstractmethod
+    def embed_step(self, inputs: Any, count: int) -> np.ndarray:
+        """Embeddings ``[count, D]`` of one batch, in evaluation mode."""
+
+    @abstractmethod
+    def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
+        """The loss of embeddings that are there already, ``[N, D]``, without gradients."""
+
+    @abstractmethod
+    def model_state(self) -> dict[str, Any]:
+        """A copy of the model's weights, on the host."""
+
+    @abstractmethod
+    def load_model_state(self, tensors: dict[str, Any]) -> None:
+        """Take over what :meth:`model_state` gave; raise ``ValueError`` if it does not fit."""
+
+    @abstractmethod
+    def training_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """State of loss, optimizer and random numbers: tensors, and what JSON can hold."""
+
+    @abstractmethod
+    def load_training_state(self, tensors: dict[str, Any], plain: dict[str, Any]) -> None:
+        """Take over what :meth:`training_state` gave."""
+
+    @abstractmethod
+    def write_tensors(self, path: Path, tensors: dict[str, Any]) -> None:
+        """Write a safetensors file."""
+
+    @abstractmethod
+    def read_tensors(self, path: Path) -> dict[str, Any]:
+        """Read a safetensors file."""

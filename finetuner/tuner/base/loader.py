@@ -1,0 +1,102 @@
+"""From a plan of indices to the batches that a model is given, one function a step, the same everywhere."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import checks
+from .dataset import Dataset, is_array
+
+__all__ = ["Batch", "Batches", "not_finite_rows", "stack"]
+
+
+class Batch(NamedTuple):
+    """What a step of training is given."""
+
+    inputs: Any  # for the model
+    labels: np.ndarray  # [N] or [N, 2] int32
+    indices: np.ndarray  # [N], of the items in their dataset
+
+
+class Batches(Sequence[Batch]):
+    """The batches of an epoch, each made when it is asked for, so that worker processes can share them.
+
+    Args:
+        dataset: where the items are.
+        plan: the indices of each batch.
+        preprocess_fn: turns an item into what the model takes a row of; by default it is that already.
+        collate_fn: turns a list of (preprocessed) items into the model's input, such as a tokenizer;
+            by default they are stacked.
+        seed: with the batch's number, the seed of datasets that vary their items.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        plan: Sequence[np.ndarray],
+        preprocess_fn: Callable[[Any], Any] | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        seed: Sequence[int] = (0,),
+    ):
+        self.dataset, self.plan, self.seed = dataset, plan, tuple(seed)
+        self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: Any) -> Any:
+        indices = self.plan[number]
+        items = self.dataset.batch(indices, (*self.seed, number))
+        if self.preprocess_fn is not None:
+            items = [self.preprocess_fn(item) for item in one_by_one(items, len(indices))]
+        if self.collate_fn is not None:
+            items = self.collate_fn(one_by_one(items, len(indices)))
+        return Batch(stack(items), self.dataset.labels[indices], indices)
+
+
+def one_by_one(items: Any, count: int) -> list[Any]:
+    """A list of ``count`` items, from an array, a mapping of arrays, or a list of them."""
+    if isinstance(items, Mapping):
+        return [{key: value[i] for key, value in items.items()} for i in range(count)]
+    return list(items)
+
+
+def stack(items: Any) -> Any:
+    """A list of items as one array, or a mapping of arrays; what is no list is taken to be stacked.
+
+    Raises:
+        TypeError: if the items are no arrays or numbers, such as texts.
+        ValueError: if their shapes differ.
+    """
+    if not isinstance(items, list):
+        return items
+    first = items[0]
+    if isinstance(first, Mapping):
+        return {key: stack([item[key] for item in items]) for key in first}
+    if is_array(first) and not isinstance(first, np.ndarray | np.generic):
+        items = [item.numpy() if hasattr(item, "numpy") else np.asarray(item) for item in items]
+    elif not isinstance(first, np.ndarray | np.generic | int | float | list | tuple):
+        raise TypeError(
+            f"items must be arrays or numbers to form a batch, got {type(first).__name__}; give a collate_fn "
+            "(a tokenizer, say) or a preprocess_fn that makes them so"
+        )
+    try:
+        return np.stack([np.asarray(item) for item in items])
+    except ValueError:
+        shapes = checks.some_of(sorted({str(list(np.shape(item))) for item in items}))
+        raise ValueError(f"items must be of one shape to form a batch, got {shapes}") from None
+
+
+def not_finite_rows(inputs: Any) -> np.ndarray:
+    """Numbers of the rows that hold NaN or infinity, in an array or anything made of arrays."""
+    if isinstance(inputs, Mapping):
+        inputs = list(inputs.values())
+    if isinstance(inputs, list | tuple):
+        return np.unique(np.concatenate([np.zeros(0, int), *map(not_finite_rows, inputs)]))
+    if not is_array(inputs):
+        return np.zeros(0, int)
+    array = np.asarray(inputs.detach().cpu() if hasattr(inputs, "detach") else inputs)
+    if array.dtype.kind != "f" or not array.ndim:
+        return np.zeros(0, int)
+    return np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))

@@ -1,0 +1,55 @@
+"""Poolers: from many vectors an item to one, before they meet a tensor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import checks
+
+__all__ = ["GeM", "Pooler"]
+
+Tensor = Any
+
+
+class Pooler:
+    """Interface of all poolers.
+
+    ``pooler(x)`` turns feature maps ``[N, C, H, W]`` (any number of spatial axes, channels where the
+    framework has them) into ``[N, C]``; ``pooler(x, mask)`` turns sequences ``[N, T, C]``, of which a mask
+    ``[N, T]`` says which steps count, into ``[N, C]``. Without a mask all steps of a sequence count. An
+    item none of whose steps counts becomes zeros. Computes in float32 at least and returns x's type.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # of the framework's layer, so that attributes can be set from here on
+
+    def compute(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Pool ``[N, S, C]``, of which a boolean ``[N, S, 1]`` says what counts, to ``[N, C]``."""
+        raise NotImplementedError
+
+    def check(self, x: Sequence[int], mask: Sequence[int] | None = None) -> None:
+        """Raise ``ValueError`` if the shapes do not fit."""
+        if len(x) < 3:
+            raise ValueError(f"x must have shape [N, C, H, W] or [N, T, C], got {list(x)}")
+        if mask is not None and (len(x) != 3 or list(mask) != list(x[:2])):
+            raise ValueError(f"mask must have shape [N, T] of an x [N, T, C], got {list(mask)} and {list(x)}")
+
+
+class GeM(Pooler):
+    r"""Generalised mean: between the average (p = 1) and the maximum (p towards infinity).
+
+    .. math:: \Big(\frac{1}{|S|} \sum_{s \in S} \max(x_s, \epsilon)^p\Big)^{1/p}
+
+    Args:
+        p: the exponent, above 0.
+        eps: the least value that enters the mean, above 0; smaller ones are raised to it.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: Radenovic et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.
+    """
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6):
+        super().__init__()
+        self.p = checks.above("p", p, 0)
+        self.eps = checks.above("eps", eps, 0)

@@ -1,0 +1,37 @@
+"""Relations: the one currency in which labels of every kind are paid out.
+
+For queries ``[N]`` against references ``[M]``, relations say which references are positives of a query and
+which are negatives: two boolean masks ``[N, M]``, or a block of their rows at a time.
+
+======================  =======================================  ====================================
+labels                  positive                                 negative
+======================  =======================================  ====================================
+``[N]`` integers        the same class or instance               another class or instance
+``[N, 2]`` integers,    the same session, both anchor or match   the same session, one anchor or match
+session and role                                                 and the other no match
+======================  =======================================  ====================================
+
+A batch against itself is the rectangular case with the diagonal left out: an item is neither its own
+positive nor its own negative. Each backend's ``functional.Relations`` is this table in its tensors; here
+is what can be told from labels on the host.
+"""
+
+import numpy as np
+
+from .dataset import NO_MATCH
+
+__all__ = ["LABEL_FORMS", "has_tuples"]
+
+LABEL_FORMS = (["N"], ["N", "2"])
+
+
+def has_tuples(labels: np.ndarray, tuples: str) -> bool:
+    """Whether a batch with ``labels`` holds any of ``"pairs"``, ``"triplets"`` or ``"positives"``."""
+    sessions = labels.ndim == 2
+    groups = np.unique(labels[:, 0] if sessions else labels, return_inverse=True)[1]
+    sizes = np.bincount(groups)
+    counts = np.bincount(groups, weights=labels[:, 1] != NO_MATCH) if sessions else sizes
+    others = sizes - counts if sessions else len(labels) - sizes
+    positive, negative = counts > 1, (counts > 0) & (others > 0)
+    found = {"pairs": positive | negative, "triplets": positive & negative, "positives": positive}
+    return bool(found[tuples].any())

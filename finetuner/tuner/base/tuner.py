@@ -1,0 +1,301 @@
+"""The tuner: what trains, embeds, saves and loads a model, whatever its framework."""
+
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .callbacks import Callback, ProgressBar
+from .dataset import Dataset, as_dataset, as_items, labels_in_common
+from .framework import Framework
+from .loader import Batch, Batches, not_finite_rows
+from .registry import create, describe
+from .run import Run, new_folder, read_json, write_json
+from .sampler import RandomSampler, Sampler, sampler_for
+from .training import NotFiniteError, State, Validation, train
+
+__all__ = ["Tuner"]
+
+Items = Callable[[Any], Any]
+
+
+class Tuner(Framework):
+    """Trains an embedding model.
+
+    Args:
+        embed_model: the framework's model, from a batch of inputs to ``[N, D]``. Inputs that are a
+            mapping are passed as keyword arguments where the model takes them so.
+        loss: a name, such as ``"TripletLoss"``, a class or an instance.
+        optimizer: the name of an optimizer of the framework, a class, or an instance that already
+            holds the model's weights.
+        learning_rate: of the optimizer, above 0; an instance keeps its own.
+        callbacks: a list of :class:`~finetuner.tuner.base.callbacks.Callback`; a progress bar by default.
+        device: where to train, by the framework's name; ``"auto"`` takes an accelerator if there is one.
+        seed: of batches, views and the framework's own random state (dropout).
+        loss_options: arguments of a loss given by name or class.
+        miner: for the loss: a name, a class or an instance.
+        miner_options: arguments of a miner given by name or class.
+        optimizer_options: arguments of an optimizer given by name or class.
+
+    Raises:
+        ValueError: for an unknown name, or an option out of its range.
+        TypeError: for an unknown option, or a model of another framework.
+    """
+
+    def __init__(
+        self,
+        embed_model: Any,
+        loss: Any = "TripletMarginLoss",
+        optimizer: Any = "Adam",
+        learning_rate: float = 1e-3,
+        callbacks: Sequence[Callback] | None = None,
+        device: str = "auto",
+        seed: int = 0,
+        *,
+        loss_options: Mapping[str, Any] | None = None,
+        miner: Any = None,
+        miner_options: Mapping[str, Any] | None = None,
+        optimizer_options: Mapping[str, Any] | None = None,
+    ):
+        self.embed_model = self.check_model(embed_model)
+        self.learning_rate = checks.above("learning_rate", learning_rate, 0)
+        self.seed = checks.whole("seed", seed, 0)
+        self.callbacks = [ProgressBar()] if callbacks is None else list(callbacks)
+        self.device = self.find_device(device)
+        if miner is not None:
+            miner = create("miner", miner, self.known_miners(), miner_options)
+            loss_options = {**(loss_options or {}), "miner": miner}
+        elif miner_options:
+            raise ValueError(f"miner_options must go with a miner, got {dict(miner_options)} and no miner")
+        self.loss = create("loss", loss, self.known_losses(), loss_options)
+        self.distance = getattr(self.loss, "distance", "cosine")  # that retrieval is judged by
+        self.optimizer = self.find_optimizer(optimizer, dict(optimizer_options or {}))
+        self.preprocess_fn: Items | None = None
+        self.collate_fn: Items | None = None
+        self.epoch = 0  # how many are done
+        self.history: list[dict[str, Any]] = []
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.warned_of_no_tuples = False
+        self.config: dict[str, Any] = {
+            "backend": self.backend,
+            "versions": {"python": platform.python_version(), **self.versions()},
+            "threads": self.threads(),  # the same bits come of the same number alone
+            "device": str(self.device),
+            "seed": self.seed,
+            "model": f"{type(embed_model).__module__}:{type(embed_model).__qualname__}",
+            "loss": describe(self.loss),
+            "optimizer": describe(optimizer),
+            "optimizer_options": describe(dict(optimizer_options or {})),
+            "learning_rate": learning_rate,
+            "callbacks": [type(callback).__name__ for callback in self.callbacks],
+        }
+
+    def fit(
+        self,
+        train_data: Any,
+        eval_data: Any = None,
+        preprocess_fn: Items | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        epochs: int = 10,
+        batch_size: int = 256,
+        num_items_per_class: int | None = None,
+        sampler: str | Sampler = "auto",
+        num_workers: int = 0,
+        metrics: Iterable[str] | None = None,
+    ) -> Run:
+        """Train the model; called again, go on where it stopped.
+
+        Args:
+            train_data: a dataset of ours, ``(x, y)``, or the framework's own dataset of such pairs.
+            eval_data: the same, for validation loss and retrieval metrics before and after each epoch;
+                best of classes that are not trained on.
+            preprocess_fn: turns an item into what the model takes a row of.
+            collate_fn: turns a list of (preprocessed) items into the model's input, as a tokenizer does.
+            epochs: how many to train, at least 1.
+            batch_size: items a batch at the most.
+            num_items_per_class: how many items of a class a batch holds, see
+                :class:`~finetuner.tuner.base.sampler.ClassSampler`.
+            sampler: ``"auto"`` takes the sampler of the data's kind; or an instance.
+            num_workers: how many processes prepare batches; 0 for this one.
+            metrics: names of retrieval metrics, see :mod:`finetuner.evaluation`.
+
+        Returns:
+            The run: model, history, metrics, and how to save it. Ctrl-C gives what there is by then.
+
+        Raises:
+            ValueError: if the data cannot be trained on, or an argument is out of its range; in the
+                middle of a training if a loss or an input is not finite.
+            TypeError: if the data is of no known kind, or the model returns no ``[N, D]``.
+        """
+        dataset = as_dataset(train_data, "train_data")
+        epochs = checks.whole("epochs", epochs, 1)
+        num_workers = checks.whole("num_workers", num_workers, 0)
+        self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
+        if isinstance(sampler, str):
+            checks.one_of("sampler", sampler, ("auto",))
+            sampler = sampler_for(dataset, batch_size, num_items_per_class, self.seed)
+        elif num_items_per_class is not None:
+            raise ValueError("num_items_per_class must be left to the sampler, where one is given")
+        validate = None
+        if eval_data is not None:
+            validate = Validation(self, as_dataset(eval_data, "eval_data"), batch_size, metrics)
+            self.config["eval_data"] = repr(validate.dataset)
+        self.config |= {
+            "train_data": repr(dataset),
+            "fit": {
+                "epochs": epochs,
+                "batch_size": getattr(sampler, "batch_size", None),
+                "num_items_per_class": getattr(sampler, "num_items_per_class", None),
+                "sampler": type(sampler).__name__,
+                "num_workers": num_workers,
+                "preprocess_fn": describe(preprocess_fn),
+                "collate_fn": describe(collate_fn),
+                "metrics": list(validate.metrics) if validate else [],
+            },
+        }
+
+        def loader(epoch: int) -> Iterable[Batch]:
+            batches = Batches(dataset, sampler.batches(), preprocess_fn, collate_fn, (self.seed, epoch))
+            return self.load_batches(batches, num_workers)
+
+        if self.optimizer is None:
+            raise ValueError("the model must have weights to train, and has none or all of them are frozen")
+        state = State(self, self.epoch + epochs, history=self.history)
+        self.begin_training()
+        try:
+            train(state, self.callbacks, sampler, loader, validate)
+        finally:
+            self.end_training()
+        if validate is not None:
+            self.metrics = self.before_and_after(state, validate)
+        return Run(
+            self.embed_model, self.history, self.metrics, self.config, state.interrupted, state.best_epoch, self
+        )
+
+    def before_and_after(self, state: State, validate: Validation) -> dict[str, dict[str, float]]:
+        """The metrics of the model as it came, and as it is."""
+        rows = [{name: row[name] for name in ("val_loss", *validate.metrics) if name in row} for row in state.history]
+        kept = state.best_epoch is not None or state.interrupted
+        return {"before": rows[0], "after": validate() if kept else rows[-1]}
+
+    def embed(
+        self,
+        x: Any,
+        preprocess_fn: Items | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> np.ndarray:
+        """Embeddings of ``x``, ``[N, D]`` float32, by the model in evaluation mode.
+
+        Args:
+            x: items (an array, a sequence, a mapping of arrays) or a dataset.
+            preprocess_fn: as in :meth:`fit`, and by default what was given there.
+            collate_fn: as in :meth:`fit`, and by default what was given there.
+            batch_size: items a batch.
+            num_workers: how many processes prepare batches.
+
+        Raises:
+            ValueError: if there are no items, or inputs or embeddings are not finite.
+            TypeError: if the model returns no ``[N, D]``.
+        """
+        self.preprocess_fn = preprocess_fn or self.preprocess_fn
+        self.collate_fn = collate_fn or self.collate_fn
+        dataset = as_items(x)
+        return self.embeddings_of(dataset, np.arange(len(dataset)), batch_size, num_workers)
+
+    def evaluate(
+        self,
+        data: Any,
+        index_data: Any = None,
+        preprocess_fn: Items | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        metrics: Iterable[str] | None = None,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> dict[str, float]:
+        """Retrieval metrics of the model: ``data`` against itself, or against ``index_data``.
+
+        Args:
+            data: what to query with: a dataset of ours, ``(x, y)``, or the framework's own of such pairs.
+            index_data: what to retrieve from; by default ``data`` itself, each item without itself.
+            preprocess_fn: as in :meth:`fit`, and by default what was given there.
+            collate_fn: as in :meth:`fit`, and by default what was given there.
+            metrics: their names, see :mod:`finetuner.evaluation`.
+            batch_size: items a batch.
+            num_workers: how many processes prepare batches.
+
+        Raises:
+            ValueError: for an unknown metric, or data in which nothing can be retrieved.
+        """
+        from ... import evaluation
+
+        metrics = tuple(evaluation.DEFAULT_METRICS if metrics is None else metrics)
+        evaluation.check_metrics(metrics)
+        sides = [as_dataset(data)]
+        if index_data is not None:
+            sides.append(as_dataset(index_data, "index_data"))
+        embeddings_and_labels: list[np.ndarray] = []
+        for side, labels in zip(sides, labels_in_common(sides), strict=True):
+            embeddings = self.embed(side, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)
+            embeddings_and_labels += [embeddings, labels]
+        return evaluation.retrieval_metrics(*embeddings_and_labels, metrics=metrics, distance=self.distance)
+
+    def embeddings_of(
+        self, dataset: Dataset, indices: np.ndarray, batch_size: int = 256, num_workers: int = 0
+    ) -> np.ndarray:
+        """Embeddings of the items at ``indices``, ``[N, D]`` float32."""
+        plan = RandomSampler(len(indices), batch_size, shuffle=False).batches()
+        batches = Batches(dataset, [indices[p] for p in plan], self.preprocess_fn, self.collate_fn, (self.seed,))
+        parts = []
+        for batch in self.load_batches(batches, num_workers):
+            parts.append(self.embed_step(batch.inputs, len(batch.indices)))
+            bad = np.flatnonzero(~np.isfinite(parts[-1]).all(axis=1))
+            if len(bad):
+                what = "inputs" if len(not_finite_rows(batch.inputs)) else "embeddings"
+                items = checks.some_of(batch.indices[bad])
+                raise NotFiniteError(f"{what} must be finite, and are not for items {items} of the data")
+        return np.concatenate(parts)
+
+    def save(self, path: str | Path) -> Path:
+        """Write all that is needed to embed or to go on training into the new folder ``path``.
+
+        ``weights.safetensors`` holds the model, ``training.safetensors`` and ``training.json`` the state of
+        optimizer, loss and random numbers, ``config.json``, ``history.json`` and ``metrics.json`` the rest.
+
+        Raises:
+            FileExistsError: if ``path`` exists and holds something; nothing is written then.
+        """
+        with new_folder(path) as folder:
+            tensors, plain = self.training_state()
+            self.write_tensors(folder / "weights.safetensors", self.model_state())
+            self.write_tensors(folder / "training.safetensors", tensors)
+            write_json(folder / "training.json", {"epoch": self.epoch, **plain})
+            write_json(folder / "config.json", self.config)
+            write_json(folder / "history.json", self.history)
+            write_json(folder / "metrics.json", self.metrics)
+        return Path(path)
+
+    def load(self, path: str | Path) -> "Tuner":
+        """Take over what :meth:`save` wrote: weights, and the state to go on training as if never stopped.
+
+        Raises:
+            FileNotFoundError: if ``path`` is no folder of a saved run.
+            ValueError: if the run is of another framework, or its weights do not fit the model.
+        """
+        path = Path(path)
+        config = read_json(path / "config.json")
+        if config.get("backend") != self.backend:
+            raise ValueError(f"{path} must be a run of {self.backend}, and is of {config.get('backend')}")
+        training = read_json(path / "training.json")
+        self.load_model_state(self.read_tensors(path / "weights.safetensors"))
+        self.load_training_state(self.read_tensors(path / "training.safetensors"), training)
+        self.epoch = training["epoch"]
+        self.history, self.metrics = read_json(path / "history.json"), read_json(path / "metrics.json")
+        return self

@@ -1,0 +1,31 @@
+"""The poolers of :mod:`finetuner.tuner.base.poolers`, for PyTorch."""
+
+import torch
+from torch import nn
+
+from .. import base
+
+__all__ = ["GeM", "Pooler"]
+
+
+class Pooler(base.Pooler, nn.Module):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        self.check(x.shape, None if mask is None else mask.shape)
+        items = x if x.ndim == 3 else x.flatten(2).transpose(1, 2)
+        counts = torch.ones_like(items[:, :, 0]) if mask is None else mask
+        with torch.autocast(x.device.type, enabled=False):
+            full = items if items.dtype == torch.float64 else items.float()
+            return self.compute(full, counts.bool()[:, :, None]).to(x.dtype)
+
+
+class GeM(base.GeM, Pooler):
+    def compute(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        x = torch.where(x > self.eps, x, self.eps)
+        # Powers of shares of the largest value neither overflow nor vanish, whatever p.
+        largest = torch.where(mask, x, 0.0).amax(dim=1, keepdim=True).detach()
+        largest = torch.where(largest > 0, largest, 1.0)
+        powers = torch.where(mask, (torch.where(mask, x, largest) / largest) ** self.p, 0.0)
+        count = mask.sum(dim=1)
+        mean = powers.sum(dim=1) / count.clamp(min=1)
+        root = torch.where(count > 0, mean, 1.0) ** (1 / self.p)
+        return torch.where(count > 0, largest[:, 0] * root, 0.0)

@@ -1,0 +1,198 @@
+"""The tuner of PyTorch models: one step, and how weights and state are kept."""
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .. import base
+from ..base.loader import Batch, Batches
+from ..base.registry import create
+from ..base.training import NotFiniteError
+from . import losses, miner
+from .data import load_batches, to_device
+
+__all__ = ["PytorchTuner"]
+
+
+class PytorchTuner(base.Tuner):
+    __doc__ = base.Tuner.__doc__
+
+    backend = "pytorch"
+
+    # The step, and what it needs.
+
+    def train_step(self, inputs: Any, labels: np.ndarray) -> torch.Tensor:
+        embeddings = self.forward(to_device(inputs, self.device), len(labels))
+        loss = self.loss(embeddings, torch.from_numpy(labels).to(self.device, non_blocking=True))
+        if self.device.type == "cpu":  # elsewhere this would wait for the device; the loop looks at the loss
+            check_finite(embeddings, loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def forward(self, inputs: Any, count: int) -> torch.Tensor:
+        """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
+        if isinstance(inputs, Mapping) and takes_keywords(self.embed_model, inputs):
+            embeddings = self.embed_model(**inputs)
+        else:
+            embeddings = self.embed_model(inputs)
+        if not isinstance(embeddings, torch.Tensor):
+            keys = f" with {', '.join(map(str, embeddings))}" if isinstance(embeddings, Mapping) else ""
+            raise TypeError(f"the model must return a tensor [N, D], got {type(embeddings).__name__}{keys}")
+        if embeddings.ndim != 2 or len(embeddings) != count or not embeddings.is_floating_point():
+            raise TypeError(
+                f"the model must return floats [N, D], here [{count}, D], got {embeddings.dtype} "
+                f"{list(embeddings.shape)}"
+            )
+        return embeddings
+
+    @torch.no_grad()
+    def embed_step(self, inputs: Any, count: int) -> np.ndarray:
+        training = self.embed_model.training
+        self.embed_model.eval().to(self.device)
+        try:
+            return self.forward(to_device(inputs, self.device), count).float().cpu().numpy()
+        finally:
+            self.embed_model.train(training)
+
+    @torch.no_grad()
+    def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
+        tensors = (torch.from_numpy(array).to(self.device) for array in (embeddings, labels))
+        return float(self.loss(*tensors))
+
+    def as_floats(self, losses: list[torch.Tensor]) -> list[float]:
+        return torch.stack(losses).tolist()
+
+    def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
+        return load_batches(batches, num_workers)
+
+    # What is trained, with what, and where.
+
+    def check_model(self, model: Any) -> nn.Module:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"embed_model must be a torch.nn.Module, got {type(model).__name__}")
+        return model
+
+    def find_device(self, device: str) -> torch.device:
+        if device != "auto":
+            return torch.device(device)
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+
+    def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
+        if isinstance(optimizer, torch.optim.Optimizer):
+            return create("optimizer", optimizer, {}, options)
+        self.embed_model.to(self.device)
+        trained = [p for p in self.embed_model.parameters() if p.requires_grad]
+        if not trained:
+            return None
+        known = {name: cls for name, cls in vars(torch.optim).items() if inspect.isclass(cls)}
+        known.pop("Optimizer")
+        return create("optimizer", optimizer, known, {"lr": self.learning_rate, **options, "params": trained})
+
+    def known_losses(self) -> dict[str, Any]:
+        return {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
+
+    def known_miners(self) -> dict[str, Any]:
+        return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__}
+
+    def threads(self) -> int:
+        return torch.get_num_threads()
+
+    def begin_training(self) -> None:
+        self.embed_model.to(self.device)
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(self.device)
+        if self.random_state is None:
+            torch.manual_seed(self.seed)
+        else:
+            torch.set_rng_state(self.random_state)
+
+    def begin_epoch(self) -> None:
+        self.embed_model.train()
+
+    def end_training(self) -> None:
+        self.random_state = torch.get_rng_state()
+        self.embed_model.eval()
+
+    # Weights and state.
+
+    random_state: torch.Tensor | None = None  # of the last fit, where the next goes on
+
+    def model_state(self) -> dict[str, torch.Tensor]:
+        return copied(self.embed_model.state_dict())
+
+    def load_model_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        try:
+            self.embed_model.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise ValueError(f"the weights must be those of the same model: {reason}") from None
+
+    def training_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        state = self.optimizer.state_dict()
+        tensors = {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
+        plain: dict[str, Any] = {"optimizer": type(self.optimizer).__name__, "groups": state["param_groups"]}
+        plain["numbers"] = {}
+        for index, slots in state["state"].items():
+            for slot, value in slots.items():
+                place = (tensors if isinstance(value, torch.Tensor) else plain["numbers"])
+                place[f"optimizer.{index}.{slot}"] = value
+        if self.random_state is not None:
+            tensors["random"] = self.random_state
+        return copied(tensors), plain
+
+    def load_training_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
+        self.random_state = tensors.pop("random", None)
+        self.loss.load_state_dict({name[5:]: tensors.pop(name) for name in list(tensors) if name.startswith("loss.")})
+        if plain["optimizer"] != type(self.optimizer).__name__:
+            raise ValueError(
+                f"the optimizer must be {plain['optimizer']} to go on from this run, got "
+                f"{type(self.optimizer).__name__}"
+            )
+        slots: dict[int, dict[str, Any]] = {}
+        for name, value in {**tensors, **plain["numbers"]}.items():
+            _, index, slot = name.split(".", 2)
+            slots.setdefault(int(index), {})[slot] = value
+        self.optimizer.load_state_dict({"state": slots, "param_groups": plain["groups"]})
+
+    def write_tensors(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_file(tensors, path)
+
+    def read_tensors(self, path: Path) -> dict[str, torch.Tensor]:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.parent} must be the folder of a saved run, and has no {path.name}")
+        return load_file(path)
+
+
+def check_finite(embeddings: torch.Tensor, loss: torch.Tensor) -> None:
+    """Raise :class:`NotFiniteError` if the embeddings or the loss are not finite."""
+    if not math.isfinite(loss.item()):
+        raise NotFiniteError(f"the loss must be finite, and is {loss.item()}")
+    if not torch.isfinite(embeddings.detach()).all():
+        raise NotFiniteError("the embeddings must be finite, and are not")
+
+
+def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of ``tensors`` on the host, none sharing memory with another."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+
+
+def takes_keywords(model: nn.Module, inputs: Mapping[str, Any]) -> bool:
+    """Whether the model's ``forward`` names the keys of ``inputs`` as its arguments."""
+    try:
+        inspect.signature(model.forward).bind(**inputs)
+    except (TypeError, ValueError):
+        return False
+    return True

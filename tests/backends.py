@@ -1,0 +1,87 @@
+"""How the tests speak to each framework: numpy in, numpy out."""
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+
+
+class Backend:
+    name: str
+
+    def __init__(self):
+        for file in ("losses", "miner", "poolers", "functional"):
+            setattr(self, file, self.module(file))
+
+    def module(self, file: str) -> ModuleType:
+        return importlib.import_module(f"finetuner.tuner.{self.name}.{file}")
+
+    def loss(self, name, miner=None, **params):
+        """The loss ``name``; a miner is given by its parameters."""
+        cls = getattr(self.losses, name)
+        if miner is not None:
+            kind = {"triplets": "TripletEasyHardMiner", "pairs": "SiameseEasyHardMiner"}[cls.tuples]
+            params["miner"] = getattr(self.miner, kind)(**miner)
+        return cls(**params)
+
+    def tensor(self, x, dtype=None):
+        """``x`` as a tensor, None as it is."""
+        raise NotImplementedError
+
+    def numpy(self, x):
+        """A tensor as an array."""
+        raise NotImplementedError
+
+    def layout(self, x, back=False):
+        """Feature maps with channels first, as this framework lays them out; or ``back`` again."""
+        return x
+
+    def value_and_grads(self, function, arrays, constants):
+        """Of ``sum(w * function(*arrays, *constants))``, w = 1, 2, ...: the value, and a gradient an array."""
+        raise NotImplementedError
+
+    def compiled(self, function, how):
+        """``function`` compiled: "traced" as a whole without code generation, or with all that there is."""
+        raise NotImplementedError
+
+
+class Pytorch(Backend):
+    name = "pytorch"
+
+    def tensor(self, x, dtype=None):
+        import torch
+
+        return None if x is None else torch.tensor(x, dtype=dtype and getattr(torch, dtype))
+
+    def numpy(self, x):
+        return x.detach().cpu().numpy()
+
+    def value_and_grads(self, function, arrays, constants):
+        import torch
+
+        inputs = [self.tensor(x, "float32") for x in arrays]
+        for x in inputs:
+            if x is not None:
+                x.requires_grad_(True)
+        value = function(*inputs, *map(self.tensor, constants))
+        weight = torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
+        (weight * value).sum().backward()
+        return self.numpy(value), [None if x is None else self.numpy(x.grad) for x in inputs]
+
+    def compiled(self, function, how):
+        import torch
+
+        torch.compiler.reset()
+        torch._dynamo.config.recompile_limit = 64  # one a shape
+        return torch.compile(
+            function, fullgraph=True, dynamic=False, backend={"traced": "eager", "full": "inductor"}[how]
+        )
+
+
+BACKENDS = {"pytorch": Pytorch}
+
+
+def weighted(value):
+    """What :meth:`Backend.value_and_grads` differentiates, of the reference's value."""
+    value = np.asarray(value)
+    return (np.arange(1.0, 1 + value.size).reshape(value.shape) * value).sum()

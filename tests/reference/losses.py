@@ -1,0 +1,93 @@
+"""The losses, read aloud from their formulas."""
+
+import numpy as np
+
+from . import LOSSES, grid, reference
+from .batches import CLASSES
+from .miner import COMBINATIONS, chosen
+from .relations import distance_matrix, relation_matrix
+
+DISTANCES = ["cosine", "euclidean", "sqeuclidean"]
+REDUCTIONS = ["nonzero_mean", "sum", "none"]
+
+
+def reduced(rows, reduction):
+    """Bring the tuples of each row, as ``(loss, share)``, to one number or one number a row."""
+    if reduction == "none":
+        return np.array([sum(share * term for term, share in row) for row in rows])
+    tuples = [(term, share) for row in rows for term, share in row]
+    total = sum(share * term for term, share in tuples)
+    if reduction == "sum":
+        return total
+    count = sum(share for term, share in tuples if reduction == "mean" or term > 0)
+    return total / max(count, 1)
+
+
+@reference(
+    LOSSES,
+    "TripletLoss",
+    CLASSES,
+    grid(distance=DISTANCES, margin=[0.0, 0.3, None])
+    + grid(margin=[0.3, None], reduction=REDUCTIONS)
+    + grid(distance=["euclidean"], margin=[0.3], miner=COMBINATIONS)
+    + [{}],
+)
+def triplet_loss(batch, distance="cosine", margin=1.0, miner=None, reduction="mean"):
+    d = distance_matrix(batch, distance)
+    relations = relation_matrix(batch)
+    rows = []
+    for a in range(len(d)):
+        positives = [j for j in range(len(d[a])) if relations[a][j] == 1]
+        negatives = [j for j in range(len(d[a])) if relations[a][j] == -1]
+        if miner is not None:
+            positives, negatives = chosen(d[a], positives, negatives, **miner)
+        rows.append([])
+        for p in positives:
+            for n in negatives:
+                gap = d[a][p] - d[a][n]
+                term = np.logaddexp(0, gap) if margin is None else max(0, gap + margin)
+                rows[-1].append((term, 1))
+    return reduced(rows, reduction)
+
+
+@reference(
+    LOSSES,
+    "SiameseLoss",
+    CLASSES,
+    grid(distance=DISTANCES, margin=[0.0, 0.8])
+    + grid(margin=[0.8], reduction=REDUCTIONS)
+    + grid(distance=["euclidean"], margin=[2.0], miner=COMBINATIONS)
+    + [{}],
+)
+def siamese_loss(batch, distance="cosine", margin=1.0, miner=None, reduction="mean"):
+    d = distance_matrix(batch, distance)
+    relations = relation_matrix(batch)
+    within = batch.references is None
+    selected = set()
+    for i in range(len(d)):
+        positives = [j for j in range(len(d[i])) if relations[i][j] == 1]
+        negatives = [j for j in range(len(d[i])) if relations[i][j] == -1]
+        if miner is not None:
+            positives, negatives = chosen(d[i], positives, negatives, **miner)
+        selected |= {(min(i, j), max(i, j)) if within else (i, j) for j in positives + negatives}
+    rows = [[] for _ in d]
+    for i, j in sorted(selected):
+        term = d[i][j] if relations[i][j] == 1 else max(0, margin - d[i][j])
+        for end in (i, j) if within else (i,):
+            rows[end].append((term, 0.5 if within else 1))
+    return reduced(rows, reduction)
+
+
+@reference(LOSSES, "NTXentLoss", CLASSES, [{}, *grid(temperature=[1.0, 0.01, 1e-4, 1e6])])
+def ntxent_loss(batch, temperature=0.1):
+    s = [[(1 - d) / temperature for d in row] for row in distance_matrix(batch, "cosine")]
+    relations = relation_matrix(batch)
+    terms = []
+    for i in range(len(s)):
+        negatives = [s[i][k] for k in range(len(s[i])) if relations[i][k] == -1]
+        for j in range(len(s[i])):
+            if relations[i][j] == 1:
+                highest = max([s[i][j], *negatives])
+                below = sum(np.exp(value - highest) for value in [s[i][j], *negatives])
+                terms.append(highest + np.log(below) - s[i][j])
+    return np.mean(terms) if terms else 0.0

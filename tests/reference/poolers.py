@@ -1,0 +1,35 @@
+"""The poolers, one channel of one item at a time."""
+
+import numpy as np
+
+from . import POOLERS, grid, reference
+from .batches import points
+
+MAPS = points(2 * 3, 4 * 5, seed=2).reshape(2, 3, 4, 5)
+STEPS = points(3 * 4, 2, seed=3).reshape(3, 4, 2)
+MASK = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], dtype=bool)
+
+# Feature maps are given with channels first; a framework with channels last is handed them transposed.
+INPUTS = {
+    "maps": (MAPS, None),
+    "maps above zero": (np.abs(MAPS), None),
+    "maps of volumes": (MAPS[:, :, :, :, None] * np.ones(2), None),
+    "one place": (MAPS[:, :, :1, :1], None),
+    "zeros": (np.zeros((2, 3, 2, 2)), None),
+    "huge": (MAPS * 2.0**40, None),
+    "tiny": (MAPS * 2.0**-15, None),
+    "steps": (STEPS, None),
+    "steps with a mask": (STEPS, MASK),
+}
+
+
+@reference(POOLERS, "GeM", INPUTS, [{}, *grid(p=[1.0, 2.5, 20.0], eps=[1e-6, 0.1])])
+def gem(x, mask, p=3.0, eps=1e-6):
+    items = np.moveaxis(x, 1, -1).reshape(len(x), -1, x.shape[1]) if x.ndim > 3 else x
+    pooled = np.zeros((items.shape[0], items.shape[2]))
+    for i, c in np.ndindex(*pooled.shape):
+        counted = [max(items[i, s, c], eps) for s in range(items.shape[1]) if mask is None or mask[i, s]]
+        if counted:
+            largest = max(counted)
+            pooled[i, c] = largest * np.mean([(value / largest) ** p for value in counted]) ** (1 / p)
+    return pooled

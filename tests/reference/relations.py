@@ -1,0 +1,37 @@
+"""Who belongs to whom, and how far apart they are: one pair at a time."""
+
+import numpy as np
+
+
+def relation(query, reference):
+    """1 for a positive, -1 for a negative, 0 for neither."""
+    if np.ndim(query) == 0:
+        return 1 if query == reference else -1
+    (session, role), (other_session, other_role) = query, reference
+    if session != other_session or (role == -1 and other_role == -1):
+        return 0
+    return -1 if -1 in (role, other_role) else 1
+
+
+def relation_matrix(batch):
+    within = batch.references is None
+    references = batch.labels if within else batch.reference_labels
+    return [
+        [0 if within and i == j else relation(query, other) for j, other in enumerate(references)]
+        for i, query in enumerate(batch.labels)
+    ]
+
+
+def distance_between(x, y, distance):
+    if distance == "cosine":
+        if not x.any() or not y.any():
+            return 1.0
+        x, y = x / np.abs(x).max(), y / np.abs(y).max()
+        return max(0.0, 1 - x @ y / np.sqrt((x @ x) * (y @ y)))
+    square = ((x - y) ** 2).sum()
+    return square if distance == "sqeuclidean" else np.sqrt(square)
+
+
+def distance_matrix(batch, distance):
+    references = batch.x if batch.references is None else batch.references
+    return [[distance_between(x, y, distance) for y in references] for x in batch.x]

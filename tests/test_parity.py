@@ -1,0 +1,160 @@
+"""Every loss, miner and pooler of every backend against its reference: value and gradient, eager and compiled."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from .backends import weighted
+from .reference import LOSSES, MINERS, POOLERS, numerical_gradient
+
+MODES = ["eager", "traced"]
+
+
+def cases(registry):
+    return [
+        pytest.param(name, i, batch, id="-".join([name, *(f"{k}={v}" for k, v in point.items()), batch]))
+        for name, reference in registry.items()
+        for i, point in enumerate(reference.grid)
+        for batch in reference.batches
+    ]
+
+
+@functools.cache
+def truth(name, point, batch_name):
+    """Value of a reference loss, and its slopes on both sides by each array of the batch."""
+    function, batches, grid = LOSSES[name]
+    batch = batches[batch_name]
+
+    def slopes(field):
+        if getattr(batch, field) is None:
+            return None
+        return numerical_gradient(
+            lambda x: weighted(function(batch._replace(**{field: x}), **grid[point])), getattr(batch, field)
+        )
+
+    return function(batch, **grid[point]), [slopes("x"), slopes("references")]
+
+
+def assert_gradient(grad, left, right, x, directional, steepness=0.0):
+    """Compare a gradient with the slopes on either side, between which it must lie.
+
+    Where the truth is smooth the two are equal and this is a comparison with the central difference. A
+    ``directional`` loss knows the direction of its rows alone: its slopes grow as rows get shorter, and
+    at a zero vector, which has no direction, its gradient is 0 by convention. ``steepness`` is the size
+    of the terms that a gradient is a sum of, whose rounding remains where they cancel.
+    """
+    assert np.isfinite(grad).all()
+    size = np.abs(x).max(axis=1, keepdims=True)
+    zero = size == 0
+    if directional:
+        left, right = np.where(zero, 0, left), np.where(zero, 0, right)
+        size = np.where(zero, 1, size)
+        floor = max(steepness, (np.abs(left) * size).max()) / size
+    else:
+        floor = np.abs(left).max()
+    slack = 1e-3 * np.maximum(np.abs(left), np.abs(right)) + 1e-5 * floor + 1e-9
+    low, high = np.minimum(left, right) - slack, np.maximum(left, right) + slack
+    np.testing.assert_array_less(grad, high)
+    np.testing.assert_array_less(low, grad)
+
+
+@functools.lru_cache(maxsize=1)  # the batches of one point come one after another, and share what is compiled
+def loss_function(backend, name, point, mode):
+    loss = backend.loss(name, **LOSSES[name].grid[point])
+
+    def function(x, references, labels, reference_labels):
+        return loss(x, labels, references, reference_labels)
+
+    return loss, function if mode == "eager" else backend.compiled(function, mode)
+
+
+def check_loss(backend, name, point, batch_name, mode):
+    batch = LOSSES[name].batches[batch_name]
+    loss, function = loss_function(backend, name, point, mode)
+    value, grads = backend.value_and_grads(
+        function,
+        [batch.x, batch.references],
+        [batch.labels, batch.reference_labels],
+    )
+    expected, slopes = truth(name, point, batch_name)
+    assert value.shape == np.shape(expected)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    for x, grad, sides in zip([batch.x, batch.references], grads, slopes, strict=True):
+        if x is not None:
+            directional = getattr(loss, "distance", "cosine") == "cosine"
+            assert_gradient(grad, *sides, x, directional, steepness=1 / getattr(loss, "temperature", 1.0))
+
+
+@pytest.mark.parametrize(("name", "point", "batch_name"), cases(LOSSES))
+@pytest.mark.parametrize("mode", MODES)
+def test_loss(backend, name, point, batch_name, mode):
+    check_loss(backend, name, point, batch_name, mode)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_with_all_the_compiler_has(backend, name):
+    check_loss(backend, name, len(LOSSES[name].grid) - 1, "pairs", "full")
+
+
+@functools.lru_cache(maxsize=1)
+def miner_function(backend, name, point, mode):
+    miner = getattr(backend.miner, name)(**MINERS[name].grid[point])
+
+    def select(x, y, labels, reference_labels):
+        distances = backend.functional.pairwise_distance(x, y, "euclidean")
+        return miner.select(labels, distances, reference_labels), distances
+
+    return miner, select if mode == "eager" else backend.compiled(select, mode)
+
+
+@pytest.mark.parametrize(("name", "point", "batch_name"), cases(MINERS))
+@pytest.mark.parametrize("mode", MODES)
+def test_miner(backend, name, point, batch_name, mode):
+    function, batches, grid = MINERS[name]
+    batch = batches[batch_name]
+    references = batch.x if batch.references is None else batch.references
+    constants = [*map(backend.tensor, (batch.labels, batch.reference_labels))]
+    x, y = backend.tensor(batch.x, "float32"), backend.tensor(references, "float32")
+    miner, select = miner_function(backend, name, point, mode)
+    masks, distances = select(x, y, *constants)
+    found = miner.mine(constants[0], distances, constants[1])
+    expected = function(batch, **grid[point])
+    assert sorted(zip(*(backend.numpy(indices).tolist() for indices in found), strict=True)) == expected
+    positive, negative = map(backend.numpy, masks)
+    assert positive.shape == negative.shape == backend.numpy(distances).shape
+    if name == "TripletEasyHardMiner":
+        assert {(a, p) for a, p, _ in expected} == set(zip(*np.nonzero(positive), strict=True))
+        assert {(a, n) for a, _, n in expected} == set(zip(*np.nonzero(negative), strict=True))
+
+
+@functools.cache
+def pooled(name, point, input_name):
+    function, inputs, grid = POOLERS[name]
+    x, mask = inputs[input_name]
+    flat = x.reshape(len(x), -1)
+    slopes = numerical_gradient(lambda x_: weighted(function(x_.reshape(x.shape), mask, **grid[point])), flat)
+    return function(x, mask, **grid[point]), slopes
+
+
+def check_pooler(backend, name, point, input_name, mode):
+    _, inputs, grid = POOLERS[name]
+    x, mask = inputs[input_name]
+    pooler = getattr(backend.poolers, name)(**grid[point])
+    function = pooler if mode == "eager" else backend.compiled(pooler, mode)
+    (value, (grad,)) = backend.value_and_grads(function, [backend.layout(x)], [mask])
+    expected, slopes = pooled(name, point, input_name)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-12)
+    flat = x.reshape(len(x), -1)
+    assert_gradient(backend.layout(grad, back=True).reshape(flat.shape), *slopes, flat, directional=False)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("name", "point", "input_name"), cases(POOLERS))
+def test_pooler(backend, name, point, input_name, mode):
+    check_pooler(backend, name, point, input_name, mode)
+
+
+@pytest.mark.parametrize("name", POOLERS)
+def test_pooler_with_all_the_compiler_has(backend, name):
+    check_pooler(backend, name, 0, "maps", "full")
