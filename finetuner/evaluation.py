@@ -26,31 +26,30 @@ _ROUNDING, _CLOSE, _CLOSE_FLOAT64 = 1e-6, 1e-3, 1e-6
 
 
 class _Points(NamedTuple):
-    """Rows ``x`` ``[N, D]`` and their squared norms ``[N]`` in float64.
+    """Rows as they are given and as they are searched, such that all distances are squared Euclidean ones.
 
-    For cosine they are of norm 1 as far as float32 goes, and zero vectors stay zero. With them cosine too
-    is searched by squares of distances: 2 (1 − cos), which is 2 at a zero vector.
+    For cosine rows are divided by their norms, and the distance is 2 (1 − cos). Zero vectors stay zero
+    and count as of size 1, so that they are at 2 of all.
     """
 
-    x: np.ndarray
-    squares: np.ndarray
+    given: np.ndarray  # [N, D] float32
+    x: np.ndarray  # [N, D] float32
+    norms: np.ndarray  # [N] float64, what rows are divided by: 1 unless for cosine
+    size: np.ndarray  # [N] float64, |x|²
+    zero: np.ndarray  # [N] bool, for cosine
+
+    def exact(self, rows: Any = slice(None)) -> np.ndarray:
+        """Some of ``x`` in float64."""
+        return self.given[rows] / self.norms[rows, None]
 
 
 def _points(x: np.ndarray, cosine: bool) -> _Points:
-    squares = _squared_norms(x)
+    squares, ones = _squared_norms(x), np.ones(len(x))
     if not cosine:
-        return _Points(x, squares)
-    norms = np.sqrt(np.where(squares > 0, squares, 1))[:, None]
-    x = np.divide(x, norms, out=np.empty_like(x), casting="same_kind")
-    return _Points(x, _squared_norms(x))
-
-
-def _in_float64(points: _Points, cosine: bool) -> _Points:
-    x = points.x.astype(np.float64)
-    if not cosine:
-        return _Points(x, points.squares)
-    x /= np.sqrt(np.where(points.squares > 0, points.squares, 1))[:, None]
-    return _Points(x, np.ones(len(x)))
+        return _Points(x, x, ones, squares, np.zeros(len(x), bool))
+    norms = np.sqrt(squares, where=squares > 0, out=ones.copy())
+    unit = np.divide(x, norms[:, None], out=np.empty_like(x), casting="same_kind")
+    return _Points(x, unit, norms, ones, squares == 0)
 
 
 def _squared_norms(x: np.ndarray) -> np.ndarray:
@@ -73,46 +72,38 @@ def _in_order(squared: np.ndarray, ids: np.ndarray, first: int) -> tuple[np.ndar
     return (keys >> np.uint64(32)).astype(np.uint32).view(np.float32), (keys & _INDEX).view(np.int64)
 
 
-def _measured(queries: _Points, index: _Points) -> np.ndarray:
-    """All squared distances, ``[B, M]``, those to equal rows equal; both as of :func:`_in_float64`.
+def _measured(queries: _Points, x: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """All squared distances to rows ``x`` in float64, ``[B, M]``; those to equal rows are equal.
 
     BLAS rounds a row by its place. In float64 that is far below what is kept: float32, and 2⁻⁴⁰ of the
     query's squared norm, which adding ``grain`` and taking it away cuts off.
     """
-    size = queries.squares[:, None]
-    grain = size * 2**12
-    squared = queries.x @ index.x.T
+    size_of_queries = queries.size[:, None]
+    grain = size_of_queries * 2**12
+    squared = queries.exact() @ x.T
     squared *= -2
-    squared += index.squares
-    squared += size + grain
+    squared += size
+    squared += size_of_queries + grain
     squared -= grain
     return squared.astype(np.float32)
 
 
-def _remeasured(
-    squared: np.ndarray, ids: np.ndarray, queries: _Points, index: _Points, cosine: bool, full: bool
-) -> bool:
+def _remeasured(squared: np.ndarray, ids: np.ndarray, queries: _Points, index: _Points, full: bool) -> bool:
     """Measure from differences, in place, what rounding may have misplaced; whether there was any."""
-    size = queries.squares[:, None].astype(np.float32)
+    size = queries.size[:, None].astype(np.float32)
     doubtful = squared <= (_CLOSE_FLOAT64 if full else _CLOSE) * size
     if not full:
         tied = np.diff(squared, axis=1) <= _ROUNDING * (size + squared[:, 1:])
         doubtful[:, 1:] |= tied
         doubtful[:, :-1] |= tied
     rows, columns = np.nonzero(doubtful)
-    if cosine:  # nothing is closer or farther to a zero vector
-        directed = (queries.squares[rows] > 0) & (index.squares[ids[rows, columns]] > 0)
-        rows, columns = rows[directed], columns[directed]
-    others = ids[rows, columns]
-    exact = np.empty(len(rows))
-    step = max(1, (1 << 22) // index.x.shape[1])
+    step = max(1, (1 << 21) // index.x.shape[1])
     for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        exact[part] = _squared_norms(queries.x[rows[part]] - index.x[others[part]])
-    if cosine:  # |q − y|² = (|q| − |y|)² + 2 |q| |y| (1 − cos), as the norms are 1 in float32 only
-        norms, norms_of_others = np.sqrt(queries.squares)[rows], np.sqrt(index.squares)[others]
-        exact = (exact - (norms - norms_of_others) ** 2) / (norms * norms_of_others)
-    squared[rows, columns] = exact
+        row, column = rows[start : start + step], columns[start : start + step]
+        other = ids[row, column]
+        exact = _squared_norms(queries.exact(row) - index.exact(other))
+        exact[exact < 1e-28 * queries.size[row]] = 0  # multiples of a row, for cosine
+        squared[row, column] = np.where(queries.zero[row] | index.zero[other], 2, exact)
     return len(rows) > 0
 
 
@@ -138,13 +129,13 @@ def _search(
     k = min(k, count - own)
     depth = min(k + own + _SLACK, count)
     full = depth * _FULL > count
-    wide = _in_float64(points, cosine) if full else None
+    wide = points.exact() if full else None
     if block is None:
         block = max(1, _BUDGET // (64 * depth + 32 * queries.shape[1] + 24 * count * full))
 
     def found(asked: _Points, itself: np.ndarray, full: bool) -> tuple[np.ndarray, np.ndarray]:
         if full:
-            squared = _measured(_in_float64(asked, cosine), wide or _in_float64(points, cosine))
+            squared = _measured(asked, points.exact() if wide is None else wide, points.size)
             ids = np.arange(count)[None]
         elif cosine:
             squared, ids = faiss.knn(asked.x, points.x, depth, faiss.METRIC_INNER_PRODUCT)
@@ -159,12 +150,13 @@ def _search(
         part = slice(start, start + block)
         asked = _points(queries[rows[part]], cosine)
         squared, ids = found(asked, rows[part], full)
-        if not full:  # of ties that go beyond what was looked at, faiss took any
-            unsure = np.flatnonzero(squared[:, k - 1] == squared[:, -1])
+        if not full:  # where rounding decides on who is among the first k
+            last, beyond = squared[:, k - 1], squared[:, -1]
+            unsure = np.flatnonzero(beyond - last <= _ROUNDING * (asked.size + beyond))
             step = max(1, _BUDGET // (24 * count))
             for some in (unsure[at : at + step] for at in range(0, len(unsure), step)):
                 squared[some], ids[some] = found(_Points(*(v[some] for v in asked)), rows[part][some], True)
-        if _remeasured(squared, ids, asked, points, cosine, full):
+        if _remeasured(squared, ids, asked, points, full):
             squared, ids = _in_order(squared, ids, depth - own)
         yield part, squared[:, :k], ids[:, :k]
 
@@ -480,7 +472,7 @@ def retrieval_metrics(
             names = "queries and query_labels" if name == "query" else "index and index_labels"
             raise ValueError(f"{names} must be of one length, got {len(x)} and {len(labels)}")
     if not (used := truth.counts > 0).any():
-        raise ValueError(f"a query must have a relevant item, and none of {len(used)} queries has")
+        raise ValueError(f"at least one query must have a relevant item, got {len(used)} queries and none has")
     rows, codes, counts = truth.queries[used], truth.codes[used], truth.counts[used]
     if len(truth.candidates) < len(searched):
         searched = searched[truth.candidates]

@@ -1,20 +1,19 @@
 """How the tests speak to each framework: numpy in, numpy out."""
 
 import importlib
-from types import ModuleType
 
 import numpy as np
 
 
 class Backend:
-    name: str
+    name: str  # of its subpackage
+    framework: str  # what that imports
+    engines: frozenset[str] = frozenset()  # and what that may import in turn
 
     def __init__(self):
         for file in ("losses", "miner", "poolers", "functional"):
-            setattr(self, file, self.module(file))
-
-    def module(self, file: str) -> ModuleType:
-        return importlib.import_module(f"finetuner.tuner.{self.name}.{file}")
+            setattr(self, file, importlib.import_module(f"finetuner.tuner.{self.name}.{file}"))
+        self.Tuner = importlib.import_module(f"finetuner.tuner.{self.name}").Tuner
 
     def loss(self, name, miner=None, **params):
         """The loss ``name``; a miner is given by its parameters."""
@@ -45,8 +44,17 @@ class Backend:
         raise NotImplementedError
 
 
+    def mlp(self, *widths, seed=0, dropout=0.0):
+        """A network of dense layers with rectifiers between, from ``[N, widths[0]]`` to ``[N, widths[-1]]``."""
+        raise NotImplementedError
+
+    def detached(self, x):
+        """``x`` without its gradient."""
+        raise NotImplementedError
+
+
 class Pytorch(Backend):
-    name = "pytorch"
+    name, framework = "pytorch", "torch"
 
     def tensor(self, x, dtype=None):
         import torch
@@ -76,6 +84,19 @@ class Pytorch(Backend):
         return torch.compile(
             function, fullgraph=True, dynamic=False, backend={"traced": "eager", "full": "inductor"}[how]
         )
+
+    def mlp(self, *widths, seed=0, dropout=0.0):
+        import torch
+
+        torch.manual_seed(seed)
+        layers = []
+        for i in range(len(widths) - 1):
+            rest = [torch.nn.ReLU(), torch.nn.Dropout(dropout)] if i + 2 < len(widths) else []
+            layers += [torch.nn.Linear(widths[i], widths[i + 1]), *rest]
+        return torch.nn.Sequential(*layers)
+
+    def detached(self, x):
+        return x.detach()
 
 
 BACKENDS = {"pytorch": Pytorch}

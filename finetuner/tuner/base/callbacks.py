@@ -160,9 +160,13 @@ class ProgressBar(Callback):
 
         self.console = self.console or Console(stderr=True)
         if state.history:
-            self.console.print(self._line("before", state.history[-1], state.epochs), highlight=False)
+            self._print(self._line("before", state.history[-1], state.epochs))
 
     def on_epoch_begin(self, state: "State") -> None:
+        if self.console.is_terminal:
+            self._open(state)
+
+    def _open(self, state: "State") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.bar = Progress(
@@ -175,11 +179,13 @@ class ProgressBar(Callback):
             transient=True,
             auto_refresh=False,
         )
+        self.bar.start()
         self.task = self.bar.add_task(self._name(state.epoch, state.epochs), total=state.batches, numbers="")
         self.started, self.shown, self.items = time.perf_counter(), 0.0, 0
-        self.bar.start()
 
     def on_batch_end(self, state: "State") -> None:
+        if self.bar is None:
+            return
         self.items += state.batch_items
         now = time.perf_counter()
         if now - self.shown < 0.1 and state.batch < state.batches:
@@ -190,16 +196,19 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, state: "State") -> None:
         self._close()
-        self.console.print(self._line(state.epoch, state.history[-1], state.epochs), highlight=False)
+        self._print(self._line(state.epoch, state.history[-1], state.epochs))
 
     def on_fit_end(self, state: "State") -> None:
         self._close()
         if state.interrupted:
-            self.console.print(f"interrupted in epoch {state.epoch}; what was trained is kept", highlight=False)
+            self._print(f"interrupted in epoch {state.epoch}; what was trained is kept")
         elif state.stop and state.epoch < state.epochs:
-            self.console.print(f"stopped early, after epoch {state.epoch}", highlight=False)
+            self._print(f"stopped early, after epoch {state.epoch}")
         if state.best_epoch is not None:
-            self.console.print(f"kept the weights of epoch {state.best_epoch}", highlight=False)
+            self._print(f"kept the weights of epoch {state.best_epoch}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def _close(self) -> None:
         if self.bar is not None:

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+from finetuner.tuner.base import ClassDataset, InstanceDataset, SessionDataset, as_dataset
+from finetuner.tuner.base.dataset import as_items, labels_in_common
+from finetuner.tuner.base.loader import Batches, not_finite_rows, stack
+
+X = np.arange(12.0).reshape(6, 2)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [2**24, 2**24 + 1, 2**24, 2**53, 2**53 + 1, -7],
+        ["b", "a", "b", "ä", "", "c"],
+        np.array([3.5, -1.0, 3.5, 2.0, 1.0, 0.0]),
+        [True, False, True, True, False, False],
+    ],
+)
+def test_classes_are_coded_in_order_and_keep_their_names(y):
+    data = ClassDataset(X, y)
+    assert data.labels.dtype == np.int32
+    assert sorted(set(data.labels)) == list(range(len(set(y))))
+    assert data.classes[data.labels].tolist() == list(y)
+    assert list(data.classes) == sorted(set(y))
+
+
+@pytest.mark.parametrize(
+    ("x", "first"),
+    [
+        (X, [0.0, 1.0]),
+        (X.tolist(), [0.0, 1.0]),
+        (list("abcdef"), "a"),
+        ({"a": X, "b": np.arange(6)}, {"a": [0.0, 1.0], "b": 0}),
+    ],
+)
+def test_items_are_handed_out_as_they_came(x, first):
+    data = ClassDataset(x, range(6))
+    item, label = data[0]
+    assert {k: np.asarray(v).tolist() for k, v in item.items()} if isinstance(item, dict) else list(item) == list(first)
+    assert label == 0
+    assert data[-1][1] == 5
+    batch = data.batch(np.array([0, 5]))
+    assert isinstance(batch, type(x))
+    with pytest.raises(IndexError, match="within the 6 items, got 6"):
+        data[6]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ClassDataset([], []), ValueError, "must hold at least one item, got none"),
+        (lambda: ClassDataset(X, [0, 1]), ValueError, "x and y must be of one length, got 6 and 2"),
+        (lambda: ClassDataset(X, np.zeros((6, 1))), ValueError, r"y must have shape \[N\], got \[6, 1\]"),
+        (lambda: ClassDataset(X, [0, None, 1, None, 1, 1]), ValueError, "y must not be missing, and is at items 1, 3"),
+        (lambda: ClassDataset(X, [0, np.nan, 1, 1, 1, 1]), ValueError, "y must not be missing, and is at items 1"),
+        (lambda: ClassDataset(X, [0, "a", 1, 1, 1, None]), ValueError, "y must not be missing, and is at items 5"),
+        (lambda: ClassDataset({"a": X, "b": X[:3]}, [0] * 6), ValueError, "arrays of one length, got .*'b': 3"),
+        (lambda: ClassDataset("abcdef", [0] * 6), TypeError, "x must be an array, a sequence or a mapping"),
+        (lambda: ClassDataset(iter(X), [0] * 6), TypeError, "x must be an array, a sequence or a mapping"),
+        (lambda: InstanceDataset(X, None), TypeError, "augment must be a function of an item, got None"),
+        (lambda: InstanceDataset(X, abs, views=1), ValueError, "views must be at least 2, got 1"),
+        (lambda: SessionDataset(X, [0] * 6, [0, 1, 2, 1, 1, 1]), ValueError, "got 2 at item 2"),
+        (lambda: SessionDataset(X, [0] * 6, [0, 1]), ValueError, "x and roles must be of one length, got 6 and 2"),
+        (lambda: as_dataset(X), TypeError, "data must be a ClassDataset, .* got ndarray"),
+        (lambda: as_dataset([]), ValueError, "data must hold at least one item"),
+        (lambda: as_dataset([1, 2]), TypeError, "must yield pairs of an item and its class, got int"),
+    ],
+)
+def test_bad_input_is_told(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_mixed_classes_are_told():
+    with pytest.raises(TypeError, match="y must be of one type, got int and str"):
+        ClassDataset(X, np.array([0, "a", 1, 1, 1, 1], dtype=object))
+
+
+class Pairs:
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index >= 4:
+            raise IndexError
+        self.read.append(index)
+        return X[index], "ab"[index % 2]
+
+
+def test_a_dataset_of_pairs_is_read_once_for_its_labels_or_never():
+    pairs = Pairs()
+    data = as_dataset(pairs)
+    assert pairs.read[1:] == [0, 1, 2, 3]
+    assert data.labels.tolist() == [0, 1, 0, 1]
+    np.testing.assert_array_equal(data.batch(np.array([2])), X[2:3])
+    pairs = Pairs()
+    pairs.targets = np.array([1, 1, 0, 0])
+    assert as_dataset(pairs).labels.tolist() == [1, 1, 0, 0]
+    assert pairs.read == [0]
+    assert len(as_items(Pairs())) == 4
+    assert as_dataset((X, range(6))).classes.tolist() == list(range(6))
+
+
+def test_views_depend_on_the_seed_alone():
+    def noisy(item, rng):
+        return item + rng.normal()
+
+    data = InstanceDataset(X, noisy)
+    twice = np.repeat(np.arange(6), 2)
+    first, again, other = (np.stack(data.batch(twice, seed)) for seed in [(0, 1), (0, 1), (0, 2)])
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+    assert (first[::2] != first[1::2]).all()
+    assert InstanceDataset({"a": X}, lambda item: item["a"]).batch(np.array([1]))[0].tolist() == [2.0, 3.0]
+
+
+def test_labels_of_two_datasets_are_compared_by_name():
+    one, two = ClassDataset(X[:3], ["c", "a", "b"]), ClassDataset(X[:2], ["d", "a"])
+    first, second = labels_in_common([one, two])
+    assert (first[:, None] == second).tolist() == [[False, False], [False, True], [False, False]]
+    with pytest.raises(ValueError, match="one type to be compared, got texts and numbers"):
+        labels_in_common([one, ClassDataset(X[:2], [1, 2])])
+    with pytest.raises(ValueError, match="labels of one kind"):
+        labels_in_common([one, SessionDataset(X[:2], [1, 1], [0, 1])])
+
+
+def test_batches_are_preprocessed_and_collated():
+    data = ClassDataset(X, range(6))
+    plan = [np.array([4, 0]), np.array([5])]
+    plain = Batches(data, plan)
+    np.testing.assert_array_equal(plain[0].inputs, X[[4, 0]])
+    assert plain[0].labels.tolist() == [4, 0]
+    assert len(plain) == 2
+    half = Batches(data, plan, preprocess_fn=lambda item: item / 2)
+    np.testing.assert_array_equal(half[1].inputs, X[[5]] / 2)
+    both = Batches(data, plan, lambda item: item + 1, lambda items: {"total": np.stack(items).sum(axis=1)})
+    np.testing.assert_array_equal(both[0].inputs["total"], (X[[4, 0]] + 1).sum(axis=1))
+    words = Batches(ClassDataset(list("abcdef"), range(6)), plan, collate_fn="".join)
+    assert words[0].inputs == "ea"
+
+
+def test_items_that_form_no_batch_are_told():
+    with pytest.raises(TypeError, match="arrays or numbers to form a batch, got str; give a collate_fn"):
+        stack(["a", "b"])
+    with pytest.raises(ValueError, match=r"one shape to form a batch, got \[2\], \[3\]"):
+        stack([np.zeros(2), np.zeros(3)])
+
+
+def test_not_finite_rows():
+    x = X.copy()
+    x[2, 1] = np.nan
+    y = X.copy()
+    y[5, 0] = np.inf
+    assert not_finite_rows({"a": x, "b": [y, np.arange(6)]}).tolist() == [2, 5]
+    assert not_finite_rows("text").tolist() == []

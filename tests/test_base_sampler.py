@@ -1,0 +1,213 @@
+import warnings
+
+import numpy as np
+import pytest
+from numpy.random import default_rng
+
+from finetuner.tuner.base import ClassSampler, InstanceSampler, RandomSampler, SessionSampler
+from finetuner.tuner.base.relations import has_tuples
+from finetuner.tuner.base.sampler import most_batches
+
+Y = default_rng(0).integers(0, 7, 200) * 1000 - 3
+
+
+def all_of(sampler):
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    return np.concatenate(batches)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        lambda seed: RandomSampler(50, 8, seed=seed),
+        lambda seed: ClassSampler(Y, 20, 4, seed=seed),
+        lambda seed: InstanceSampler(50, 8, seed=seed),
+        lambda seed: SessionSampler(sessions(20), 8, seed=seed),
+    ],
+)
+def test_batches_depend_on_seed_and_epoch_alone(sampler):
+    one, same, other = sampler(1), sampler(1), sampler(2)
+    first = all_of(one)
+    np.testing.assert_array_equal(first, all_of(same))
+    np.testing.assert_array_equal(first, all_of(one))
+    assert not np.array_equal(first, all_of(other))
+    one.set_epoch(1)
+    assert not np.array_equal(first, all_of(one))
+    one.set_epoch(0)
+    np.testing.assert_array_equal(first, all_of(one))
+
+
+@pytest.mark.parametrize(("size", "lengths"), [(8, [8, 8, 4]), (20, [20]), (64, [20])])
+def test_random_sampler_has_every_item_once(size, lengths):
+    sampler = RandomSampler(20, size)
+    assert sorted(all_of(sampler)) == list(range(20))
+    assert [len(batch) for batch in sampler] == lengths
+    assert [len(batch) for batch in RandomSampler(20, size, drop_last=True)] == [n for n in lengths if n == size]
+    assert all_of(RandomSampler(20, size, shuffle=False)).tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 9])
+def test_class_sampler_brings_p_classes_with_k_items(k):
+    sampler = ClassSampler(Y, 3 * k + 1, k)
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            classes, counts = np.unique(Y[batch], return_counts=True)
+            assert len(classes) == 3
+            assert (counts == k).all()
+            assert len(np.unique(batch)) == len(batch)  # these classes have K items, so none twice
+
+
+def test_class_sampler_has_every_item_but_for_less_than_a_batch():
+    y = np.repeat(np.arange(10), 8)
+    assert sorted(all_of(ClassSampler(y, 20, 4))) == list(range(80))
+    seen = [all_of(ClassSampler(Y, 20, 4, seed=seed)) for seed in range(20)]
+    for items in seen:
+        assert len(np.unique(items)) > len(Y) - 20
+    assert len(np.unique(np.concatenate(seen))) == len(Y)
+
+
+def test_class_sampler_repeats_the_items_of_small_classes():
+    (batch,) = ClassSampler(np.array([0, 0, 1, 1, 1]), 8, 4)
+    assert sorted(batch.tolist())[:4] == [0, 0, 1, 1]
+    assert set(batch.tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_class_sampler_with_a_class_that_outnumbers_all():
+    y = np.r_[np.zeros(1000, int), np.repeat([1, 2, 3], 4)]
+    sampler = ClassSampler(y, 4, 2)
+    assert len(sampler) == 6  # as many as the small classes have groups for
+    seen = set()
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        for batch in sampler:
+            assert len(np.unique(y[batch])) == 2
+            seen |= set(batch.tolist())
+    assert len(seen) > 100
+
+
+def test_class_sampler_leaves_singletons_out_with_one_warning():
+    with pytest.warns(UserWarning, match="2 of 4 classes have a single item and are left out") as caught:
+        sampler = ClassSampler(np.array([0, 0, 1, 2, 3, 3]), 4, 2)
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            assert sorted(all_of(sampler)) == [0, 1, 4, 5]
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "items", "expected"),
+    [(20, None, (5, 4)), (128, None, (7, 18)), (8, None, (2, 4)), (5, None, (2, 2)), (4, None, (2, 2))],
+)
+def test_class_sampler_finds_its_own_number_of_items(size, items, expected):
+    sampler = ClassSampler(Y, size, items)
+    assert (sampler.num_classes, sampler.num_items_per_class) == expected
+    assert {len(batch) for batch in sampler} == {sampler.batch_size} == {expected[0] * expected[1]}
+
+
+@pytest.mark.parametrize(
+    ("y", "size", "items", "message"),
+    [
+        ([0, 1, 2], 8, None, "two classes must have two items each to learn from, got 0 such classes among 3"),
+        ([0, 0, 1, 2], 8, None, "two classes must have two items each to learn from, got 1 such class among 3"),
+        ([0, 0, 1, 1], 3, None, "hold two classes of two items, so at least 4, got 3"),
+        ([0, 0, 1, 1], 4, 3, "hold two classes of num_items_per_class=3 items, so at least 6, got 4"),
+        ([0, 0, 1, 1], 16, 4, "must find 4 classes of two items or more, got 2; take a batch_size of at most 8"),
+        ([0, 0, 1, 1], 8, 1, "num_items_per_class must be at least 2, got 1"),
+        ([[0], [1]], 8, None, r"labels must have shape \[N\], got \[2, 1\]"),
+    ],
+)
+def test_class_sampler_bad_input(y, size, items, message):
+    with pytest.raises(ValueError, match=message):
+        ClassSampler(np.array(y), size, items)
+
+
+def test_most_batches_against_trying_all():
+    rng = default_rng(0)
+    for _ in range(200):
+        groups = rng.integers(0, 9, rng.integers(2, 6))
+        width = int(rng.integers(2, 4))
+        left, filled = groups.copy(), 0
+        while (left > 0).sum() >= width:  # always from the classes that have most left
+            left[np.argsort(-left, kind="stable")[:width]] -= 1
+            filled += 1
+        assert most_batches(groups, width) == filled
+
+
+def test_class_sampler_plans_fast_enough_to_be_vectorised():
+    y = default_rng(0).integers(0, 10_000, 300_000)
+    batches = ClassSampler(y, 256, 4).batches()
+    assert sum(map(len, batches)) >= 300_000
+
+
+@pytest.mark.parametrize(("count", "size", "lengths"), [(9, 4, [4] * 4), (10, 4, [4] * 5), (9, 5, [4] * 4), (3, 64, [6])])
+def test_instance_sampler_has_every_instance_as_often_as_it_has_views(count, size, lengths):
+    sampler = InstanceSampler(count, size)
+    items = all_of(sampler)
+    assert [len(batch) for batch in sampler] == lengths
+    values, counts = np.unique(items, return_counts=True)
+    assert (counts == 2).all()
+    assert count - len(values) <= 1  # one alone has nothing to be told apart from
+
+
+def test_instance_sampler_bad_input():
+    with pytest.raises(ValueError, match="two instances of 3 views, so at least 6, got 5"):
+        InstanceSampler(10, 5, views=3)
+    with pytest.raises(ValueError, match="num_items must be at least 2, got 1"):
+        InstanceSampler(1, 4)
+
+
+def sessions(count, matches=1, others=2):
+    roles = [0] + [1] * matches + [-1] * others
+    return np.array([[s, role] for s in range(count) for role in roles])
+
+
+def test_session_sampler_keeps_sessions_whole():
+    labels = sessions(10)[default_rng(0).permutation(40)]
+    sampler = SessionSampler(labels, 10)
+    assert sorted(all_of(sampler)) == list(range(40))
+    for batch in sampler:
+        assert len(batch) == 8
+        assert all((labels[batch, 0] == s).sum() == 4 for s in labels[batch, 0])
+
+
+def test_session_sampler_cuts_a_session_that_is_too_long():
+    labels = sessions(2, matches=3, others=20)
+    sampler = SessionSampler(labels, 6)
+    for batch in sampler:
+        assert len(batch) == 6
+        assert set(labels[batch, 1]) == {0, 1, -1}
+
+
+def test_session_sampler_bad_input():
+    with pytest.raises(ValueError, match="an anchor, a match and a non-match, and none of 1 has"):
+        SessionSampler(np.array([[0, 0], [0, 1]]), 8)
+    with pytest.warns(UserWarning, match="1 of 2 sessions lack"):
+        sampler = SessionSampler(np.array([[0, 0], [0, 1], [0, -1], [1, 0]]), 8)
+    assert sorted(all_of(sampler)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "pairs", "triplets", "positives"),
+    [
+        ([0, 0], True, False, True),
+        ([0, 1], True, False, False),
+        ([0], False, False, False),
+        ([0, 0, 1], True, True, True),
+        ([[0, 0], [0, 1], [0, -1]], True, True, True),
+        ([[0, 0], [0, -1]], True, False, False),
+        ([[0, 0], [1, 0]], False, False, False),
+        ([[0, -1], [0, -1]], False, False, False),
+    ],
+)
+def test_has_tuples(labels, pairs, triplets, positives):
+    found = [has_tuples(np.array(labels), kind) for kind in ("pairs", "triplets", "positives")]
+    assert found == [pairs, triplets, positives]
+
+
+def test_no_warning_where_all_is_well():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ClassSampler(Y, 20)
+        SessionSampler(sessions(3), 8)

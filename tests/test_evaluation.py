@@ -1,0 +1,388 @@
+"""Nearest neighbours and retrieval metrics against their reference, and by hand."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from finetuner import evaluation
+from finetuner.evaluation import DEFAULT_METRICS, METRICS, nearest_neighbours, relevant_counts, retrieval_metrics
+
+from .reference import evaluation as reference
+
+pytest.importorskip("faiss")
+
+DISTANCES = ["cosine", "euclidean", "sqeuclidean"]
+NAMES = list(dict.fromkeys(name.replace("@k", f"@{k}") for k in (1, 4, 10, 1000) for name in METRICS))
+
+
+def far_apart(queries, index, distance):
+    """Whether distances are equal or differ by more than float32 rounds off."""
+    gaps = [np.diff(np.sort(distances)) for distances, _ in reference.neighbours(queries, index, distance)]
+    gaps = np.concatenate(gaps)
+    return not ((gaps > reference.TIE) & (gaps < 1e-6)).any()
+
+
+def gaussian(seed, queries=12, items=40):
+    """Embeddings with duplicates and zero vectors, in both and within each, whose order float32 can tell."""
+    for attempt in range(100):
+        rng = np.random.default_rng([seed, attempt])
+        x = rng.normal(size=(queries + items, 5)).astype(np.float32)
+        x[rng.integers(len(x), size=20)] = x[rng.integers(len(x), size=20)]
+        x[[1, -1, -2]] = 0
+        x, y = x[:queries], x[queries:]
+        if all(far_apart(a, b, distance) for distance in DISTANCES for a, b in ((x, y), (y, None))):
+            return x, y
+    raise AssertionError("no such embeddings")
+
+
+def lattice(seed, queries=12, items=40):
+    """Embeddings of few different distances: nearly all is tied."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-1, 2, size=(queries + items, 3)).astype(np.float32)
+    return x[:queries], x[queries:]
+
+
+DATA = {"gaussian": gaussian(0), "lattice": lattice(0)}
+
+
+@pytest.fixture(params=["as chosen", "faiss", "whole rows"])
+def way(request, monkeypatch):
+    """Search in each of the two ways, whatever is faster."""
+    if request.param != "as chosen":
+        monkeypatch.setattr(evaluation, "_FULL", 0 if request.param == "faiss" else 10**9)
+
+
+def classes(rng, n):
+    return rng.integers(6, size=n) * 2**54 + rng.integers(2, size=n)  # some of one, all alike in float64
+
+
+def sessions(rng, n):
+    return np.stack([rng.integers(5, size=n), rng.choice([0, 1, 1, -1], size=n)], axis=1)
+
+
+# ------------------------------------------------------------------------------------- neighbours
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("within", [False, True], ids=["index", "itself"])
+@pytest.mark.parametrize("data", DATA)
+def test_neighbours_are_those_of_the_reference(data, within, distance):
+    queries, index = (DATA[data][1], None) if within else DATA[data]
+    truth = list(reference.neighbours(queries, index, distance))
+    for k in (1, 3, 17, 100):
+        distances, indices = nearest_neighbours(queries, index, k, distance)
+        assert (distances.dtype, indices.dtype) == (np.float32, np.int64)
+        np.testing.assert_array_equal(indices, [ranked[:k] for _, ranked in truth])
+        expected = [np.take(each, ranked[:k]) for each, ranked in truth]
+        np.testing.assert_allclose(distances, expected, rtol=1e-5, atol=1e-7)
+        assert (distances >= 0).all()
+        assert not np.signbit(distances).any()
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("queries", [3, 19, 1100], ids="{} queries".format)
+@pytest.mark.parametrize("k", [1, 10, 120])
+def test_equal_rows_are_equally_far_wherever_they_are(queries, k, distance):
+    # 1100 queries are enough for faiss to go through BLAS, which rounds differently from place to place.
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(30, 128)).astype(np.float32)
+    which = rng.integers(30, size=5003)
+    queries = np.concatenate([base, rng.normal(size=(queries, 128)).astype(np.float32)])[:queries]
+    distances, indices = nearest_neighbours(queries, base[which], k, distance)
+    far, place = nearest_neighbours(queries, base, 30, distance)
+    for i in range(len(queries)):
+        order = np.argsort(place[i])[which]  # the rank of each row of the index among the 30
+        expected = np.lexsort((np.arange(len(which)), order))[:k]
+        np.testing.assert_array_equal(indices[i], expected)
+        np.testing.assert_allclose(distances[i], far[i][order[expected]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_of_embeddings_all_equal_the_lowest_indices_are_nearest(value, distance):
+    x = np.full((700, 37), value, np.float32)
+    distances, indices = nearest_neighbours(x, None, 5, distance)
+    for i in (0, 3, 5, 699):
+        np.testing.assert_array_equal(indices[i], [j for j in range(6) if j != i][:5])
+    assert (distances == (1 if value == 0 and distance == "cosine" else 0)).all()
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_duplicates_far_from_the_origin_are_at_distance_0(distance):
+    x = 1000 + np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32)
+    distances, indices = nearest_neighbours(np.concatenate([x, x]), None, 1, distance)
+    np.testing.assert_array_equal(indices[:, 0], np.arange(80).reshape(2, 40)[::-1].ravel())
+    np.testing.assert_array_equal(distances, 0)
+
+
+def test_small_distances_keep_their_digits():
+    angles = np.array([0, 1e-3, 2e-3, 4e-3])
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    distances, _ = nearest_neighbours(x[:1], x[1:], 3)
+    np.testing.assert_allclose(distances[0], 1 - np.cos(angles[1:]), rtol=1e-3)
+
+
+def test_the_cosine_does_not_see_lengths():
+    x, y = DATA["gaussian"]
+    distances, indices = nearest_neighbours(x * np.float32(2.0**100), y * np.float32(2.0**-100), 40)
+    expected, order = nearest_neighbours(x, y, 40)
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_array_equal(distances, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, list])
+def test_embeddings_of_any_number_type(dtype):
+    x, y = DATA["lattice"]
+    distances, indices = nearest_neighbours(x, y, 7)
+    x, y = (x.tolist(), y.tolist()) if dtype is list else (x.astype(dtype), y.astype(dtype)[:, ::-1][:, ::-1])
+    again, same = nearest_neighbours(x, y, 7)
+    np.testing.assert_array_equal(same, indices)
+    np.testing.assert_array_equal(again, distances)
+
+
+def test_embeddings_are_left_as_they_were():
+    x, y = (each.copy() for each in DATA["gaussian"])
+    for distance in DISTANCES:
+        nearest_neighbours(x, y, 3, distance)
+        nearest_neighbours(y, None, 3, distance)
+    np.testing.assert_array_equal(x, DATA["gaussian"][0])
+    np.testing.assert_array_equal(y, DATA["gaussian"][1])
+
+
+def test_k_is_cut_to_what_is_there():
+    x, y = DATA["gaussian"]
+    assert nearest_neighbours(x, y, 1000)[1].shape == (12, 40)
+    assert nearest_neighbours(x, None, 1000)[1].shape == (12, 11)
+    distances, indices = nearest_neighbours(x[:1], None, 3)
+    assert distances.shape == indices.shape == (1, 0)
+
+
+# --------------------------------------------------------------------------------------- metrics
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("within", [False, True], ids=["index", "itself"])
+@pytest.mark.parametrize("labels", [classes, sessions])
+@pytest.mark.parametrize("data", DATA)
+def test_metrics_are_those_of_the_reference(data, labels, within, distance):
+    rng = np.random.default_rng(1)
+    queries, index = DATA[data]
+    query_labels, index_labels = labels(rng, len(queries)), labels(rng, len(index))
+    if within:
+        queries, query_labels, index, index_labels = index, index_labels, None, None
+    found = retrieval_metrics(queries, query_labels, index, index_labels, metrics=NAMES, distance=distance)
+    truth = reference.retrieval(queries, query_labels, index, index_labels, NAMES, distance)
+    assert list(found) == list(truth)
+    np.testing.assert_allclose(list(found.values()), list(truth.values()), rtol=1e-12)
+    for block in (1, 7, 1000):
+        again = retrieval_metrics(
+            queries, query_labels, index, index_labels, metrics=NAMES, distance=distance, block=block
+        )
+        np.testing.assert_allclose(list(again.values()), list(truth.values()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_metrics_of_more_items_than_are_looked_at(distance):
+    x, _ = lattice(2, 700, 0)
+    y = np.random.default_rng(2).integers(300, size=700)
+    names = ["hit@1", "precision@5", "mAP@R", "R-precision", "nDCG@7", "mAP@3"]
+    found = retrieval_metrics(x, y, metrics=names, distance=distance)
+    truth = reference.retrieval(x, y, None, None, names, distance)
+    np.testing.assert_allclose(list(found.values()), list(truth.values()), rtol=1e-12)
+
+
+def test_the_budget_changes_nothing(monkeypatch):
+    _, y = DATA["gaussian"]
+    labels = np.arange(40) % 7
+    expected = retrieval_metrics(y, labels, metrics=NAMES)
+    for budget in (1, 60_000):
+        monkeypatch.setattr(evaluation, "_BUDGET", budget)
+        found = retrieval_metrics(y, labels, metrics=NAMES)
+        np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-12)
+
+
+def on_a_line(*relevant):
+    """A query and items of class 1 (relevant) or 0, each farther than the one before."""
+    items = np.arange(1, len(relevant) + 1.0)[:, None]
+    return {"queries": [[0.0]], "query_labels": [1], "index": items, "index_labels": relevant}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hit@1", 0),
+        ("hit@2", 1),
+        ("precision@3", 1 / 3),
+        ("precision@5", 3 / 5),
+        ("precision@20", 3 / 20),
+        ("recall@2", 1 / 3),
+        ("recall@20", 1),
+        ("R-precision", 1 / 3),
+        ("mAP@R", (1 / 2) / 3),
+        ("mAP", (1 / 2 + 2 / 4 + 3 / 5) / 3),
+        ("mAP@1", 0),
+        ("mAP@2", (1 / 2) / 2),
+        ("mAP@4", (1 / 2 + 2 / 4) / 3),
+        ("mAP@20", (1 / 2 + 2 / 4 + 3 / 5) / 3),
+        ("MRR", 1 / 2),
+        ("MRR@1", 0),
+        ("MRR@2", 1 / 2),
+        ("nDCG@2", (1 / np.log2(3)) / (1 + 1 / np.log2(3))),
+        ("nDCG@20", (1 / np.log2(3) + 1 / np.log2(5) + 1 / np.log2(6)) / (1.5 + 1 / np.log2(3))),
+    ],
+)
+def test_metrics_by_hand(name, expected):
+    found = retrieval_metrics(**on_a_line(0, 1, 0, 1, 1, 0), metrics=[name], distance="euclidean")
+    assert found == {name: pytest.approx(expected, rel=1e-12)}
+
+
+def test_defaults_come_in_their_order_and_rank_no_whole_index():
+    found = retrieval_metrics(**on_a_line(0, 1, 1))
+    assert tuple(found) == DEFAULT_METRICS
+    assert DEFAULT_METRICS[:2] == ("hit@1", "mAP@R")
+    assert not {"mAP", "MRR"} & set(DEFAULT_METRICS)
+    assert {type(value) for value in found.values()} == {float}
+
+
+@pytest.mark.parametrize(
+    ("query_labels", "index_labels"),
+    [
+        (["cat", "dog"], np.array(["a dog", "cat", "dog", "cat"], object)),
+        (np.array([7, 2], np.int8), np.array([1, 7, 2, 7], np.uint64)),
+        ([7.0, 2.0], [1, 7, 2, 7]),
+        (np.array([2**63 - 1, 2**53 + 1]), np.array([2**53, 2**63 - 1, 2**53 + 1, 2**63 - 1], np.uint64)),
+        ([True, False], [2, 1, 0, 1]),
+    ],
+)
+def test_classes_are_compared_by_value(query_labels, index_labels):
+    np.testing.assert_array_equal(relevant_counts(query_labels, index_labels), [2, 1])
+    x = np.eye(4)
+    found = retrieval_metrics(x[[1, 2]], query_labels, x, index_labels, metrics=["hit@1", "recall@1"])
+    assert found == {"hit@1": 1, "recall@1": 0.75}
+
+
+def test_sessions_among_themselves_are_anchors_against_all_others():
+    x = [[0.0], [3.0], [1.0], [0.5], [0.1]]
+    labels = [[8, 0], [8, 1], [8, -1], [9, 1], [9, 0]]  # for 8: 9's match, its own non-match, its match
+    found = retrieval_metrics(x, labels, metrics=["hit@1", "MRR", "precision@10"], distance="euclidean")
+    assert found == {"hit@1": 0.5, "MRR": pytest.approx((1 / 3 + 1) / 2), "precision@10": 0.1}
+    np.testing.assert_array_equal(relevant_counts(labels), [1, 0, 0, 0, 1])
+
+
+def test_an_index_of_sessions_is_searched_as_it_is():
+    x, labels = [[0.0], [3.0], [1.0]], [[8, 0], [8, 1], [8, -1]]
+    assert retrieval_metrics(x, labels, x, labels, metrics=["MRR"], distance="euclidean") == {
+        "MRR": pytest.approx(1 / 3)
+    }
+
+
+def test_queries_without_anything_relevant_are_left_out():
+    x, labels = [[0.0], [1.0], [1.1], [5.0]], ["b", "a", "a", "c"]
+    assert retrieval_metrics(x, labels, metrics=["hit@1"], distance="euclidean") == {"hit@1": 1.0}
+    np.testing.assert_array_equal(relevant_counts(labels), [0, 1, 1, 0])
+    np.testing.assert_array_equal(relevant_counts(labels, ["c", "c", "a"]), [0, 1, 1, 2])
+
+
+# ---------------------------------------------------------------------------------------- mistakes
+
+X = np.arange(8.0).reshape(4, 2)
+Y = [0, 0, 1, 1]
+HOLES = np.where(np.arange(15)[:, None] == 3, np.nan, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((X[0], None, 1), ValueError, r"queries must have shape \[N, D\], got \[2\]"),
+        ((X, X[:0], 1), ValueError, r"index must hold at least one row and one column, got shape \[0, 2\]"),
+        ((X[:, :0], None, 1), ValueError, r"one column, got shape \[4, 0\]"),
+        ((X, X[:, :1], 1), ValueError, "queries and index must be of one dimension, got 2 and 1"),
+        ((HOLES, None, 1), ValueError, "queries must be finite, and are not at rows 3$"),
+        ((X, np.full((12, 2), np.inf), 1), ValueError, "at rows 0, 1, .*, 9 and 2 more"),
+        ((X * 1e60, None, 1), ValueError, "queries must be finite, and are not at rows 0, 1, 2, 3$"),
+        ((HOLES, None, 1, "euclidean"), ValueError, "finite, with norms below 1e18, and are not at rows 3$"),
+        ((X * 1e18, None, 1, "sqeuclidean"), ValueError, "with norms below 1e18, and are not at rows 1, 2, 3"),
+        ((X.astype(str), None, 1), TypeError, "queries must be real numbers, got dtype <U"),
+        ((X * 1j, None, 1), TypeError, "queries must be real numbers, got dtype complex128"),
+        ((X, None, 0), ValueError, "k must be at least 1, got 0"),
+        ((X, None, 1.0), TypeError, "k must be a whole number, got 1.0"),
+        ((X, None, 1, "cosin"), ValueError, "distance must be one of .*, got 'cosin'; did you mean 'cosine'"),
+        ((X, None, 1, "cosine", 0), ValueError, "block must be at least 1, got 0"),
+    ],
+)
+def test_wrong_embeddings(arguments, error, message):
+    with pytest.raises(error, match=message):
+        nearest_neighbours(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((X, Y[:3]), "queries and query_labels must be of one length, got 4 and 3"),
+        ((X, Y, X, Y[:3]), "index and index_labels must be of one length, got 4 and 3"),
+        ((X, Y, X), "must be given together, got index without index_labels"),
+        ((X, Y, None, Y), "must be given together, got index_labels without index"),
+        ((X, Y, X[:, :1], Y), "must be of one dimension, got 2 and 1"),
+        ((X, [[[0]]]), r"query_labels must have shape \[N\] or \[N, 2\], got \[1, 1, 1\]"),
+        ((X, np.zeros((4, 3), int)), r"query_labels must be .* \[N, 2\], .* got shape \[4, 3\] and dtype int64"),
+        ((X, np.zeros((4, 2))), "session and role, got .* dtype float64"),
+        ((X, [[0, 0], [0, 2], [0, 1], [0, 7]]), r"query_labels must have roles 0 .* at rows 1, 3"),
+        ((X, Y, X, np.zeros((4, 2), int)), r"must both be classes .*, got \[4\] and \[4, 2\]"),
+        ((X, [0.0, np.nan, 1, 1]), "query_labels must not be missing, and is at items 1"),
+        ((X, Y, X, [0, None, 1, 1]), "index_labels must not be missing, and is at items 1"),
+        ((X, [0, 1, 2, 3]), "at least one query must have a relevant item, got 4 queries and none has"),
+        ((X, ["0", "0", "1", "1"], X, Y), "got 4 queries and none has"),
+        ((X, [[0, 1], [0, 1], [1, -1], [1, 1]]), "got 0 queries and none has"),
+        ((X, [[0, 0], [0, 0], [1, 0], [1, 0]]), "got 4 queries and none has"),
+        ((X[:1], [0]), "got 1 queries and none has"),
+    ],
+)
+def test_wrong_labels(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        retrieval_metrics(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Hit@5", "did you mean 'hit@5'"),
+        ("precison@10", "did you mean 'precision@10'"),
+        ("map", "did you mean 'mAP'"),
+        ("ndcg", "did you mean 'nDCG@10'"),
+        ("mAP@r", "did you mean 'mAP@R'"),
+        ("hit@k", "did you mean 'hit@10'"),
+        ("hit@0", "did you mean 'hit@10'"),
+        ("hit@05", "did you mean 'hit@10'"),
+        ("recall", "did you mean 'recall@10'"),
+        ("R-precision@3", "did you mean 'R-precision'"),
+        ("accuracy!", "known are 'hit@10', .*'mAP@R'"),
+        (7, "known are"),
+    ],
+)
+def test_unknown_metrics_are_answered_with_the_nearest(name, hint):
+    with pytest.raises(ValueError, match=f"metrics must be of hit@k, .* got {name!r}; {hint}"):
+        retrieval_metrics(X, Y, metrics=["hit@1", name])
+
+
+def test_metrics_are_several():
+    with pytest.raises(TypeError, match="metrics must be a sequence of names, got 'hit@1'"):
+        retrieval_metrics(X, Y, metrics="hit@1")
+    with pytest.raises(ValueError, match="metrics must name at least one, got none"):
+        retrieval_metrics(X, Y, metrics=[])
+
+
+def test_without_faiss_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match="needs faiss: pip install faiss-cpu"):
+        nearest_neighbours(X, None, 1)
+
+
+def test_importing_it_imports_neither_faiss_nor_a_framework():
+    code = "import sys, finetuner.evaluation as _; print(*{'faiss', 'torch', 'keras', 'paddle'} & {*sys.modules})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

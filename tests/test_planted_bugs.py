@@ -1,0 +1,70 @@
+"""The parity suite can fail: five bugs, planted one at a time, are each caught by it."""
+
+import pytest
+
+from .test_parity import check_loss, loss_function
+
+CASES = [("TripletLoss", batch) for batch in ("pairs", "uneven", "duplicates within", "one class")]
+
+
+def sign_turned_round(backend, patch):
+    right = backend.losses.pairwise_distance
+    patch.setattr(backend.losses, "pairwise_distance", lambda *args: -right(*args))
+
+
+def diagonal_kept_as_positive(backend, patch):
+    class Relations(backend.functional.Relations):
+        def __init__(self, labels, reference_labels=None):
+            super().__init__(labels, labels if reference_labels is None else reference_labels)
+
+    patch.setattr(backend.losses, "Relations", Relations)
+
+
+def mean_over_the_wrong_count(backend, patch):
+    def reduce(sums, count, active, reduction):
+        return right(sums, count + 1, active, reduction)
+
+    right = backend.losses.reduce
+    patch.setattr(backend.losses, "reduce", reduce)
+
+
+def detached_distance(backend, patch):
+    right = backend.losses.pairwise_distance
+    # Not all of it, or a framework would complain by itself.
+    patch.setattr(backend.losses, "pairwise_distance", lambda *args: backend.detached(right(*args)) + 0 * right(*args))
+
+
+def missing_floor_under_a_root(backend, patch):
+    def naive(queries, references, distance):
+        square = right(queries, references, "sqeuclidean")
+        return square**0.5 if distance == "euclidean" else right(queries, references, distance)
+
+    right = backend.losses.pairwise_distance
+    patch.setattr(backend.losses, "pairwise_distance", naive)
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        sign_turned_round,
+        diagonal_kept_as_positive,
+        mean_over_the_wrong_count,
+        detached_distance,
+        missing_floor_under_a_root,
+    ],
+)
+def test_bug_is_caught(backend, monkeypatch, bug):
+    points = range(6)  # all three distances, with and without a margin
+
+    def run():
+        for name, batch in CASES:
+            for point in points:
+                check_loss(backend, name, point, batch, "eager")
+
+    run()
+    loss_function.cache_clear()
+    bug(backend, monkeypatch)
+    with pytest.raises(AssertionError) as caught:
+        run()
+    print(f"{bug.__name__}: caught, {str(caught.value).strip().splitlines()[0]}")
+    loss_function.cache_clear()
