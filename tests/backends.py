@@ -43,13 +43,24 @@ class Backend:
         """``function`` compiled: "traced" as a whole without code generation, or with all that there is."""
         raise NotImplementedError
 
-
     def mlp(self, *widths, seed=0, dropout=0.0):
         """A network of dense layers with rectifiers between, from ``[N, widths[0]]`` to ``[N, widths[-1]]``."""
         raise NotImplementedError
 
     def detached(self, x):
         """``x`` without its gradient."""
+        raise NotImplementedError
+
+    def sum(self, x, axis):
+        """Sum along an axis."""
+        raise NotImplementedError
+
+    def cast(self, x, dtype):
+        """``x`` in another type."""
+        raise NotImplementedError
+
+    def autocast(self):
+        """A context in which the framework computes in bfloat16 what it can."""
         raise NotImplementedError
 
 
@@ -97,6 +108,19 @@ class Pytorch(Backend):
 
     def detached(self, x):
         return x.detach()
+
+    def sum(self, x, axis):
+        return x.sum(axis)
+
+    def cast(self, x, dtype):
+        import torch
+
+        return x.to(getattr(torch, dtype))
+
+    def autocast(self):
+        import torch
+
+        return torch.autocast("cpu", torch.bfloat16)
 
 
 BACKENDS = {"pytorch": Pytorch}

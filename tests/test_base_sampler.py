@@ -141,7 +141,9 @@ def test_class_sampler_plans_fast_enough_to_be_vectorised():
     assert sum(map(len, batches)) >= 300_000
 
 
-@pytest.mark.parametrize(("count", "size", "lengths"), [(9, 4, [4] * 4), (10, 4, [4] * 5), (9, 5, [4] * 4), (3, 64, [6])])
+@pytest.mark.parametrize(
+    ("count", "size", "lengths"), [(9, 4, [4] * 4), (10, 4, [4] * 5), (9, 5, [4] * 4), (3, 64, [6])]
+)
 def test_instance_sampler_has_every_instance_as_often_as_it_has_views(count, size, lengths):
     sampler = InstanceSampler(count, size)
     items = all_of(sampler)

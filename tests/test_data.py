@@ -1,62 +1,19 @@
 """Files and folders -> datasets: what is read, and what is said of what cannot be."""
 
 import json
-import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
-import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from finetuner.data import ImageArray, ImageFiles, load, load_inputs
+from finetuner.data import load, load_inputs
 from finetuner.tuner.base import ClassDataset, SessionDataset
 
-SHARED = Path(os.environ.get("FINETUNER_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-
-@pytest.fixture
-def tables():
-    pytest.importorskip("datasets")
-
-
-@pytest.fixture
-def pillow():
-    return pytest.importorskip("PIL.Image")
-
-
-@pytest.fixture
-def folder(tmp_path, pillow):
-    """Four classes of two images, 6 x 4 pixels, under one folder that all share; and what is no image."""
-    root = tmp_path / "images"
-    for i, name in enumerate(["Greek/a", "Greek/b", "Latin/a", "Latin/b"]):
-        where = root / "top" / name
-        where.mkdir(parents=True)
-        for j in range(2):
-            pillow.new("RGB", (6, 4), (50 * i, 100 * j, 255)).save(where / ("2.PNG" if j else "1.bmp"))
-    (root / "top" / "Greek" / "notes.txt").write_text("not an image")
-    (root / "top" / "Greek" / "a" / "._1.png").write_bytes(b"hidden")
-    (root / "__MACOSX" / "top").mkdir(parents=True)
-    (root / "__MACOSX" / "top" / "1.png").write_bytes(b"of another system")
-    return root
-
-
-@pytest.fixture
-def archive(folder, tmp_path):
-    path = tmp_path / "images.ZIP"
-    with zipfile.ZipFile(path, "w") as file:
-        for item in sorted(folder.rglob("*"), reverse=True):
-            file.write(item, item.relative_to(folder))
-    return path
-
-
-def written(path, content):
-    path.write_bytes(content) if isinstance(content, bytes) else path.write_text(content)
-    return path
+from .files import SHARED, written
 
 
 def parquet(path, **columns):
@@ -272,200 +229,7 @@ def test_paths_that_lead_nowhere(tmp_path):
         load(written(tmp_path / "a.xlsx", "a"))
 
 
-# Images
-
-
-def test_classes_are_folders(folder, archive):
-    names = ["Greek/a", "Greek/b", "Latin/a", "Latin/b"]
-    for path in (folder, archive):
-        data = load(path)
-        assert data.classes.tolist() == names
-        assert data.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-        assert data.x.names[:2] == ["top/Greek/a/1.bmp", "top/Greek/a/2.PNG"]
-        image, label = data[5]
-        assert (image.shape, image.dtype, label) == ((3, 4, 6), np.float32, 2)
-        np.testing.assert_allclose(image[:, 0, 0] * 255, [100, 100, 255], rtol=1e-6)
-        assert len(data.batch(np.array([0, 7]))) == 2
-    assert load(folder / "top").classes.tolist() == names
-    assert load(folder / "top" / "Greek").classes.tolist() == ["a", "b"]
-    assert load(folder / "top" / "Greek", classes="a").classes.tolist() == ["a"]
-
-
-def test_a_class_is_never_without_a_name(folder):
-    for name in ("b", "Latin/a", "Latin/b"):
-        for path in (folder / "top" / ("Greek" if name == "b" else "") / name).iterdir():
-            path.unlink()
-    assert load(folder).classes.tolist() == ["a"]
-    (folder / "top" / "0.png").write_bytes((folder / "top/Greek/a/2.PNG").read_bytes())
-    assert load(folder).classes.tolist() == ["top", "top/Greek/a"]
-    with pytest.raises(ValueError, match="must lie in the folder of their class, and not 0.png$"):
-        load(folder / "top")
-    assert load_inputs(folder / "top").names == ["0.png", "Greek/a/1.bmp", "Greek/a/2.PNG"]
-
-
-@pytest.mark.parametrize("classes", ["Greek/*", ["Greek/[ab]"], ["Greek/a", "Greek/b"], ["G*", "*/a"]])
-def test_some_classes(folder, classes):
-    data = load(folder, classes=classes, in_memory=True)
-    assert data.classes.tolist() == ["Greek/a", "Greek/b"] + ["Latin/a"] * ("*/a" in classes)
-    assert data.x.shape == (2 * len(data.classes), 3, 4, 6)
-
-
-def test_some_classes_of_a_table(tables, tmp_path):
-    path = written(tmp_path / "a.csv", "text,n,label\na,0,card [x]\nb,1,cash\nc,2,card\n")
-    data = load(path, input_column=["text", "n"], label_column="label", classes=["card [x]", "cash"])
-    assert data.x["text"] == ["a", "b"]
-    assert data.x["n"].tolist() == [0, 1]
-    with pytest.raises(ValueError, match="none there matches 'crad'; did you mean 'card'?"):
-        load(path, input_column="text", label_column="label", classes=["cash", "crad"])
-    with pytest.raises(ValueError, match="none there matches 'z'; there are card, card .x., cash"):
-        load(path, input_column="text", label_column="label", classes="z*".strip("*"))
-    with pytest.raises(ValueError, match="at least one name or pattern, got none"):
-        load(path, input_column="text", label_column="label", classes=[])
-
-
-def test_size_mode_and_layout(folder):
-    assert load_inputs(folder, image_mode="L", image_size=(2, 3))[0].shape == (1, 2, 3)
-    assert load_inputs(folder, image_mode="RGBA", channels_first=False)[0].shape == (4, 6, 4)
-    images = load_inputs(folder, image_size=5, channels_first=False)
-    assert (images[-1].shape, len(images[2:4]), images[2:4].names) == ((5, 5, 3), 2, images.names[2:4])
-    for wrong, message in [((1, 2, 3), "number or"), (0, "at least 1, got 0"), ("28", "number, got '28'")]:
-        with pytest.raises((ValueError, TypeError), match=message):
-            load(folder, image_size=wrong)
-    with pytest.raises(ValueError, match="image_mode must be one of 'RGB', 'L', 'RGBA', got 'rgb'"):
-        load(folder, image_mode="rgb")
-    with pytest.raises(ValueError, match="label_column is only for tables, got 'y'"):
-        load(folder, label_column="y")
-
-
-def test_shrinking_is_antialiased(tmp_path, pillow):
-    stripes = np.zeros((64, 64), np.uint8)
-    stripes[:, ::2] = 255
-    pillow.fromarray(stripes).save(tmp_path / "a.png")
-    image = load_inputs(tmp_path, image_size=8, image_mode="L")[0]
-    np.testing.assert_allclose(image[:, :, 1:-1], 0.5, atol=0.05)
-
-
-def test_unusual_pixels(tmp_path, pillow):
-    for name in ("16", "1", "palette", "turned"):
-        (tmp_path / name).mkdir()
-    pillow.fromarray(np.full((4, 6), 128 * 256 + 9, np.uint16)).save(tmp_path / "16" / "a.png")
-    assert load_inputs(tmp_path / "16")[0].mean() == pytest.approx(128 / 255)
-    pillow.new("1", (6, 4), 1).save(tmp_path / "1" / "a.png")
-    assert load_inputs(tmp_path / "1", image_mode="L", image_size=2)[0].tolist() == [[[1, 1], [1, 1]]]
-    image = pillow.new("P", (6, 4), 1)
-    image.putpalette([0, 0, 0, 255, 0, 0])
-    image.save(tmp_path / "palette" / "a.png", transparency=bytes([0, 100]))
-    assert load_inputs(tmp_path / "palette")[0][:, 0, 0].tolist() == [1, 0, 0]
-    exif = pillow.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    pillow.new("RGB", (6, 4)).save(tmp_path / "turned" / "a.jpg", exif=exif)
-    pillow.new("RGB", (4, 6)).save(tmp_path / "turned" / "b.jpg")
-    assert [image.shape for image in load_inputs(tmp_path / "turned")] == [(3, 6, 4)] * 2
-    pillow.fromarray(np.ones((4, 6), np.float32)).save(tmp_path / "palette" / "b.tif")
-    with pytest.raises(ValueError, match="b.tif cannot be read: pixels must have 8 or 16 bits, got mode 'F'"):
-        load_inputs(tmp_path / "palette")[1]
-
-
-def test_in_memory_is_the_same(archive):
-    files, array = load(archive, image_size=3).x, load(archive, image_size=3, in_memory=True).x
-    assert isinstance(files, ImageFiles)
-    assert isinstance(array, ImageArray)
-    assert array.pixels.dtype == np.uint8
-    assert (array.shape, array.dtype, len(array)) == ((8, 3, 3, 3), np.float32, 8)
-    np.testing.assert_array_equal(np.asarray(array), np.stack(list(files)))
-    np.testing.assert_array_equal(array[np.array([5, 1])], np.stack([files[5], files[1]]))
-
-
-def first_pixel(images, index):
-    return os.getpid(), images[index][:, 0, 0].tolist()
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.parametrize("kind", ["folder", "archive"])
-def test_other_processes(request, kind, method):
-    images = load_inputs(request.getfixturevalue(kind))
-    wanted = [images[i][:, 0, 0].tolist() for i in range(8)]  # an archive is open from here on
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
-        with multiprocessing.get_context(method).Pool(2) as pool:
-            found = pool.starmap(first_pixel, [(images, i % 8) for i in range(64)])
-    assert os.getpid() not in {pid for pid, _ in found}
-    assert [pixel for _, pixel in found] == wanted * 8
-
-
-def read_all(images, wanted):
-    for _ in range(20):
-        for image, pixels in zip(images, wanted, strict=True):
-            np.testing.assert_array_equal(image, pixels)
-
-
-def test_forks_do_not_share_an_open_archive(tmp_path, pillow):
-    rng = np.random.default_rng(0)
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
-        for i in range(8):  # of noise, and so larger than what is read ahead
-            with file.open(f"a/{i}.png", "w") as image:
-                pillow.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(image, "PNG")
-    images = load_inputs(tmp_path / "a.zip")
-    wanted = list(images)
-    context = multiprocessing.get_context("fork")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        children = [context.Process(target=read_all, args=(images, wanted)) for _ in range(2)]
-        for child in children:
-            child.start()
-    read_all(images, wanted)
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0, 0]
-
-
-def test_broken_images(folder, tmp_path):
-    path = folder / "top" / "Greek" / "b" / "1.bmp"
-    whole = (folder / "top" / "Greek" / "b" / "2.PNG").read_bytes()
-    for content, message in [(b"text", "no image that Pillow knows"), (whole[: len(whole) // 2], "")]:
-        path.write_bytes(content)
-        for image_size in (None, 4):
-            with pytest.raises(ValueError, match=f"Greek/b/1.bmp cannot be read: .*{message}"):
-                load(folder, image_size=image_size).x[2]
-    path.unlink()
-    with pytest.raises(ValueError, match="broken.zip cannot be read: File is not a zip file"):
-        load(written(tmp_path / "broken.zip", "text"))
-
-
-def test_sizes_that_differ(folder, pillow):
-    path = folder / "top" / "Latin" / "b" / "3.png"
-    pillow.new("RGB", (6, 5)).save(path)
-    message = r"one size, or image_size be given, got \[.*4, 6\] \(.*bmp\) and \[.*5, 6\] \(.*3.png\)"
-    with pytest.raises(ValueError, match=message):
-        load(folder)
-    path.rename(folder / "top" / "Greek" / "a" / "3.png")  # which is not among those that are looked at
-    with pytest.raises(ValueError, match=message):
-        load(folder, in_memory=True)
-    assert load(folder, image_size=4, in_memory=True).x.shape == (9, 3, 4, 4)
-
-
-def test_no_images(tmp_path, pillow):
-    (tmp_path / ".hidden").mkdir()
-    pillow.new("L", (1, 1)).save(tmp_path / ".hidden" / "a.png")
-    with pytest.raises(ValueError, match=r"must hold images \(\.png, .*\), got none"):
-        load(tmp_path)
-
-
 # Real data
-
-
-def test_omniglot(pillow):
-    found = sorted((SHARED / "omniglot").glob("*.zip"))
-    if not found:
-        pytest.skip("no real data")
-    data = load(found[0], image_mode="L", image_size=28)
-    assert (len(data), len(data.classes), data.classes[0]) == (2720, 136, "Balinese/character01")
-    assert np.bincount(data.labels).tolist() == [20] * 136
-    assert data[0][0].shape == (1, 28, 28)
-    train = load(found[0], classes=["Greek/*", "Latin/*", "Balinese/*"], image_mode="L", image_size=28)
-    test = load(found[0], classes=["Korean/*", "Early_Aramaic/*"], image_mode="L", image_size=28)
-    assert len(train) + len(test) == 2720
-    assert not set(train.classes) & set(test.classes)
 
 
 def test_banking77(tables):

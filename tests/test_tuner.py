@@ -22,39 +22,9 @@ from finetuner.tuner.base import (
     SessionDataset,
 )
 
+from .toy import TEST, TRAIN, D, blobs, same, tuner, weights
+
 pytest.importorskip("faiss")
-
-D = 8
-
-
-def blobs(classes, each=12, seed=0, spread=1.0):
-    """Classes that lie apart in two of the dimensions and are noise in the others."""
-    rng = np.random.default_rng(seed)
-    y = np.repeat(classes, each)
-    x = rng.normal(size=(len(y), D)) * 3
-    angle = 2 * np.pi * y / 8
-    x[:, :2] = np.stack([np.cos(angle), np.sin(angle)], axis=1) * 3 + spread * 0.3 * rng.normal(size=(len(y), 2))
-    return x.astype(np.float32), y
-
-
-TRAIN, TEST = ClassDataset(*blobs([0, 2, 4, 6])), ClassDataset(*blobs([1, 3, 5, 7], seed=1))
-
-
-def tuner(backend, callbacks=(), **options):
-    dropout = options.pop("dropout", 0.0)
-    return backend.Tuner(backend.mlp(D, 32, 8, dropout=dropout), callbacks=list(callbacks), **options)
-
-
-def weights(a_tuner):
-    return {name: backend_array(value) for name, value in a_tuner.model_state().items()}
-
-
-def backend_array(value):
-    return np.asarray(value)
-
-
-def same(one, two):
-    return all(np.array_equal(one[name], two[name]) for name in one) and one.keys() == two.keys()
 
 
 @pytest.mark.parametrize("loss", ["TripletLoss", "TripletMarginLoss", "SiameseLoss", "NTXentLoss"])
@@ -119,7 +89,7 @@ def test_saved_run_embeds_the_same_bits_in_a_new_process(backend, tmp_path):
     code = f"""
 import numpy as np
 from tests.backends import BACKENDS
-from tests.test_tuner import TEST, tuner
+from tests.toy import TEST, tuner
 there = tuner(BACKENDS[{backend.name!r}](), seed=5).load({str(tmp_path / "run")!r})
 assert np.array_equal(there.embed(TEST.x), np.load({str(tmp_path / "here.npy")!r}))
 assert there.epoch == 1
@@ -254,7 +224,9 @@ def test_items_of_many_kinds(backend, as_what):
     embeddings = a_tuner.embed(x)
     assert embeddings.shape == (48, 8)
     assert embeddings.dtype == np.float32
-    np.testing.assert_allclose(embeddings, a_tuner.embed(ClassDataset(x, TRAIN.labels), batch_size=7), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        embeddings, a_tuner.embed(ClassDataset(x, TRAIN.labels), batch_size=7), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_evaluate_against_an_index(backend):
@@ -278,63 +250,6 @@ def test_batches_that_teach_nothing_are_told_once(backend):
         run = tuner(backend).fit((TRAIN.x, y), sampler=RandomSampler(48, 4), epochs=2)
     assert len(caught) == 1
     assert np.isfinite(run.history[-1]["loss"])
-
-
-def bad(x, *items, value=np.nan):
-    x = x.copy()
-    x[list(items), 3] = value
-    return x
-
-
-@pytest.mark.parametrize(
-    ("options", "fit", "error", "message"),
-    [
-        ({"loss": "TripletLos"}, {}, ValueError, "loss must be a known name, got 'TripletLos'; did you mean 'TripletLoss'"),
-        ({"loss_options": {"margn": 1}}, {}, TypeError, "TripletLoss has no option 'margn'; did you mean 'margin'"),
-        ({"loss_options": {"distance": "cosin"}}, {}, ValueError, "distance must be one of .*did you mean 'cosine'"),
-        ({"loss_options": {"margin": -1}}, {}, ValueError, "margin must be at least 0, got -1"),
-        ({"loss": "NTXentLoss", "loss_options": {"temperature": 0}}, {}, ValueError, "temperature must be above 0, got 0"),
-        ({"miner": "TripletEasyHard"}, {}, ValueError, "miner must be a known name.*did you mean 'TripletEasyHardMiner'"),
-        ({"miner": "SiameseEasyHardMiner"}, {}, TypeError, "miner must be a miner of triplets, got SiameseEasyHardMiner"),
-        ({"miner_options": {"margin": 1}}, {}, ValueError, "miner_options must go with a miner"),
-        ({"optimizer": "Adm"}, {}, ValueError, "optimizer must be a known name, got 'Adm'; did you mean 'Adam"),
-        ({"learning_rate": 0}, {}, ValueError, "learning_rate must be above 0, got 0"),
-        ({}, {"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
-        ({}, {"batch_size": 3}, ValueError, "batch_size must hold two classes of two items"),
-        ({}, {"sampler": "clas"}, ValueError, "sampler must be one of 'auto'"),
-        ({}, {"metrics": ["hit@0"], "eval_data": TEST}, ValueError, "hit@0"),
-        ({}, {"train_data": (TRAIN.x, np.arange(48))}, ValueError, "two classes must have two items each"),
-        ({}, {"train_data": (TRAIN.x, TRAIN.labels[:5])}, ValueError, "x and y must be of one length, got 48 and 5"),
-        ({}, {"train_data": (TRAIN.x[:0], [])}, ValueError, "must hold at least one item"),
-        ({}, {"eval_data": (TRAIN.x, np.arange(48))}, ValueError, "eval_data: two classes must have two items"),
-        ({}, {"train_data": (bad(TRAIN.x, 5, 7), TRAIN.labels)}, ValueError, "inputs must be finite, and in batch 1 of epoch 1 items .*[57].* of the data are not"),
-        ({}, {"eval_data": (bad(TEST.x, 9, value=np.inf), TEST.labels)}, ValueError, "inputs must be finite, and are not for items 9 of the data"),
-        ({}, {"train_data": (["a"] * 48, TRAIN.labels)}, TypeError, "give a collate_fn"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_told(backend, options, fit, error, message):
-    fit = {"train_data": TRAIN, "epochs": 1, "batch_size": 48, **fit}
-    with pytest.raises(error, match=message):
-        tuner(backend, **options).fit(**fit)
-
-
-def test_a_loss_that_is_not_finite_leaves_the_model_as_it_was(backend):
-    class Broken(backend.losses.TripletLoss):
-        def compute(self, *args):
-            return super().compute(*args) / 0.0
-
-    a_tuner = tuner(backend, loss=Broken)
-    before = weights(a_tuner)
-    with pytest.raises(ValueError, match="loss must be finite, and is inf in batch 1 of epoch 1 .* weights from before"):
-        a_tuner.fit(TRAIN, epochs=1, batch_size=48)
-    assert same(before, weights(a_tuner))
-
-
-def test_not_a_model(backend):
-    with pytest.raises(TypeError, match="embed_model must be a .*, got object"):
-        backend.Tuner(object())
-    with pytest.raises(TypeError, match="model must be a .*, got int"):
-        finetuner.fit(3, TRAIN)
 
 
 def test_seeds_of_samplers_are_those_of_the_tuner(backend):

@@ -140,9 +140,7 @@ def triplet_indices(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndar
     return np.repeat(anchor, each), np.repeat(near, each), far[np.repeat(starts[anchor], each) + within]
 
 
-def pair_indices(
-    positive: np.ndarray, negative: np.ndarray, within: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pair_indices(positive: np.ndarray, negative: np.ndarray, within: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every selected pair: two ``[N, M]`` masks to three ``[T]`` int64, sorted by their first index."""
     if within:
         positive, negative = np.triu(positive | positive.T, 1), np.triu(negative | negative.T, 1)

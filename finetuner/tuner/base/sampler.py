@@ -60,9 +60,7 @@ class RandomSampler(Sampler):
         seed: of the random generator.
     """
 
-    def __init__(
-        self, num_items: int, batch_size: int, shuffle: bool = True, drop_last: bool = False, seed: int = 0
-    ):
+    def __init__(self, num_items: int, batch_size: int, shuffle: bool = True, drop_last: bool = False, seed: int = 0):
         super().__init__(seed)
         self.num_items = checks.whole("num_items", num_items, 1)
         self.batch_size = checks.whole("batch_size", batch_size, 1)
@@ -99,9 +97,7 @@ class ClassSampler(Sampler):
             of two, or there are not P classes.
     """
 
-    def __init__(
-        self, labels: np.ndarray, batch_size: int, num_items_per_class: int | None = None, seed: int = 0
-    ):
+    def __init__(self, labels: np.ndarray, batch_size: int, num_items_per_class: int | None = None, seed: int = 0):
         super().__init__(seed)
         labels = np.asarray(labels)
         checks.expected_shape("labels", labels.shape, ["N"])
@@ -247,9 +243,7 @@ class SessionSampler(Sampler):
         self._roles = labels[:, 1]
         self._sessions = [s for s in sessions if {ANCHOR, MATCH, NO_MATCH} <= set(self._roles[s].tolist())]
         if not self._sessions:
-            raise ValueError(
-                f"a session must have an anchor, a match and a non-match, and none of {len(sessions)} has"
-            )
+            raise ValueError(f"a session must have an anchor, a match and a non-match, and none of {len(sessions)} has")
         if len(self._sessions) < len(sessions):
             warnings.warn(
                 f"{len(sessions) - len(self._sessions)} of {len(sessions)} sessions lack an anchor, a match or a "

@@ -172,9 +172,7 @@ class Tuner(Framework):
             self.end_training()
         if validate is not None:
             self.metrics = self.before_and_after(state, validate)
-        return Run(
-            self.embed_model, self.history, self.metrics, self.config, state.interrupted, state.best_epoch, self
-        )
+        return Run(self.embed_model, self.history, self.metrics, self.config, state.interrupted, state.best_epoch, self)
 
     def before_and_after(self, state: State, validate: Validation) -> dict[str, dict[str, float]]:
         """The metrics of the model as it came, and as it is."""

@@ -147,7 +147,7 @@ class PytorchTuner(base.Tuner):
         plain["numbers"] = {}
         for index, slots in state["state"].items():
             for slot, value in slots.items():
-                place = (tensors if isinstance(value, torch.Tensor) else plain["numbers"])
+                place = tensors if isinstance(value, torch.Tensor) else plain["numbers"]
                 place[f"optimizer.{index}.{slot}"] = value
         if self.random_state is not None:
             tensors["random"] = self.random_state

@@ -1,0 +1,153 @@
+"""What the parity suite cannot ask: shapes that do not fit, narrow types, large batches, extreme rows."""
+
+import numpy as np
+import pytest
+
+from .reference import LOSSES
+from .reference.batches import Batch, points
+
+NAMES = list(LOSSES)
+
+
+def value(backend, loss, *arrays):
+    return float(backend.numpy(loss(*map(backend.tensor, arrays))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(4,), (4,)], r"embeddings must have shape \[N, D\], got \[4\]"),
+        ([(4, 2), (4, 1, 1)], r"labels must have shape \[N\] or \[N, 2\], got \[4, 1, 1\]"),
+        ([(4, 2), (3,)], "embeddings and labels must be of one length, got 4 and 3"),
+        ([(4, 2), (4,), (5, 2)], "references and reference_labels must be given together"),
+        ([(4, 2), (4,), (5, 3), (5,)], r"must be of one dimension, got \[2, 3\]"),
+        ([(4, 2), (4,), (5, 2), (6,)], "references and reference_labels must be of one length, got 5 and 6"),
+    ],
+)
+def test_shapes_that_do_not_fit(backend, name, shapes, message):
+    arrays = [np.zeros(shape, "float32" if i % 2 == 0 else "int64") for i, shape in enumerate(shapes)]
+    with pytest.raises(ValueError, match=message):
+        value(backend, backend.loss(name), *arrays)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_losses_are_computed_in_float32_at_least(backend, name, dtype):
+    x, y = points(6, 16), np.array([0, 0, 1, 1, 2, 2])
+    narrow = backend.tensor(x, dtype)
+    exact = backend.numpy(backend.cast(narrow, "float64")) if dtype != "float64" else x
+    loss = backend.loss(name)(narrow, backend.tensor(y))
+    np.testing.assert_allclose(backend.numpy(loss), LOSSES[name].function(Batch(exact, y)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_does_not_reach_into_a_loss(backend, name):
+    x, y = points(32, 16).astype("float32"), np.arange(32) // 4
+    with backend.autocast():
+        inside = value(backend, backend.loss(name), x, y)
+    assert inside == value(backend, backend.loss(name), x, y)
+
+
+@pytest.mark.parametrize("scale", [1e-11, 1e-6, 1e18, 1e30])
+def test_cosine_knows_no_length(backend, scale):
+    x = (points(6) * scale).astype("float32").astype("float64")
+    y = np.array([0, 0, 1, 1, 2, 2])
+    loss = backend.loss("TripletLoss", margin=0.3)
+    got, (grad, _) = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
+    np.testing.assert_allclose(got, LOSSES["TripletLoss"].function(Batch(x, y), margin=0.3), rtol=1e-5)
+    unscaled = points(6).astype("float32").astype("float64")
+    _, (expected, _) = backend.value_and_grads(lambda x, r, y: loss(x, y), [unscaled, None], [y])
+    np.testing.assert_allclose(grad * np.float64(scale), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.2e-38, 1e-30, 1e-8, 1e8, 1e38])
+def test_ntxent_is_finite_at_any_temperature(backend, temperature):
+    x, y = points(8), np.arange(8) // 2
+    loss = backend.loss("NTXentLoss", temperature=temperature)
+    got, _ = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
+    assert np.isfinite(got)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("dimension", [3, 64, 384, 1024])
+def test_duplicates_are_at_distance_zero_whatever_the_rounding(backend, distance, dimension):
+    x = np.tile(points(64, dimension) + 0.5, (3, 1))
+    y = backend.tensor(x, "float32")
+    d = backend.numpy(backend.functional.pairwise_distance(y, y, distance))
+    same = np.tile(np.eye(64, dtype=bool), (3, 3))
+    assert (d[same] == 0).all()
+    assert (d[~same] > 0).all()
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_embeddings_that_have_all_but_collapsed_still_have_a_direction(backend, distance):
+    """A common offset of a thousand spreads: products of such rows hold hardly any digit of a distance."""
+    x, y = (points(8) + 1000).astype("float32").astype("float64"), np.arange(8) // 2
+    loss = backend.loss("TripletLoss", distance=distance, margin=0.3)
+    got, _ = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
+    expected = LOSSES["TripletLoss"].function(Batch(x, y), distance=distance, margin=0.3)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    z = backend.tensor(x, "float32")
+    d = backend.numpy(backend.functional.pairwise_distance(z, z, distance))
+    assert (d[~np.eye(8, dtype=bool)] > 0).all()
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2, 1.0])
+def test_all_triplets_of_a_large_batch(backend, margin):
+    """Against the hinges themselves, in float64, anchor by anchor."""
+    x, y = points(600, 16, seed=4), np.random.default_rng(5).integers(0, 40, 600)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    d = 1 - unit @ unit.T
+    total = count = 0
+    for a in range(len(x)):
+        positive, negative = (y == y[a]) & (np.arange(600) != a), y != y[a]
+        total += np.maximum(0, d[a, positive][:, None] - d[a, negative][None] + margin).sum()
+        count += positive.sum() * negative.sum()
+    loss = backend.loss("TripletLoss", margin=margin)
+    np.testing.assert_allclose(value(backend, loss, x.astype("float32"), y), total / count, rtol=1e-5)
+
+
+def test_a_loss_tells_what_it_is(backend):
+    from finetuner.tuner.base.registry import describe
+
+    loss = backend.loss("TripletLoss", margin=0.5, miner={"neg_strategy": "semihard"})
+    assert describe(loss) == {
+        "name": "TripletLoss",
+        "options": {
+            "distance": "cosine",
+            "margin": 0.5,
+            "miner": {
+                "name": "TripletEasyHardMiner",
+                "options": {"pos_strategy": "hard", "neg_strategy": "semihard", "margin": None},
+            },
+            "reduction": "mean",
+        },
+    }
+
+
+@pytest.mark.parametrize("name", ["TripletEasyHardMiner", "SiameseEasyHardMiner"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pos_strategy": "semihrd"}, "pos_strategy must be one of .* got 'semihrd'; did you mean 'semihard'"),
+        ({"pos_strategy": "semihard", "neg_strategy": "semihard"}, "semihard must meet a strategy that selects one"),
+        ({"pos_strategy": "all", "neg_strategy": "semihard"}, "semihard must meet a strategy that selects one"),
+        ({"pos_strategy": "semihard", "neg_strategy": "all"}, "semihard must meet a strategy that selects one"),
+        ({"margin": 0.1}, "margin must go with a semihard strategy"),
+        ({"neg_strategy": "semihard", "margin": 0}, "margin must be above 0, got 0"),
+    ],
+)
+def test_miner_bad_input(backend, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(backend.miner, name)(**options)
+
+
+def test_pooler_bad_input(backend):
+    gem = backend.poolers.GeM()
+    with pytest.raises(ValueError, match=r"x must have shape \[N, C, H, W\] or \[N, T, C\], got \[2, 3\]"):
+        gem(backend.tensor(np.zeros((2, 3), "float32")))
+    with pytest.raises(ValueError, match=r"mask must have shape \[N, T\]"):
+        gem(backend.tensor(np.zeros((2, 3, 4), "float32")), backend.tensor(np.ones((2, 4), bool)))
+    with pytest.raises(ValueError, match="p must be above 0, got 0"):
+        backend.poolers.GeM(p=0)
