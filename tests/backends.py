@@ -47,6 +47,14 @@ class Backend:
         """A network of dense layers with rectifiers between, from ``[N, widths[0]]`` to ``[N, widths[-1]]``."""
         raise NotImplementedError
 
+    def with_output(self, model, function):
+        """A model that returns ``function`` of what ``model`` does."""
+        raise NotImplementedError
+
+    def frozen(self, model):
+        """``model``, without a weight to train."""
+        raise NotImplementedError
+
     def detached(self, x):
         """``x`` without its gradient."""
         raise NotImplementedError
@@ -105,6 +113,22 @@ class Pytorch(Backend):
             rest = [torch.nn.ReLU(), torch.nn.Dropout(dropout)] if i + 2 < len(widths) else []
             layers += [torch.nn.Linear(widths[i], widths[i + 1]), *rest]
         return torch.nn.Sequential(*layers)
+
+    def with_output(self, model, function):
+        import torch
+
+        class Wrapped(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.model = model
+
+            def forward(self, x):
+                return function(self.model(x))
+
+        return Wrapped()
+
+    def frozen(self, model):
+        return model.requires_grad_(False)
 
     def detached(self, x):
         return x.detach()

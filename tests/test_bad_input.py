@@ -1,0 +1,91 @@
+"""What is wrong with the data, the options or the model is said in one line, and nothing is lost."""
+
+import numpy as np
+import pytest
+
+import finetuner
+
+from .toy import TEST, TRAIN, D, same, tuner, weights
+
+pytest.importorskip("faiss")
+
+
+def bad(x, *items, value=np.nan):
+    x = x.copy()
+    x[list(items), 3] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("options", "fit", "error", "message"),
+    [
+        ({"loss": "TripletLos"}, {}, ValueError, "loss must be a known name, got 'TripletLos'; did you mean 'TripletLoss'"),
+        ({"loss_options": {"margn": 1}}, {}, TypeError, "TripletLoss has no option 'margn'; did you mean 'margin'"),
+        ({"loss_options": {"distance": "cosin"}}, {}, ValueError, "distance must be one of .*did you mean 'cosine'"),
+        ({"loss_options": {"margin": -1}}, {}, ValueError, "margin must be at least 0, got -1"),
+        ({"loss": "NTXentLoss", "loss_options": {"temperature": 0}}, {}, ValueError, "temperature must be above 0, got 0"),
+        ({"miner": "TripletEasyHard"}, {}, ValueError, "miner must be a known name.*did you mean 'TripletEasyHardMiner'"),
+        ({"miner": "SiameseEasyHardMiner"}, {}, TypeError, "miner must be a miner of triplets, got SiameseEasyHardMiner"),
+        ({"miner_options": {"margin": 1}}, {}, ValueError, "miner_options must go with a miner"),
+        ({"optimizer": "Adm"}, {}, ValueError, "optimizer must be a known name, got 'Adm'; did you mean 'Adam"),
+        ({"learning_rate": 0}, {}, ValueError, "learning_rate must be above 0, got 0"),
+        ({}, {"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
+        ({}, {"batch_size": 3}, ValueError, "batch_size must hold two classes of two items"),
+        ({}, {"sampler": "clas"}, ValueError, "sampler must be one of 'auto'"),
+        ({}, {"metrics": ["hit@0"], "eval_data": TEST}, ValueError, "hit@0"),
+        ({}, {"train_data": (TRAIN.x, np.arange(48))}, ValueError, "two classes must have two items each"),
+        ({}, {"train_data": (TRAIN.x, TRAIN.labels[:5])}, ValueError, "x and y must be of one length, got 48 and 5"),
+        ({}, {"train_data": (TRAIN.x[:0], [])}, ValueError, "must hold at least one item"),
+        ({}, {"eval_data": (TRAIN.x, np.arange(48))}, ValueError, "eval_data: two classes must have two items"),
+        ({}, {"train_data": (bad(TRAIN.x, 5, 7), TRAIN.labels)}, ValueError, "inputs must be finite, and in batch 1 of epoch 1 items .*[57].* of the data are not"),
+        ({}, {"eval_data": (bad(TEST.x, 9, value=np.inf), TEST.labels)}, ValueError, "inputs must be finite, and are not for items 9 of the data"),
+        ({}, {"train_data": (["a"] * 48, TRAIN.labels)}, TypeError, "give a collate_fn"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told(backend, options, fit, error, message):
+    fit = {"train_data": TRAIN, "epochs": 1, "batch_size": 48, **fit}
+    with pytest.raises(error, match=message):
+        tuner(backend, **options).fit(**fit)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_model_as_it_was(backend):
+    class Broken(backend.losses.TripletLoss):
+        def compute(self, *args):
+            return super().compute(*args) / 0.0
+
+    a_tuner = tuner(backend, loss=Broken)
+    before = weights(a_tuner)
+    with pytest.raises(
+        ValueError, match="loss must be finite, and is inf in batch 1 of epoch 1 .* weights from before"
+    ):
+        a_tuner.fit(TRAIN, epochs=1, batch_size=48)
+    assert same(before, weights(a_tuner))
+
+
+def test_not_a_model(backend):
+    with pytest.raises(TypeError, match="embed_model must be a .*, got object"):
+        backend.Tuner(object())
+    with pytest.raises(TypeError, match="model must be a .*, got int"):
+        finetuner.fit(3, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda x: {"pooled": x}, r"the model must return a tensor \[N, D\], got dict with pooled"),
+        (lambda x: x[0], r"the model must return floats \[N, D\], here \[48, D\], got .*\[8\]"),
+        (lambda x: x[:5], r"the model must return floats \[N, D\], here \[48, D\], got .*\[5, 8\]"),
+        (lambda x: x[:, None], r"the model must return floats \[N, D\], here \[48, D\], got .*\[48, 1, 8\]"),
+    ],
+)
+def test_a_model_that_returns_no_embeddings(backend, output, message):
+    model = backend.with_output(backend.mlp(D, 8), output)
+    with pytest.raises(TypeError, match=message):
+        backend.Tuner(model, callbacks=[]).fit(TRAIN, batch_size=48)
+
+
+def test_a_frozen_model_embeds_but_does_not_train(backend):
+    model = backend.frozen(backend.mlp(D, 8))
+    assert finetuner.embed(model, TRAIN).shape == (48, 8)
+    with pytest.raises(ValueError, match="the model must have weights to train"):
+        finetuner.fit(model, TRAIN, callbacks=[])
