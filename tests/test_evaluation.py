@@ -1,57 +1,21 @@
-"""Nearest neighbours and retrieval metrics against their reference, and by hand."""
+"""Retrieval metrics against their reference, and by hand."""
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from finetuner import evaluation
+from finetuner import neighbours
 from finetuner.evaluation import DEFAULT_METRICS, METRICS, nearest_neighbours, relevant_counts, retrieval_metrics
 
+from .embeddings import DATA, DISTANCES, way  # noqa: F401  (a fixture)
 from .reference import evaluation as reference
 
 pytest.importorskip("faiss")
 
-DISTANCES = ["cosine", "euclidean", "sqeuclidean"]
 NAMES = list(dict.fromkeys(name.replace("@k", f"@{k}") for k in (1, 4, 10, 1000) for name in METRICS))
-
-
-def far_apart(queries, index, distance):
-    """Whether distances are equal or differ by more than float32 rounds off."""
-    gaps = [np.diff(np.sort(distances)) for distances, _ in reference.neighbours(queries, index, distance)]
-    gaps = np.concatenate(gaps)
-    return not ((gaps > reference.TIE) & (gaps < 1e-6)).any()
-
-
-def gaussian(seed, queries=12, items=40):
-    """Embeddings with duplicates and zero vectors, in both and within each, whose order float32 can tell."""
-    for attempt in range(100):
-        rng = np.random.default_rng([seed, attempt])
-        x = rng.normal(size=(queries + items, 5)).astype(np.float32)
-        x[rng.integers(len(x), size=20)] = x[rng.integers(len(x), size=20)]
-        x[[1, -1, -2]] = 0
-        x, y = x[:queries], x[queries:]
-        if all(far_apart(a, b, distance) for distance in DISTANCES for a, b in ((x, y), (y, None))):
-            return x, y
-    raise AssertionError("no such embeddings")
-
-
-def lattice(seed, queries=12, items=40):
-    """Embeddings of few different distances: nearly all is tied."""
-    rng = np.random.default_rng(seed)
-    x = rng.integers(-1, 2, size=(queries + items, 3)).astype(np.float32)
-    return x[:queries], x[queries:]
-
-
-DATA = {"gaussian": gaussian(0), "lattice": lattice(0)}
-
-
-@pytest.fixture(params=["as chosen", "faiss", "whole rows"])
-def way(request, monkeypatch):
-    """Search in each of the two ways, whatever is faster."""
-    if request.param != "as chosen":
-        monkeypatch.setattr(evaluation, "_FULL", 0 if request.param == "faiss" else 10**9)
 
 
 def classes(rng, n):
@@ -60,108 +24,6 @@ def classes(rng, n):
 
 def sessions(rng, n):
     return np.stack([rng.integers(5, size=n), rng.choice([0, 1, 1, -1], size=n)], axis=1)
-
-
-# ------------------------------------------------------------------------------------- neighbours
-
-
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("within", [False, True], ids=["index", "itself"])
-@pytest.mark.parametrize("data", DATA)
-def test_neighbours_are_those_of_the_reference(data, within, distance):
-    queries, index = (DATA[data][1], None) if within else DATA[data]
-    truth = list(reference.neighbours(queries, index, distance))
-    for k in (1, 3, 17, 100):
-        distances, indices = nearest_neighbours(queries, index, k, distance)
-        assert (distances.dtype, indices.dtype) == (np.float32, np.int64)
-        np.testing.assert_array_equal(indices, [ranked[:k] for _, ranked in truth])
-        expected = [np.take(each, ranked[:k]) for each, ranked in truth]
-        np.testing.assert_allclose(distances, expected, rtol=1e-5, atol=1e-7)
-        assert (distances >= 0).all()
-        assert not np.signbit(distances).any()
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("queries", [3, 19, 1100], ids="{} queries".format)
-@pytest.mark.parametrize("k", [1, 10, 120])
-def test_equal_rows_are_equally_far_wherever_they_are(queries, k, distance):
-    # 1100 queries are enough for faiss to go through BLAS, which rounds differently from place to place.
-    rng = np.random.default_rng(0)
-    base = rng.normal(size=(30, 128)).astype(np.float32)
-    which = rng.integers(30, size=5003)
-    queries = np.concatenate([base, rng.normal(size=(queries, 128)).astype(np.float32)])[:queries]
-    distances, indices = nearest_neighbours(queries, base[which], k, distance)
-    far, place = nearest_neighbours(queries, base, 30, distance)
-    for i in range(0, len(queries), 1 + len(queries) // 40):
-        order = np.argsort(place[i])[which]  # the rank of each row of the index among the 30
-        expected = np.lexsort((np.arange(len(which)), order))[:k]
-        np.testing.assert_array_equal(indices[i], expected)
-        np.testing.assert_allclose(distances[i], far[i][order[expected]], rtol=1e-6)
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("value", [0.0, 0.3])
-def test_of_embeddings_all_equal_the_lowest_indices_are_nearest(value, distance):
-    x = np.full((700, 37), value, np.float32)
-    distances, indices = nearest_neighbours(x, None, 5, distance)
-    for i in (0, 3, 5, 699):
-        np.testing.assert_array_equal(indices[i], [j for j in range(6) if j != i][:5])
-    assert (distances == (1 if value == 0 and distance == "cosine" else 0)).all()
-
-
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_duplicates_far_from_the_origin_are_at_distance_0(distance):
-    x = 1000 + np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32)
-    distances, indices = nearest_neighbours(np.concatenate([x, x]), None, 1, distance)
-    np.testing.assert_array_equal(indices[:, 0], np.arange(80).reshape(2, 40)[::-1].ravel())
-    np.testing.assert_array_equal(distances, 0)
-
-
-def test_small_distances_keep_their_digits():
-    angles = np.array([0, 1e-3, 2e-3, 4e-3])
-    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    distances, _ = nearest_neighbours(x[:1], x[1:], 3)
-    np.testing.assert_allclose(distances[0], 1 - np.cos(angles[1:]), rtol=1e-3)
-
-
-def test_the_cosine_does_not_see_lengths():
-    x, y = DATA["gaussian"]
-    distances, indices = nearest_neighbours(x * np.float32(2.0**100), y * np.float32(2.0**-100), 40)
-    expected, order = nearest_neighbours(x, y, 40)
-    np.testing.assert_array_equal(indices, order)
-    np.testing.assert_array_equal(distances, expected)
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, list])
-def test_embeddings_of_any_number_type(dtype):
-    x, y = DATA["lattice"]
-    distances, indices = nearest_neighbours(x, y, 7)
-    x, y = (x.tolist(), y.tolist()) if dtype is list else (x.astype(dtype), y.astype(dtype)[:, ::-1][:, ::-1])
-    again, same = nearest_neighbours(x, y, 7)
-    np.testing.assert_array_equal(same, indices)
-    np.testing.assert_array_equal(again, distances)
-
-
-def test_embeddings_are_left_as_they_were():
-    x, y = (each.copy() for each in DATA["gaussian"])
-    for distance in DISTANCES:
-        nearest_neighbours(x, y, 3, distance)
-        nearest_neighbours(y, None, 3, distance)
-    np.testing.assert_array_equal(x, DATA["gaussian"][0])
-    np.testing.assert_array_equal(y, DATA["gaussian"][1])
-
-
-def test_k_is_cut_to_what_is_there():
-    x, y = DATA["gaussian"]
-    assert nearest_neighbours(x, y, 1000)[1].shape == (12, 40)
-    assert nearest_neighbours(x, None, 1000)[1].shape == (12, 11)
-    distances, indices = nearest_neighbours(x[:1], None, 3)
-    assert distances.shape == indices.shape == (1, 0)
-
-
-# --------------------------------------------------------------------------------------- metrics
 
 
 @pytest.mark.usefixtures("way")
@@ -202,9 +64,22 @@ def test_the_budget_changes_nothing(monkeypatch):
     labels = np.arange(40) % 7
     expected = retrieval_metrics(y, labels, metrics=NAMES)
     for budget in (1, 60_000):
-        monkeypatch.setattr(evaluation, "_BUDGET", budget)
+        monkeypatch.setattr(neighbours, "_BUDGET", budget)
         found = retrieval_metrics(y, labels, metrics=NAMES)
         np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-12)
+
+
+def test_nothing_of_the_size_of_queries_times_index_exists(monkeypatch):
+    monkeypatch.setattr(neighbours, "_BUDGET", 1 << 20)
+    x, y = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32), np.arange(2000) % 500
+    retrieval_metrics(x[:10], y[:10] % 2)  # imports what there is to import
+    tracemalloc.start()
+    try:
+        retrieval_metrics(x, y, metrics=["hit@1", "mAP"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20  # 2000 x 2000 float32 are 16 MB
 
 
 def on_a_line(*relevant):

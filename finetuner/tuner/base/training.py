@@ -2,13 +2,14 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import checks
+from .callbacks import Callback
 from .dataset import Dataset
 from .loader import Batch, not_finite_rows
 from .relations import has_tuples
@@ -80,7 +81,7 @@ class State:
 
 def train(
     state: State,
-    callbacks: list[Callable[[], Any]] | Any,
+    callbacks: Sequence[Callback],
     sampler: Sampler,
     loader: Callable[[int], Iterable[Batch]],
     validate: "Validation | None",

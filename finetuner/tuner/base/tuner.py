@@ -175,10 +175,17 @@ class Tuner(Framework):
         return Run(self.embed_model, self.history, self.metrics, self.config, state.interrupted, state.best_epoch, self)
 
     def before_and_after(self, state: State, validate: Validation) -> dict[str, dict[str, float]]:
-        """The metrics of the model as it came, and as it is."""
-        rows = [{name: row[name] for name in ("val_loss", *validate.metrics) if name in row} for row in state.history]
-        kept = state.best_epoch is not None or state.interrupted
-        return {"before": rows[0], "after": validate() if kept else rows[-1]}
+        """The metrics of the model as it came, and as it is; fewer if Ctrl-C left no time for them."""
+        names = ("val_loss", *validate.metrics)
+        rows = [{name: row[name] for name in names} for row in state.history if row.keys() >= set(names)]
+        if not rows:
+            return {}
+        if state.best_epoch is None and not state.interrupted:
+            return {"before": rows[0], "after": rows[-1]}
+        try:
+            return {"before": rows[0], "after": validate()}  # of weights that no row of the history is of
+        except KeyboardInterrupt:
+            return {"before": rows[0]}
 
     def embed(
         self,

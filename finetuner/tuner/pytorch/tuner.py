@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -173,7 +174,10 @@ class PytorchTuner(base.Tuner):
     def read_tensors(self, path: Path) -> dict[str, torch.Tensor]:
         if not path.is_file():
             raise FileNotFoundError(f"{path.parent} must be the folder of a saved run, and has no {path.name}")
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} must be a safetensors file: {error}") from None
 
 
 def check_finite(embeddings: torch.Tensor, loss: torch.Tensor) -> None:

@@ -1,0 +1,32 @@
+"""What the README says works."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    pattern = re.search(r"sed -n '([^']*)'", (ROOT / ".ci" / "run").read_text())[1]
+    done = subprocess.run(["sed", "-n", pattern, "README.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1
+    assert f"$ {done.stdout}" in README
+
+
+def test_the_first_example(backend, tmp_path):
+    pytest.importorskip("sklearn")
+    if backend.name != "pytorch":
+        pytest.skip("an example of PyTorch")
+    (code, *_) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before, after = map(float, done.stdout.split())
+    assert after > before
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
