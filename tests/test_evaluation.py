@@ -10,7 +10,7 @@ import pytest
 from finetuner import neighbours
 from finetuner.evaluation import DEFAULT_METRICS, METRICS, nearest_neighbours, relevant_counts, retrieval_metrics
 
-from .embeddings import DATA, DISTANCES, way  # noqa: F401  (a fixture)
+from .embeddings import DATA, DISTANCES, lattice, way  # noqa: F401  (a fixture)
 from .reference import evaluation as reference
 
 pytest.importorskip("faiss")
