@@ -1,7 +1,8 @@
 """What a framework gives to the tuner: the step, and how weights and state are kept."""
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from .loader import Batch, Batches
 
-__all__ = ["Framework"]
+__all__ = ["Framework", "checked_embeddings", "takes_keywords"]
 
 
 class Framework(ABC):
@@ -100,3 +101,23 @@ class Framework(ABC):
     @abstractmethod
     def read_tensors(self, path: Path) -> dict[str, Any]:
         """Read a safetensors file."""
+
+
+def checked_embeddings(embeddings: Any, tensor: type, count: int) -> Any:
+    """Return what a model made of ``count`` items if it is floats ``[count, D]``, else raise ``TypeError``."""
+    if not isinstance(embeddings, tensor):
+        keys = f" with {', '.join(map(str, embeddings))}" if isinstance(embeddings, Mapping) else ""
+        raise TypeError(f"the model must return a tensor [N, D], got {type(embeddings).__name__}{keys}")
+    shape, dtype = list(embeddings.shape), str(embeddings.dtype)
+    if len(shape) != 2 or shape[0] != count or "float" not in dtype:
+        raise TypeError(f"the model must return floats [N, D], here [{count}, D], got {dtype} {shape}")
+    return embeddings
+
+
+def takes_keywords(call: Callable[..., Any], inputs: Mapping[str, Any]) -> bool:
+    """Whether a model's ``call`` names the keys of ``inputs`` as its arguments."""
+    try:
+        inspect.signature(call).bind(**inputs)
+    except (TypeError, ValueError):
+        return False
+    return True

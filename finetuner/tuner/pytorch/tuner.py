@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .. import base
+from ..base.framework import checked_embeddings, takes_keywords
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
@@ -41,19 +42,11 @@ class PytorchTuner(base.Tuner):
 
     def forward(self, inputs: Any, count: int) -> torch.Tensor:
         """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
-        if isinstance(inputs, Mapping) and takes_keywords(self.embed_model, inputs):
+        if isinstance(inputs, Mapping) and takes_keywords(self.embed_model.forward, inputs):
             embeddings = self.embed_model(**inputs)
         else:
             embeddings = self.embed_model(inputs)
-        if not isinstance(embeddings, torch.Tensor):
-            keys = f" with {', '.join(map(str, embeddings))}" if isinstance(embeddings, Mapping) else ""
-            raise TypeError(f"the model must return a tensor [N, D], got {type(embeddings).__name__}{keys}")
-        if embeddings.ndim != 2 or len(embeddings) != count or not embeddings.is_floating_point():
-            raise TypeError(
-                f"the model must return floats [N, D], here [{count}, D], got {embeddings.dtype} "
-                f"{list(embeddings.shape)}"
-            )
-        return embeddings
+        return checked_embeddings(embeddings, torch.Tensor, count)
 
     @torch.no_grad()
     def embed_step(self, inputs: Any, count: int) -> np.ndarray:
@@ -191,12 +184,3 @@ def check_finite(embeddings: torch.Tensor, loss: torch.Tensor) -> None:
 def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Copies of ``tensors`` on the host, none sharing memory with another."""
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-
-
-def takes_keywords(model: nn.Module, inputs: Mapping[str, Any]) -> bool:
-    """Whether the model's ``forward`` names the keys of ``inputs`` as its arguments."""
-    try:
-        inspect.signature(model.forward).bind(**inputs)
-    except (TypeError, ValueError):
-        return False
-    return True
