@@ -103,7 +103,7 @@ class Framework(ABC):
         """Read a safetensors file."""
 
 
-def checked_embeddings(embeddings: Any, tensor: type, count: int) -> Any:
+def checked_embeddings(embeddings: Any, tensor: Any, count: int) -> Any:
     """Return what a model made of ``count`` items if it is floats ``[count, D]``, else raise ``TypeError``."""
     if not isinstance(embeddings, tensor):
         keys = f" with {', '.join(map(str, embeddings))}" if isinstance(embeddings, Mapping) else ""
