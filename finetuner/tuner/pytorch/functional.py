@@ -79,7 +79,7 @@ def pairwise_distance(queries: torch.Tensor, references: torch.Tensor, distance:
     centre = fixed.mean(dim=0)
     far_off = (centre * centre).sum() > 0.9 * (fixed * fixed).sum(dim=1).mean()
     centre = torch.where(far_off, centre, 0.0)
-    lone = (torch.ones_like(x[:, 0]) - x.detach().ne(0).any(dim=1).to(x.dtype) for x in (queries, references))
+    directionless = [(x.detach() == 0).all(dim=1).to(x.dtype) for x in (queries, references)]
     queries = queries - centre
     references = queries if within else references - centre
     norms = (queries * queries).sum(dim=1)[:, None] + (references * references).sum(dim=1)[None, :]
@@ -90,8 +90,7 @@ def pairwise_distance(queries: torch.Tensor, references: torch.Tensor, distance:
     square = torch.where(apart, square, 0.0)
     if distance == "sqeuclidean":
         return square
-    zero_query, zero_reference = lone
-    return (square + zero_query[:, None] + zero_reference[None, :]) / 2
+    return (square + directionless[0][:, None] + directionless[1][None, :]) / 2
 
 
 def hinge(x: torch.Tensor) -> torch.Tensor:
