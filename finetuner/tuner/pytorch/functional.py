@@ -127,19 +127,20 @@ def triplets(
     As :math:`\sum_p c_p = \sum_n c_n`, any number may be taken off all values; the mean of the positives
     keeps the sums small.
     """
-    count = positive.sum(dim=1)
+    dtype = distances.dtype
+    count = positive.sum(dim=1).to(dtype)
     limits = distances + margin
     with torch.no_grad():
         below = torch.where(negative, distances, torch.inf).sort(dim=1).values
         above = torch.where(positive, limits, torch.inf).sort(dim=1).values
-        active_negatives = torch.searchsorted(below, limits.contiguous())
-        active_positives = count[:, None] - torch.searchsorted(above, distances.contiguous(), right=True)
-        weights = torch.where(positive, active_negatives, torch.where(negative, -active_positives, 0))
-        weights = weights.to(distances.dtype)
+        active_negatives = torch.searchsorted(below, limits.contiguous()).to(dtype)
+        inactive_positives = torch.searchsorted(above, distances.contiguous(), right=True).to(dtype)
+        weights = torch.where(negative, inactive_positives - count[:, None], 0.0)
+        weights = torch.where(positive, active_negatives, weights)
         shift = torch.where(positive, limits, 0.0).sum(dim=1, keepdim=True) / count.clamp(min=1)[:, None]
         active = torch.where(positive, weights, 0.0).sum(dim=1)
     sums = (weights * (torch.where(positive, limits, distances) - shift)).sum(dim=1)
-    return sums, (count * negative.sum(dim=1)).to(sums.dtype), active
+    return sums, count * negative.sum(dim=1).to(dtype), active
 
 
 def soft_triplets(

@@ -25,7 +25,7 @@ class GeM(base.GeM, Pooler):
         largest = torch.where(mask, x, 0.0).amax(dim=1, keepdim=True).detach()
         largest = torch.where(largest > 0, largest, 1.0)
         powers = torch.where(mask, (torch.where(mask, x, largest) / largest) ** self.p, 0.0)
-        count = mask.sum(dim=1)
+        count = mask.sum(dim=1).to(x.dtype)
         mean = powers.sum(dim=1) / count.clamp(min=1)
         root = torch.where(count > 0, mean, 1.0) ** (1 / self.p)
         return torch.where(count > 0, largest[:, 0] * root, 0.0)
