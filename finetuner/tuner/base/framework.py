@@ -48,15 +48,15 @@ class Framework(ABC):
 
     @abstractmethod
     def begin_training(self) -> None:
-        """Called before the first epoch of a fit: device and random state."""
+        """Called before the first epoch of a fit: all to the device."""
 
     @abstractmethod
     def end_training(self) -> None:
-        """Called when a fit ends, however it does."""
+        """Called when a fit ends, however it does: leave the model in evaluation mode."""
 
     @abstractmethod
-    def begin_epoch(self) -> None:
-        """Called before the batches of an epoch, which are in training mode."""
+    def begin_epoch(self, seed: int) -> None:
+        """Go into training mode and seed the framework's random numbers, so that any epoch can be had again."""
 
     @abstractmethod
     def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
@@ -88,7 +88,7 @@ class Framework(ABC):
 
     @abstractmethod
     def training_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """State of loss, optimizer and random numbers: tensors, and what JSON can hold."""
+        """State of loss and optimizer: tensors, and what JSON can hold."""
 
     @abstractmethod
     def load_training_state(self, tensors: dict[str, Any], plain: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ def train(
             state.epoch, state.batch, state.batches = tuner.epoch + 1, 0, len(sampler)
             state.losses, state.pending = [], []
             tell("on_epoch_begin")
-            tuner.begin_epoch()
+            tuner.begin_epoch(int(np.random.SeedSequence([tuner.seed, tuner.epoch]).generate_state(1)[0]))
             started, items = time.perf_counter(), 0
             for batch in loader(tuner.epoch):
                 warn_of_no_tuples(state, batch)

@@ -34,7 +34,8 @@ class Tuner(Framework):
         learning_rate: of the optimizer, above 0; an instance keeps its own.
         callbacks: a list of :class:`~finetuner.tuner.base.callbacks.Callback`; a progress bar by default.
         device: where to train, by the framework's name; ``"auto"`` takes an accelerator if there is one.
-        seed: of batches, views and the framework's own random state (dropout).
+        seed: of batches, views and the framework's own random numbers (dropout), which each epoch seeds
+            anew.
         loss_options: arguments of a loss given by name or class.
         miner: for the loss: a name, a class or an instance.
         miner_options: arguments of a miner given by name or class.
@@ -124,7 +125,8 @@ class Tuner(Framework):
             metrics: names of retrieval metrics, see :mod:`finetuner.evaluation`.
 
         Returns:
-            The run: model, history, metrics, and how to save it. Ctrl-C gives what there is by then.
+            The run: model (left in evaluation mode), history, metrics, and how to save it. Ctrl-C gives
+            what there is by then.
 
         Raises:
             ValueError: if the data cannot be trained on, or an argument is out of its range; in the
@@ -272,7 +274,7 @@ class Tuner(Framework):
         """Write all that is needed to embed or to go on training into the new folder ``path``.
 
         ``weights.safetensors`` holds the model, ``training.safetensors`` and ``training.json`` the state of
-        optimizer, loss and random numbers, ``config.json``, ``history.json`` and ``metrics.json`` the rest.
+        optimizer and loss, ``config.json``, ``history.json`` and ``metrics.json`` the rest.
 
         Raises:
             FileExistsError: if ``path`` exists and holds something; nothing is written then.

@@ -108,21 +108,15 @@ class PytorchTuner(base.Tuner):
         self.embed_model.to(self.device)
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
-        if self.random_state is None:
-            torch.manual_seed(self.seed)
-        else:
-            torch.set_rng_state(self.random_state)
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, seed: int) -> None:
+        torch.manual_seed(seed)
         self.embed_model.train()
 
     def end_training(self) -> None:
-        self.random_state = torch.get_rng_state()
         self.embed_model.eval()
 
     # Weights and state.
-
-    random_state: torch.Tensor | None = None  # of the last fit, where the next goes on
 
     def model_state(self) -> dict[str, torch.Tensor]:
         return copied(self.embed_model.state_dict())
@@ -143,12 +137,9 @@ class PytorchTuner(base.Tuner):
             for slot, value in slots.items():
                 place = tensors if isinstance(value, torch.Tensor) else plain["numbers"]
                 place[f"optimizer.{index}.{slot}"] = value
-        if self.random_state is not None:
-            tensors["random"] = self.random_state
         return copied(tensors), plain
 
     def load_training_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
-        self.random_state = tensors.pop("random", None)
         self.loss.load_state_dict({name[5:]: tensors.pop(name) for name in list(tensors) if name.startswith("loss.")})
         if plain["optimizer"] != type(self.optimizer).__name__:
             raise ValueError(
