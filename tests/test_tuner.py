@@ -123,8 +123,12 @@ def test_load_says_what_does_not_fit(backend, tmp_path):
         tuner(backend).load(tmp_path)
     with pytest.raises(ValueError, match="weights must be those of the same model"):
         backend.Tuner(backend.mlp(D, 16, 8), callbacks=[]).load(tmp_path / "run")
-    with pytest.raises(ValueError, match="optimizer must be Adam to go on from this run, got SGD"):
+    with pytest.raises(ValueError, match="optimizer must be Adam to go on from .*, got SGD"):
         tuner(backend, optimizer="SGD").load(tmp_path / "run")
+    tuner(backend, optimizer="SGD").load(tmp_path / "run", weights_only=True)
+    (tmp_path / "run" / "training.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="training.safetensors must be a safetensors file"):
+        tuner(backend).load(tmp_path / "run")
 
 
 def test_early_stopping_and_best_model(backend):

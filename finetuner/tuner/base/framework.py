@@ -87,12 +87,20 @@ class Framework(ABC):
         """Take over what :meth:`model_state` gave; raise ``ValueError`` if it does not fit."""
 
     @abstractmethod
-    def training_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """State of loss and optimizer: tensors, and what JSON can hold."""
+    def loss_state(self) -> dict[str, Any]:
+        """A copy of the loss's weights, on the host."""
 
     @abstractmethod
-    def load_training_state(self, tensors: dict[str, Any], plain: dict[str, Any]) -> None:
-        """Take over what :meth:`training_state` gave."""
+    def load_loss_state(self, tensors: dict[str, Any]) -> None:
+        """Take over what :meth:`loss_state` gave."""
+
+    @abstractmethod
+    def optimizer_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """State of the optimizer: tensors, and what JSON can hold."""
+
+    @abstractmethod
+    def load_optimizer_state(self, tensors: dict[str, Any], plain: dict[str, Any]) -> None:
+        """Take over what :meth:`optimizer_state` gave."""
 
     @abstractmethod
     def write_tensors(self, path: Path, tensors: dict[str, Any]) -> None:

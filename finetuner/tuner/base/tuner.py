@@ -13,8 +13,9 @@ from .dataset import Dataset, as_dataset, as_items, labels_in_common
 from .framework import Framework
 from .loader import Batch, Batches, not_finite_rows
 from .registry import create, describe
-from .run import Run, new_folder, read_json, write_json
+from .run import Run
 from .sampler import RandomSampler, Sampler, sampler_for
+from .saving import load, save
 from .training import NotFiniteError, State, Validation, train
 
 __all__ = ["Tuner"]
@@ -279,30 +280,18 @@ class Tuner(Framework):
         Raises:
             FileExistsError: if ``path`` exists and holds something; nothing is written then.
         """
-        with new_folder(path) as folder:
-            tensors, plain = self.training_state()
-            self.write_tensors(folder / "weights.safetensors", self.model_state())
-            self.write_tensors(folder / "training.safetensors", tensors)
-            write_json(folder / "training.json", {"epoch": self.epoch, **plain})
-            write_json(folder / "config.json", self.config)
-            write_json(folder / "history.json", self.history)
-            write_json(folder / "metrics.json", self.metrics)
-        return Path(path)
+        return save(self, path)
 
-    def load(self, path: str | Path) -> "Tuner":
-        """Take over what :meth:`save` wrote: weights, and the state to go on training as if never stopped.
+    def load(self, path: str | Path, weights_only: bool = False) -> "Tuner":
+        """Take over what :meth:`save` wrote, to embed or to go on training as if never stopped.
+
+        Args:
+            path: the folder.
+            weights_only: take the model's weights alone, not history, optimizer and loss.
 
         Raises:
             FileNotFoundError: if ``path`` is no folder of a saved run.
-            ValueError: if the run is of another framework, or its weights do not fit the model.
+            ValueError: if the run is of another framework or optimizer, or its weights do not fit.
         """
-        path = Path(path)
-        config = read_json(path / "config.json")
-        if config.get("backend") != self.backend:
-            raise ValueError(f"{path} must be a run of {self.backend}, and is of {config.get('backend')}")
-        training = read_json(path / "training.json")
-        self.load_model_state(self.read_tensors(path / "weights.safetensors"))
-        self.load_training_state(self.read_tensors(path / "training.safetensors"), training)
-        self.epoch = training["epoch"]
-        self.history, self.metrics = read_json(path / "history.json"), read_json(path / "metrics.json")
+        load(self, path, weights_only)
         return self

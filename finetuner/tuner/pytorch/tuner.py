@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -128,27 +127,26 @@ class PytorchTuner(base.Tuner):
             reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise ValueError(f"the weights must be those of the same model: {reason}") from None
 
-    def training_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def loss_state(self) -> dict[str, torch.Tensor]:
+        return copied(self.loss.state_dict()) if isinstance(self.loss, nn.Module) else {}
+
+    def load_loss_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        if isinstance(self.loss, nn.Module):
+            self.loss.load_state_dict(tensors)
+
+    def optimizer_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         state = self.optimizer.state_dict()
-        tensors = {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
-        plain: dict[str, Any] = {"optimizer": type(self.optimizer).__name__, "groups": state["param_groups"]}
-        plain["numbers"] = {}
+        tensors: dict[str, torch.Tensor] = {}
+        numbers: dict[str, Any] = {}
         for index, slots in state["state"].items():
             for slot, value in slots.items():
-                place = tensors if isinstance(value, torch.Tensor) else plain["numbers"]
-                place[f"optimizer.{index}.{slot}"] = value
-        return copied(tensors), plain
+                (tensors if isinstance(value, torch.Tensor) else numbers)[f"{index}.{slot}"] = value
+        return copied(tensors), {"groups": state["param_groups"], "numbers": numbers}
 
-    def load_training_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
-        self.loss.load_state_dict({name[5:]: tensors.pop(name) for name in list(tensors) if name.startswith("loss.")})
-        if plain["optimizer"] != type(self.optimizer).__name__:
-            raise ValueError(
-                f"the optimizer must be {plain['optimizer']} to go on from this run, got "
-                f"{type(self.optimizer).__name__}"
-            )
+    def load_optimizer_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
         slots: dict[int, dict[str, Any]] = {}
         for name, value in {**tensors, **plain["numbers"]}.items():
-            _, index, slot = name.split(".", 2)
+            index, slot = name.split(".", 1)
             slots.setdefault(int(index), {})[slot] = value
         self.optimizer.load_state_dict({"state": slots, "param_groups": plain["groups"]})
 
@@ -156,12 +154,7 @@ class PytorchTuner(base.Tuner):
         save_file(tensors, path)
 
     def read_tensors(self, path: Path) -> dict[str, torch.Tensor]:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path.parent} must be the folder of a saved run, and has no {path.name}")
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} must be a safetensors file: {error}") from None
+        return load_file(path)
 
 
 def check_finite(embeddings: torch.Tensor, loss: torch.Tensor) -> None:
