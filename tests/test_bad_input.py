@@ -38,7 +38,7 @@ def bad(x, *items, value=np.nan):
         ({}, {"train_data": (TRAIN.x[:0], [])}, ValueError, "must hold at least one item"),
         ({}, {"eval_data": (TRAIN.x, np.arange(48))}, ValueError, "eval_data: two classes must have two items"),
         ({}, {"train_data": (bad(TRAIN.x, 5, 7), TRAIN.labels)}, ValueError, "inputs must be finite, and in batch 1 of epoch 1 items .*[57].* of the data are not"),
-        ({}, {"eval_data": (bad(TEST.x, 9, value=np.inf), TEST.labels)}, ValueError, "inputs must be finite, and are not for items 9 of the data"),
+        ({}, {"eval_data": (bad(TEST.x, 9, value=np.inf), TEST.labels)}, ValueError, "inputs must be finite, and items 9 of the data are not"),
         ({}, {"train_data": (["a"] * 48, TRAIN.labels)}, TypeError, "give a collate_fn"),
     ],
 )  # fmt: skip
@@ -67,6 +67,11 @@ def test_not_a_model(backend):
         backend.Tuner(object())
     with pytest.raises(TypeError, match="model must be a .*, got int"):
         finetuner.fit(3, TRAIN)
+
+
+def test_large_finite_inputs_are_no_mistake(backend):
+    """Their sum overflows, they do not."""
+    assert tuner(backend).embed(np.full((4, D), 3e38, np.float32) * np.eye(4, D, dtype=np.float32)).shape == (4, 8)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 from . import checks
 from .dataset import Dataset, is_array
 
-__all__ = ["Batch", "Batches", "not_finite_rows", "stack"]
+__all__ = ["Batch", "Batches", "finite", "not_finite_rows", "stack"]
 
 
 class Batch(NamedTuple):
@@ -86,6 +86,21 @@ def stack(items: Any) -> Any:
     except ValueError:
         shapes = checks.some_of(sorted({str(list(np.shape(item))) for item in items}))
         raise ValueError(f"items must be of one shape to form a batch, got {shapes}") from None
+
+
+def finite(inputs: Any) -> bool:
+    """Whether the numpy arrays in ``inputs`` hold neither NaN nor infinity, at the price of a sum.
+
+    Not left to the model to show: some frameworks' rectifiers make 0 of NaN.
+    """
+    if isinstance(inputs, Mapping):
+        return all(map(finite, inputs.values()))
+    if isinstance(inputs, list | tuple):
+        return all(map(finite, inputs))
+    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind != "f":
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(inputs.sum()) or np.isfinite(inputs).all())
 
 
 def not_finite_rows(inputs: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from . import checks
 from .callbacks import Callback
 from .dataset import Dataset
-from .loader import Batch, not_finite_rows
+from .loader import Batch, finite, not_finite_rows
 from .relations import has_tuples
 from .sampler import ClassSampler, Sampler, SessionSampler
 
@@ -127,18 +127,23 @@ def train(
 
 def step(state: State, batch: Batch) -> Any:
     """One step, its failure told in terms of the user's data."""
+    where = f"in batch {state.batch + 1} of epoch {state.epoch}"
+    if not finite(batch.inputs):
+        raise NotFiniteError(f"inputs must be finite, and {where} {bad_items(batch)} are not")
     try:
         return state.tuner.train_step(batch.inputs, batch.labels)
     except NotFiniteError as error:
-        where = f"batch {state.batch + 1} of epoch {state.epoch}"
-        rows = not_finite_rows(batch.inputs)
-        if len(rows):
-            items = checks.some_of(batch.indices[rows])
-            raise NotFiniteError(f"inputs must be finite, and in {where} items {items} of the data are not") from None
+        if len(not_finite_rows(batch.inputs)):
+            raise NotFiniteError(f"inputs must be finite, and {where} {bad_items(batch)} are not") from None
         raise NotFiniteError(
-            f"{error} in {where} (items {checks.some_of(batch.indices)} of the data), though the inputs are finite; "
+            f"{error} {where} (items {checks.some_of(batch.indices)} of the data), though the inputs are finite; "
             "the model has the weights from before this batch; a lower learning rate may help"
         ) from None
+
+
+def bad_items(batch: Batch) -> str:
+    """Which items of the data are not finite."""
+    return f"items {checks.some_of(batch.indices[not_finite_rows(batch.inputs)])} of the data"
 
 
 def warn_of_no_tuples(state: State, batch: Batch) -> None:

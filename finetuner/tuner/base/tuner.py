@@ -11,12 +11,12 @@ from . import checks
 from .callbacks import Callback, ProgressBar
 from .dataset import Dataset, as_dataset, as_items, labels_in_common
 from .framework import Framework
-from .loader import Batch, Batches, not_finite_rows
+from .loader import Batch, Batches, finite
 from .registry import create, describe
 from .run import Run
 from .sampler import RandomSampler, Sampler, sampler_for
 from .saving import load, save
-from .training import NotFiniteError, State, Validation, train
+from .training import NotFiniteError, State, Validation, bad_items, train
 
 __all__ = ["Tuner"]
 
@@ -263,12 +263,13 @@ class Tuner(Framework):
         batches = Batches(dataset, [indices[p] for p in plan], self.preprocess_fn, self.collate_fn, (self.seed,))
         parts = []
         for batch in self.load_batches(batches, num_workers):
+            if not finite(batch.inputs):
+                raise NotFiniteError(f"inputs must be finite, and {bad_items(batch)} are not")
             parts.append(self.embed_step(batch.inputs, len(batch.indices)))
             bad = np.flatnonzero(~np.isfinite(parts[-1]).all(axis=1))
             if len(bad):
-                what = "inputs" if len(not_finite_rows(batch.inputs)) else "embeddings"
                 items = checks.some_of(batch.indices[bad])
-                raise NotFiniteError(f"{what} must be finite, and are not for items {items} of the data")
+                raise NotFiniteError(f"embeddings must be finite, and are not for items {items} of the data")
         return np.concatenate(parts)
 
     def save(self, path: str | Path) -> Path:
