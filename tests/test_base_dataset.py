@@ -115,7 +115,17 @@ def test_views_depend_on_the_seed_alone():
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
     assert (first[::2] != first[1::2]).all()
-    assert InstanceDataset({"a": X}, lambda item: item["a"]).batch(np.array([1]))[0].tolist() == [2.0, 3.0]
+    assert InstanceDataset({"a": X}, lambda item: item["a"]).batch(np.array([1]), (0,))[0].tolist() == [2.0, 3.0]
+
+
+def test_items_are_augmented_in_training_alone():
+    data = ClassDataset(X, range(6), augment=lambda item: -item)
+    plan = [np.array([4, 0])]
+    np.testing.assert_array_equal(Batches(data, plan)[0].inputs, X[[4, 0]])
+    np.testing.assert_array_equal(Batches(data, plan, seed=(0, 0))[0].inputs, -X[[4, 0]])
+    np.testing.assert_array_equal(data[4][0], X[4])
+    with pytest.raises(TypeError, match="augment must be a function of an item, got 3"):
+        SessionDataset(X, [0] * 6, [0] * 6, augment=3)
 
 
 def test_labels_of_two_datasets_are_compared_by_name():

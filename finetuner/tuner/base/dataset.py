@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import some_of
+from .checks import some_of, whole
 
 __all__ = [
     "ANCHOR",
@@ -79,8 +79,12 @@ def coded(y: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
 class Dataset(ABC):
     """Interface of all datasets.
 
-    Attributes:
+    Args:
         x: the items: an array ``[N, ...]``, a sequence, or a mapping of arrays.
+        augment: varies an item in training: ``augment(item)``, or ``augment(item, rng)`` with a seeded
+            :class:`numpy.random.Generator`, by which the items of a run can be had again.
+
+    Attributes:
         labels: ``[N]`` int32 classes, or ``[N, 2]`` int32 session and role; what losses are given.
         classes: ``[C]``, the user's name of each class, session or instance.
     """
@@ -89,10 +93,13 @@ class Dataset(ABC):
     labels: np.ndarray
     classes: np.ndarray
 
-    def __init__(self, x: Any):
+    def __init__(self, x: Any, augment: Callable[..., Any] | None = None):
         self.x = x
         if num_items(x) == 0:
             raise ValueError("a dataset must hold at least one item, got none")
+        if augment is not None and not callable(augment):
+            raise TypeError(f"augment must be a function of an item, got {augment!r}")
+        self.augment = augment
 
     def __len__(self) -> int:
         return num_items(self.x)
@@ -105,9 +112,16 @@ class Dataset(ABC):
         item = {key: value[0] for key, value in items.items()} if isinstance(items, Mapping) else items[0]
         return item, self.labels[index]
 
-    def batch(self, indices: np.ndarray, seed: Sequence[int] = (0,)) -> Any:
-        """The items at ``indices``, as ``x`` holds them; ``seed`` is for datasets that vary them."""
-        return rows(self.x, indices)
+    def batch(self, indices: np.ndarray, seed: Sequence[int] | None = None) -> Any:
+        """The items at ``indices``: as ``x`` holds them, or with a ``seed`` a list of them augmented."""
+        items = rows(self.x, indices)
+        if self.augment is None or seed is None:
+            return items
+        if isinstance(items, Mapping):
+            items = [{key: value[i] for key, value in items.items()} for i in range(len(indices))]
+        rng = np.random.default_rng(list(seed))
+        seeded = takes_two(self.augment)
+        return [self.augment(item, rng) if seeded else self.augment(item) for item in items]
 
     def _check_length(self, name: str, values: np.ndarray) -> None:
         if len(values) != len(self):
@@ -123,13 +137,16 @@ class ClassDataset(Dataset):
     Args:
         x: the items: an array ``[N, ...]``, a sequence, or a mapping of arrays.
         y: ``[N]``, the class of each: numbers or strings, in any order and with gaps.
+        augment: varies an item in training: ``augment(item)``, or ``augment(item, rng)`` with a seeded
+            :class:`numpy.random.Generator`.
 
     Raises:
         ValueError: if there is no item, ``x`` and ``y`` differ in length, or a class is missing.
+        TypeError: if ``augment`` cannot be called, or the classes are of several types.
     """
 
-    def __init__(self, x: Any, y: Any):
-        super().__init__(x)
+    def __init__(self, x: Any, y: Any, augment: Callable[..., Any] | None = None):
+        super().__init__(x, augment)
         self.classes, self.labels = coded(y, "y")
         self._check_length("y", self.labels)
 
@@ -143,7 +160,7 @@ class InstanceDataset(Dataset):
     Args:
         x: the items: an array ``[N, ...]``, a sequence, or a mapping of arrays.
         augment: makes a view of an item: ``augment(item)``, or ``augment(item, rng)`` with a seeded
-            :class:`numpy.random.Generator`, by which the views of a run can be had again.
+            :class:`numpy.random.Generator`.
         views: how many views of an item a batch holds, at least 2.
 
     Raises:
@@ -152,23 +169,12 @@ class InstanceDataset(Dataset):
     """
 
     def __init__(self, x: Any, augment: Callable[..., Any], views: int = 2):
-        super().__init__(x)
-        if not callable(augment):
-            raise TypeError(f"augment must be a function of an item, got {augment!r}")
-        if views < 2:
-            raise ValueError(f"views must be at least 2, got {views!r}")
-        self.augment, self.views = augment, views
+        super().__init__(x, augment)
+        if augment is None:
+            raise TypeError("augment must be a function of an item, got None")
+        self.views = whole("views", views, 2)
         self.labels = np.arange(len(self), dtype=np.int32)
         self.classes = self.labels
-        self._takes_rng = takes_two(augment)
-
-    def batch(self, indices: np.ndarray, seed: Sequence[int] = (0,)) -> list[Any]:
-        """A view of each of the items at ``indices``; the same ``seed`` gives the same views."""
-        rng = np.random.default_rng(list(seed))
-        items = rows(self.x, indices)
-        if isinstance(items, Mapping):
-            items = [{key: value[i] for key, value in items.items()} for i in range(len(indices))]
-        return [self.augment(item, rng) if self._takes_rng else self.augment(item) for item in items]
 
     def __repr__(self) -> str:
         return f"InstanceDataset({len(self)} items, {self.views} views each)"
@@ -184,13 +190,15 @@ class SessionDataset(Dataset):
         x: the items: an array ``[N, ...]``, a sequence, or a mapping of arrays.
         sessions: ``[N]``, the session of each: numbers or strings.
         roles: ``[N]``, 0 for an anchor, 1 for a match, -1 for an item that does not match.
+        augment: varies an item in training, as in :class:`ClassDataset`.
 
     Raises:
         ValueError: if there is no item, the lengths differ, a session is missing, or a role is none.
+        TypeError: if ``augment`` cannot be called, or the sessions are of several types.
     """
 
-    def __init__(self, x: Any, sessions: Any, roles: Any):
-        super().__init__(x)
+    def __init__(self, x: Any, sessions: Any, roles: Any, augment: Callable[..., Any] | None = None):
+        super().__init__(x, augment)
         self.classes, codes = coded(sessions, "sessions")
         roles = np.asarray(roles)
         self._check_length("sessions", codes)

@@ -28,7 +28,8 @@ class Batches(Sequence[Batch]):
         preprocess_fn: turns an item into what the model takes a row of; by default it is that already.
         collate_fn: turns a list of (preprocessed) items into the model's input, such as a tokenizer;
             by default they are stacked.
-        seed: with the batch's number, the seed of datasets that vary their items.
+        seed: with the batch's number, the seed of datasets that augment their items; None to take the
+            items as they are.
     """
 
     def __init__(
@@ -37,9 +38,9 @@ class Batches(Sequence[Batch]):
         plan: Sequence[np.ndarray],
         preprocess_fn: Callable[[Any], Any] | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
-        seed: Sequence[int] = (0,),
+        seed: Sequence[int] | None = None,
     ):
-        self.dataset, self.plan, self.seed = dataset, plan, tuple(seed)
+        self.dataset, self.plan, self.seed = dataset, plan, seed
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
 
     def __len__(self) -> int:
@@ -47,7 +48,7 @@ class Batches(Sequence[Batch]):
 
     def __getitem__(self, number: Any) -> Any:
         indices = self.plan[number]
-        items = self.dataset.batch(indices, (*self.seed, number))
+        items = self.dataset.batch(indices, None if self.seed is None else (*self.seed, number))
         if self.preprocess_fn is not None:
             items = [self.preprocess_fn(item) for item in one_by_one(items, len(indices))]
         if self.collate_fn is not None:

@@ -189,7 +189,8 @@ class Validation:
         """``val_loss`` and the metrics of the model as it is."""
         from ... import evaluation
 
-        embeddings = self.tuner.embeddings_of(self.dataset, self.indices)
+        seed = (self.tuner.seed,) if self.dataset.views > 1 else None  # views are made by augmenting
+        embeddings = self.tuner.embeddings_of(self.dataset, self.indices, seed=seed)
         losses = [self.tuner.loss_of(embeddings[batch], self.labels[batch]) for batch in self.plan]
         metrics = evaluation.retrieval_metrics(
             embeddings, self.labels, metrics=self.metrics, distance=self.tuner.distance

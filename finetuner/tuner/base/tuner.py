@@ -256,11 +256,16 @@ class Tuner(Framework):
         return evaluation.retrieval_metrics(*embeddings_and_labels, metrics=metrics, distance=self.distance)
 
     def embeddings_of(
-        self, dataset: Dataset, indices: np.ndarray, batch_size: int = 256, num_workers: int = 0
+        self,
+        dataset: Dataset,
+        indices: np.ndarray,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        seed: Sequence[int] | None = None,
     ) -> np.ndarray:
-        """Embeddings of the items at ``indices``, ``[N, D]`` float32."""
+        """Embeddings of the items at ``indices``, ``[N, D]`` float32; augmented, if there is a ``seed``."""
         plan = RandomSampler(len(indices), batch_size, shuffle=False).batches()
-        batches = Batches(dataset, [indices[p] for p in plan], self.preprocess_fn, self.collate_fn, (self.seed,))
+        batches = Batches(dataset, [indices[p] for p in plan], self.preprocess_fn, self.collate_fn, seed)
         parts = []
         for batch in self.load_batches(batches, num_workers):
             if not finite(batch.inputs):
