@@ -98,7 +98,7 @@ def test_class_sampler_leaves_singletons_out_with_one_warning():
 
 @pytest.mark.parametrize(
     ("size", "items", "expected"),
-    [(20, None, (5, 4)), (128, None, (7, 18)), (8, None, (2, 4)), (5, None, (2, 2)), (4, None, (2, 2))],
+    [(20, None, (5, 4)), (128, None, (7, 18)), (139, None, (7, 19)), (104, None, (7, 14)), (8, None, (2, 4)), (5, None, (2, 2)), (4, None, (2, 2))],
 )
 def test_class_sampler_finds_its_own_number_of_items(size, items, expected):
     sampler = ClassSampler(Y, size, items)
@@ -133,6 +133,14 @@ def test_most_batches_against_trying_all():
             left[np.argsort(-left, kind="stable")[:width]] -= 1
             filled += 1
         assert most_batches(groups, width) == filled
+
+
+@pytest.mark.parametrize("classes", range(2, 40))
+def test_class_sampler_finds_a_number_of_items_for_any_batch(classes):
+    y = np.repeat(np.arange(classes), 4)
+    for size in range(4, 70, 3):
+        sampler = ClassSampler(y, size)
+        assert size - max(sampler.num_items_per_class, sampler.num_classes) < sampler.batch_size <= size
 
 
 def test_class_sampler_plans_fast_enough_to_be_vectorised():

@@ -19,14 +19,15 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert f"$ {done.stdout}" in README
 
 
-def test_the_first_example(backend, tmp_path):
+def test_the_examples(backend, tmp_path):
     pytest.importorskip("sklearn")
     if backend.name != "pytorch":
         pytest.skip("an example of PyTorch")
-    (code, *_) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    code = "".join(re.findall(r"```python\n(.*?)```", README, flags=re.S))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     before, after = map(float, done.stdout.split())
     assert after > before
     assert (tmp_path / "run" / "weights.safetensors").is_file()
+    assert (tmp_path / "run-2" / "weights.safetensors").is_file()

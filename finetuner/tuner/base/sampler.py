@@ -111,10 +111,13 @@ class ClassSampler(Sampler):
         batch_size = checks.whole("batch_size", batch_size, 1)
         if batch_size < 4:
             raise ValueError(f"batch_size must hold two classes of two items, so at least 4, got {batch_size}")
+        own_choice = num_items_per_class is None
         if num_items_per_class is None:
             num_items_per_class = min(max(4, batch_size // usable), batch_size // 2)
         self.num_items_per_class = checks.whole("num_items_per_class", num_items_per_class, 2)
         self.num_classes = batch_size // self.num_items_per_class
+        if own_choice:
+            self.num_classes = min(self.num_classes, usable)
         if self.num_classes < 2:
             raise ValueError(
                 f"batch_size must hold two classes of num_items_per_class={num_items_per_class} items, so "
