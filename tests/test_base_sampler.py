@@ -98,7 +98,15 @@ def test_class_sampler_leaves_singletons_out_with_one_warning():
 
 @pytest.mark.parametrize(
     ("size", "items", "expected"),
-    [(20, None, (5, 4)), (128, None, (7, 18)), (139, None, (7, 19)), (104, None, (7, 14)), (8, None, (2, 4)), (5, None, (2, 2)), (4, None, (2, 2))],
+    [
+        (20, None, (5, 4)),
+        (128, None, (7, 18)),
+        (139, None, (7, 19)),
+        (104, None, (7, 14)),
+        (8, None, (2, 4)),
+        (5, None, (2, 2)),
+        (4, None, (2, 2)),
+    ],
 )
 def test_class_sampler_finds_its_own_number_of_items(size, items, expected):
     sampler = ClassSampler(Y, size, items)
