@@ -1,0 +1,6 @@
+"""``python -m finetuner`` is the command ``finetuner``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

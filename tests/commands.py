@@ -1,0 +1,87 @@
+"""Models, data and calls for the tests of the command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from finetuner.cli import app
+
+from .toy import TEST, TRAIN, D
+
+ROOT = Path(__file__).parents[1]
+MODELS = {
+    "pytorch": f"""
+import numpy as np
+import torch
+
+def make():
+    return torch.nn.Sequential(torch.nn.Linear({D}, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8))
+
+def words(texts):
+    return np.array([[text.count(letter) for letter in "abcdefgh"] for text in texts], np.float32)
+
+def grey(image):
+    return image[0, 0, :{D}]
+
+def wrong(item):
+    return item["no"]
+
+class Interrupting(torch.nn.Linear):
+    batches = 0
+
+    def forward(self, x):
+        self.batches += self.training
+        if self.batches == 5:
+            raise KeyboardInterrupt
+        return super().forward(x)
+
+def interrupting():
+    return Interrupting({D}, 8)
+
+def broken():
+    return {{}}["x"]
+
+number = 3
+"""
+}
+
+
+@pytest.fixture
+def model(backend, tmp_path):
+    """A file that makes models."""
+    pytest.importorskip("faiss")
+    if backend.name not in MODELS:
+        pytest.skip(f"no models of {backend.name} here")
+    path = tmp_path / "models.py"
+    path.write_text(MODELS[backend.name])
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where commands run, with data in it."""
+    monkeypatch.chdir(tmp_path)
+    for name, data in (("train", TRAIN), ("test", TEST)):
+        np.savez(tmp_path / f"{name}.npz", x=data.x, y=data.classes[data.labels])
+    return tmp_path
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, list(map(str, arguments)), prog_name="finetuner")
+    assert result.exit_code == code, result.output + str(result.exception)
+    return result
+
+
+def fit(model, *arguments, name="make", code=0):
+    common = ("--data", "train.npz", "--model", f"{model}:{name}", "--batch-size", 24, "--epochs", 2, "--output", "run")
+    return run("fit", *common, *arguments, code=code)
+
+
+def error(result):
+    """The one line that says what is wrong."""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in result.output
+    return lines[0].removeprefix("error: ")

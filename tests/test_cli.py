@@ -1,0 +1,257 @@
+"""The command line: what it writes and prints."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import finetuner
+from finetuner.cli.code import named
+from finetuner.cli.support import INTERRUPTED, free_folder, options
+
+from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (two are fixtures)
+from .toy import TEST, TRAIN
+
+
+def test_version_and_help():
+    assert run("--version").stdout == f"finetuner {finetuner.__version__}\n"
+    for command in ("fit", "evaluate", "embed", "demo"):
+        assert command in run("--help").stdout
+        assert "--debug" in run(command, "-h").stdout
+
+
+def test_python_m_is_the_same_program():
+    done = subprocess.run([sys.executable, "-m", "finetuner", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == f"finetuner {finetuner.__version__}\n"
+
+
+def test_help_loads_little():
+    code = (
+        "import sys; from finetuner.cli import app; app(['fit', '--help'], standalone_mode=False); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"numpy", "torch", "faiss", "datasets", "matplotlib", "sklearn"} & set(done.stdout.split())
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
+# Training ----------------------------------------------------------------------------------------------
+
+
+def test_fit_writes_a_run(model, folder):
+    pytest.importorskip("matplotlib")
+    chosen = ("--loss", "TripletLoss", "--loss-option", "margin=0.3", "--miner", "TripletEasyHardMiner")
+    more = ("--miner-option", "neg_strategy=hard", "--metric", "hit@1", "--metric", "mAP@R", "--num-items-per-class", 6)
+    result = fit(model, "--eval-data", "test.npz", *chosen, *more)
+    files = "config.json history.json history.png metrics.json training.json training.safetensors weights.safetensors"
+    assert sorted(path.name for path in (folder / "run").iterdir()) == files.split()
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
+    table = [line.split() for line in result.stdout.splitlines()]
+    assert ["metric", "before", "after", "change"] in table
+    for name, value in metrics["before"].items():
+        after = metrics["after"][name]
+        assert [name, f"{value:.4f}", f"{after:.4f}", f"{after - value:+.4f}"] in table
+    config = json.loads((folder / "run" / "config.json").read_text())
+    assert config["loss"]["options"]["margin"] == 0.3
+    assert config["loss"]["options"]["miner"]["options"]["neg_strategy"] == "hard"
+    assert config["fit"]["num_items_per_class"] == 6
+    assert config["command"]["model"] == f"{model}:make"
+    assert config["command"]["metric"] == ["hit@1", "mAP@R"]
+    assert "epoch 2/2" in result.stderr
+    assert "epoch" not in result.stdout.replace("epochs", "")
+
+
+def test_the_same_seed_gives_the_same_weights(model, folder):
+    fit(model, "--seed", 3)
+    fit(model, "--seed", 3, "--output", "again")
+    fit(model, "--seed", 4, "--output", "other")
+    weights = [(folder / name / "weights.safetensors").read_bytes() for name in ("run", "again", "other")]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_fit_without_evaluation(model, folder):
+    result = fit(model)
+    assert "before" not in result.stdout
+    assert json.loads((folder / "run" / "metrics.json").read_text()) == {}
+
+
+def test_classes_of_one_file(model, folder):
+    result = fit(model, "--classes", "0", "--classes", "[24]", "--eval-classes", "6", "--eval-classes", "4")
+    assert "36 items, 3 classes" in result.stderr
+    assert "24 items, 2 classes" in result.stderr
+    assert "hit@1" in result.stdout
+
+
+def test_callbacks(model, folder):
+    options = ("--early-stopping", 1, "--keep-best", "--monitor", "hit@1", "--checkpoint-every", 2, "--epochs", 6)
+    fit(model, "--eval-data", "test.npz", *options)
+    assert (folder / "run-checkpoints" / "epoch-2" / "weights.safetensors").is_file()
+    config = json.loads((folder / "run" / "config.json").read_text())
+    assert config["callbacks"] == ["ProgressBar", "BestModel", "EarlyStopping", "Checkpoint"]
+
+
+def test_without_matplotlib_there_is_no_picture(model, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = fit(model)
+    assert 'history.png is not drawn: a picture needs matplotlib: pip install "finetuner[plot]"' in result.stderr
+    assert not (folder / "run" / "history.png").exists()
+
+
+def test_one_warning_a_line(model, folder):
+    y = TRAIN.labels.copy()
+    y[0] = 9
+    np.savez(folder / "train.npz", x=TRAIN.x, y=y)
+    with pytest.warns(UserWarning, match="1 of 5 classes have a single item"):  # else it would be an error here
+        run_with_warnings(model)
+
+
+def run_with_warnings(model):
+    import warnings
+
+    result = fit(model)
+    (line,) = [line for line in result.stderr.splitlines() if "single item" in line]
+    assert line.startswith("warning: 1 of 5 classes have a single item")
+    warnings.warn("1 of 5 classes have a single item", stacklevel=1)  # was shown, and not raised
+
+
+def test_threads(model, folder):
+    import torch
+
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+            environment.setenv(name, str(before))
+        fit(model, "--threads", 1)
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+    torch.set_num_threads(before)
+    assert json.loads((folder / "run" / "config.json").read_text())["threads"] == 1
+
+
+def test_interrupted_in_python(model, folder):
+    result = fit(model, "--eval-data", "test.npz", "--epochs", 9, name="interrupting", code=INTERRUPTED)
+    assert "interrupted in epoch 3" in result.stderr
+    assert len(json.loads((folder / "run" / "history.json").read_text())) == 3
+    assert (folder / "run" / "weights.safetensors").is_file()
+
+
+def test_ctrl_c_keeps_what_was_trained(model, folder):
+    command = [sys.executable, "-m", "finetuner", "fit", "--data", "train.npz", "--eval-data", "test.npz"]
+    command += ["--model", f"{model}:make", "--epochs", "1000000", "--batch-size", "24", "--output", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    for line in process.stderr:
+        if line.startswith("epoch") and "2/1000000" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == INTERRUPTED, err
+    assert "Traceback" not in err
+    assert "interrupted in epoch" in err
+    assert "run " in out
+    assert {"weights.safetensors", "history.json"} <= {path.name for path in (folder / "run").iterdir()}
+    assert run("evaluate", "--data", "test.npz", "--run", "run").stdout
+
+
+def test_ctrl_c_before_training(model, folder, monkeypatch):
+    def stopped(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("finetuner.data.load", stopped)
+    assert fit(model, code=INTERRUPTED).stderr == "interrupted\n"
+    assert not (folder / "run").exists()
+
+
+# What was trained --------------------------------------------------------------------------------------
+
+
+def test_evaluate_gives_the_numbers_of_the_run(model, folder, monkeypatch):
+    fit(model, "--eval-data", "test.npz", "--loss-option", "distance=euclidean")
+    after = json.loads((folder / "run" / "metrics.json").read_text())["after"]
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    table = [line.split() for line in run("evaluate", "--data", "../test.npz", "--run", "../run").stdout.splitlines()]
+    for name in ("hit@1", "mAP@R"):
+        assert [name, f"{after[name]:.4f}"] in table
+    cosine = run("evaluate", "--data", "../test.npz", "--run", "../run", "--distance", "cosine").stdout
+    assert f"{after['mAP@R']:.4f}" not in cosine
+
+
+def test_evaluate_a_model_in_an_index(model, folder):
+    chosen = ("--model", f"{model}:make", "--metric", "hit@1")
+    result = run("evaluate", "--data", "test.npz", "--index-data", "test.npz", *chosen)
+    assert re.search(r"hit@1 +1\.0000", result.stdout)  # each finds itself
+
+
+def test_embed(model, folder):
+    fit(model)
+    result = run("embed", "--data", "test.npz", "--run", "run", "--label-column", "y", "--output", "new/e.npz")
+    labelled = arrays("new/e.npz")
+    assert labelled["embeddings"].shape == (48, 8)
+    np.testing.assert_array_equal(labelled["labels"], TEST.classes[TEST.labels])
+    assert result.stdout == "new/e.npz  embeddings [48, 8], labels [48]\n"
+    run("embed", "--data", "test.npz", "--run", "run", "--output", "e.npz")
+    plain = arrays("e.npz")
+    assert list(plain) == ["embeddings"]
+    np.testing.assert_array_equal(plain["embeddings"], labelled["embeddings"])
+    run("embed", "--data", "test.npz", "--model", f"{model}:make", "--output", "untrained.npz")
+    assert not np.allclose(arrays("untrained.npz")["embeddings"], plain["embeddings"])
+
+
+def test_text_in_tables(model, folder, tables):
+    rows = [f"{letter * 3} {'h' * (i % 3)},{letter}" for i in range(6) for letter in "abcd"]
+    (folder / "train.csv").write_text("\n".join(["text,category", *rows]))
+    (folder / "new.csv").write_text("text,other\naa,1\nbcd,2\n")
+    columns = ("--input-column", "text", "--label-column", "category", "--collate", f"{model}:words")
+    fit(model, "--data", "train.csv", *columns, "--eval-classes", "c", "--eval-classes", "d")
+    run("evaluate", "--data", "train.csv", "--run", "run")
+    run("embed", "--data", "new.csv", "--run", "run", "--output", "e.npz")  # which has no labels
+    assert arrays("e.npz")["embeddings"].shape == (2, 8)
+
+
+def test_images(model, folder, pillow):
+    for i in range(16):
+        path = folder / "images" / f"class {i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pillow.fromarray(np.random.default_rng(i).integers(0, 255, (9, 12), np.uint8)).save(path)
+    options = ("--image-size", "10x8", "--image-mode", "L", "--preprocess", f"{model}:grey", "--in-memory")
+    fit(model, "--data", "images", *options, "--batch-size", 8, "--num-workers", 0)
+    run("embed", "--data", "images", "--run", "run", "--output", "e.npz")
+    embedded = arrays("e.npz")
+    assert embedded["embeddings"].shape == (16, 8)
+    assert embedded["names"][0] == "class 0/0.png"
+
+
+def test_options():
+    pairs = ["a=0.3", "b=null", "c=sum", "d=[0.9, 0.99]", "e=x=y", "f=", "g=true", "a=1"]
+    expected = {"a": 1, "b": None, "c": "sum", "d": [0.9, 0.99], "e": "x=y", "f": "", "g": True}
+    assert options("--loss-option", pairs) == expected
+    assert options("--loss-option", None) == {}
+
+
+def test_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "random.py").write_text("import neighbour\n\ndef f():\n    return neighbour.value\n")
+    (tmp_path / "neighbour.py").write_text("value = 5\n")
+    path = tmp_path / "random.py"
+    assert named("--model", f"{path}:f")() == 5
+    assert named("--model", f"{path}:f") is named("--model", f"{path}:f")  # read once
+    assert hasattr(__import__("random"), "shuffle")  # and not taken for Python's
+    assert named("--model", "json:JSONDecoder.decode") is json.JSONDecoder.decode
+    assert named("--collate", None) is None
+
+
+def test_free_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert free_folder("demo") == Path("demo")
+    Path("demo").mkdir()
+    Path("demo-2").mkdir()
+    assert free_folder("demo") == Path("demo-3")

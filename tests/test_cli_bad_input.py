@@ -1,0 +1,128 @@
+"""What the command line says of bad input: one line, and nothing is lost."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+
+import finetuner
+from finetuner.cli.code import named
+
+from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (two are fixtures)
+from .toy import TRAIN, D
+
+BAD = np.where(np.arange(48)[:, None] == 7, np.nan, TRAIN.x)
+FILES = {
+    "empty.npz": {"x": TRAIN.x[:0], "y": TRAIN.labels[:0]},
+    "longer.npz": {"x": TRAIN.x, "y": TRAIN.labels[:5]},
+    "alone.npz": {"x": TRAIN.x, "y": np.arange(48)},
+    "nan.npz": {"x": BAD, "y": TRAIN.labels},
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "no.npz"], "there must be a file or a folder at no.npz, and there is none"),
+        (["--data", "empty.npz"], "empty.npz: a dataset must hold at least one item, got none"),
+        (["--data", "longer.npz"], "longer.npz: x and y must be of one length, got 48 and 5"),
+        (["--data", "alone.npz"], "two classes must have two items each to learn from, got 0"),
+        (["--data", "nan.npz"], "inputs must be finite, and in batch . of epoch 1 items 7 of the data are not"),
+        (["--batch-size", "3"], "batch_size must hold two classes of two items"),
+        (["--label-column", "z"], "label_column must be a column of train.npz, got 'z'"),
+        (["--loss", "TripletLos"], "loss must be a known name, got 'TripletLos'; did you mean 'TripletLoss'"),
+        (["--loss-option", "distance=cosin"], "distance must be one of .*did you mean 'cosine'"),
+        (["--loss-option", "margn=1"], "TripletLoss has no option 'margn'; did you mean 'margin'"),
+        (["--miner", "TripletEasyHardMiner", "--miner-option", "neg_strategy=hrd"], "neg_strategy .* 'hard'"),
+        (["--optimizer", "Adm"], "optimizer must be a known name, got 'Adm'"),
+        (["--metric", "hit@0"], "metrics must be of .*, got 'hit@0'"),
+        (["--classes", "Z*"], "classes must be of train.npz, and none there matches 'Z[*]'"),
+        (["--early-stopping", "1", "--monitor", "hit@1"], "--monitor must be one of 'loss', got 'hit@1'"),
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--output", "train.npz"], "train.npz must be a new or an empty folder, and it exists; nothing was written"),
+        (["--output", "train.npz/run"], "train.npz/run must lie where it can be written"),
+        (["--model", "models.py"], "--model must be package.module:name or path/to/file.py:name, got 'models.py'"),
+        (["--model", "no.py:make"], "--model must name a file that exists, got no.py"),
+        (["--model", "no.such:make"], "--model must name a module that exists, or a file that ends in .py, got"),
+        (["--model", "models.py:mke"], "--model must name something in models.py, got 'mke'; did you mean 'make'"),
+        (["--model", "models.py:number"], "--model must name a function, got int at 'models.py:number'"),
+        (["--model", "models.py:dict"], "--model must name something in models.py, got 'dict'"),
+        (["--model", "builtins:dict"], "model must be a .*, got dict"),
+        (["--model", "models.py:broken"], r"KeyError: 'x' \(.*models.py:\d+\)"),
+        (["--preprocess", "models.py:wrong"], r"IndexError: .* \(.*models.py:\d+\)"),
+        (["--model", "syntax.py:make"], r"SyntaxError: .* \(.*syntax.py:1\)"),
+        (["--model", "imports.py:make"], r"ModuleNotFoundError: No module named 'nothing_here' \(.*imports.py:1\)"),
+    ],
+)
+def test_bad_input_is_one_line(model, folder, arguments, message):
+    for name, arrays in FILES.items():
+        np.savez(folder / name, **arrays)
+    (folder / "syntax.py").write_text("def make(:\n")
+    (folder / "imports.py").write_text("import nothing_here\n")
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    if "--metric" in arguments:
+        arguments = [*arguments, "--eval-data", "test.npz"]
+    assert re.match(message, error(fit(model, *arguments, code=1)))
+    after = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != "__pycache__"}
+    assert after == before
+
+
+def test_a_folder_that_holds_something_is_left_alone(folder):
+    kept = folder / "run" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    started = time.perf_counter()
+    result = fit("no_model.py", code=1)
+    assert "run must be a new or an empty folder, and it exists" in error(result)
+    assert time.perf_counter() - started < 2  # before anything else is done
+    assert "error: run must be" in run("demo", "--output", "run", code=1).stderr
+    assert list(kept.parent.iterdir()) == [kept]
+    assert kept.read_text() == "years of work"
+
+
+def test_a_broken_image(model, folder, pillow):
+    for i in range(8):
+        (folder / "images" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        pillow.new("L", (D, D)).save(folder / "images" / str(i % 2) / f"{i}.png")
+    (folder / "images" / "1" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    told = error(fit(model, "--data", "images", "--preprocess", f"{model}:grey", "--batch-size", 8, code=1))
+    assert told == "images/1/3.png cannot be read: it is no image that Pillow knows"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate"], "--model must be given, since there is no --run"),
+        (["evaluate", "--run", "nowhere"], "nowhere must be the folder of a saved run, and has no config.json"),
+        (["embed", "--model", "models.py:make", "--output", "e.txt"], "--output must end in .npz, got e.txt"),
+        (["embed", "--model", "models.py:make", "--output", "test.npz"], "test.npz must be a new file, and it exists"),
+    ],
+)
+def test_bad_runs_and_files(model, folder, arguments, message):
+    assert error(run(arguments[0], "--data", "test.npz", *arguments[1:], code=1)).startswith(message)
+
+
+def test_a_run_of_another_model(model, folder):
+    fit(model)
+    told = error(run("evaluate", "--data", "test.npz", "--run", "run", "--model", f"{model}:interrupting", code=1))
+    assert told.startswith("the weights must be those of the same model")
+
+
+def test_a_run_that_python_saved(model, folder):
+    finetuner.fit(named("--model", f"{model}:make")(), TRAIN, callbacks=[], epochs=1, batch_size=24).save("run")
+    told = error(run("evaluate", "--data", "test.npz", "--run", "run", code=1))
+    assert told == "--model must be given, since run was not written by `finetuner fit`"
+    run("evaluate", "--data", "test.npz", "--run", "run", "--model", f"{model}:make")
+
+
+def test_debug_shows_the_traceback(model, folder):
+    result = fit(model, "--debug", name="broken", code=1)
+    assert isinstance(result.exception, KeyError)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--loss-option", "margin"], ["--epochs", "x"], ["--image-size", "1x2x3"], ["--no"]]
+)
+def test_usage(model, folder, arguments):
+    assert "Error" in fit(model, *arguments, code=2).stderr

