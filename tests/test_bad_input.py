@@ -28,6 +28,7 @@ def bad(x, *items, value=np.nan):
         ({"miner": "SiameseEasyHardMiner"}, {}, TypeError, "miner must be a miner of triplets, got SiameseEasyHardMiner"),
         ({"miner_options": {"margin": 1}}, {}, ValueError, "miner_options must go with a miner"),
         ({"optimizer": "Adm"}, {}, ValueError, "optimizer must be a known name, got 'Adm'; did you mean 'Adam"),
+        ({"device": "cudda"}, {}, ValueError, "device must be one that is there, such as 'cpu', got 'cudda'"),
         ({"learning_rate": 0}, {}, ValueError, "learning_rate must be above 0, got 0"),
         ({}, {"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
         ({}, {"batch_size": 3}, ValueError, "batch_size must hold two classes of two items"),

@@ -126,3 +126,11 @@ def test_debug_shows_the_traceback(model, folder):
 )
 def test_usage(model, folder, arguments):
     assert "Error" in fit(model, *arguments, code=2).stderr
+
+
+def test_an_error_of_the_framework_is_one_line(model, folder):
+    narrow = folder / "narrow.py"
+    narrow.write_text("import torch\n\ndef make():\n    return torch.nn.Linear(3, 2)\n")
+    told = error(fit(narrow, code=1))
+    assert told.startswith("RuntimeError: ")
+    assert told.endswith("(--debug shows where)")

@@ -54,9 +54,10 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             where = users_line(error)
-            if given.get("debug") or not (where or isinstance(error, FORESEEN)):
+            if given.get("debug"):
                 raise
-            say(f"{told(error)} ({where})" if where else reason(error), "error", "red")
+            line = reason(error) if isinstance(error, FORESEEN) else f"{told(error)} (--debug shows where)"
+            say(f"{told(error)} ({where})" if where else line, "error", "red")
             raise typer.Exit(1) from None
 
     return run

@@ -76,7 +76,11 @@ class PytorchTuner(base.Tuner):
 
     def find_device(self, device: str) -> torch.device:
         if device != "auto":
-            return torch.device(device)
+            try:
+                return torch.empty(0, device=device).device
+            except (RuntimeError, AssertionError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"device must be one that is there, such as 'cpu', got {device!r}: {reason}") from None
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")
 
