@@ -52,6 +52,8 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
+        except (typer.BadParameter, typer.Exit):
+            raise
         except Exception as error:
             where = users_line(error)
             if given.get("debug"):
