@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from .backends import BACKENDS
+from .backends import BACKENDS, backend_of
 
 PARITY = pytest.StashKey[Counter]()
 
@@ -18,7 +18,7 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def backend(request):
     name = request.config.getoption("--backend")
-    return BACKENDS[name]() if name else pytest.skip("no --backend given")
+    return backend_of(name) if name else pytest.skip("no --backend given")
 
 
 @pytest.fixture

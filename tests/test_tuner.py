@@ -88,9 +88,9 @@ def test_saved_run_embeds_the_same_bits_in_a_new_process(backend, tmp_path):
     np.save(tmp_path / "here.npy", a_tuner.embed(TEST.x))
     code = f"""
 import numpy as np
-from tests.backends import BACKENDS
+from tests.backends import backend_of
 from tests.toy import TEST, tuner
-there = tuner(BACKENDS[{backend.name!r}](), seed=5).load({str(tmp_path / "run")!r})
+there = tuner(backend_of({backend.key!r}), seed=5).load({str(tmp_path / "run")!r})
 assert np.array_equal(there.embed(TEST.x), np.load({str(tmp_path / "here.npy")!r}))
 assert there.epoch == 1
 """

@@ -6,7 +6,7 @@ from typing import Any
 __all__ = ["subpackage_of", "tuner_class"]
 
 SUBPACKAGES = {"keras": "keras", "torch": "pytorch", "paddle": "paddle"}  # by the frameworks' own names
-WRITTEN = ("pytorch",)
+WRITTEN = ("pytorch", "keras", "paddle")
 
 
 def subpackage_of(model: Any) -> str:

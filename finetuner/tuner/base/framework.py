@@ -111,9 +111,9 @@ class Framework(ABC):
         """Read a safetensors file."""
 
 
-def checked_embeddings(embeddings: Any, tensor: Any, count: int) -> Any:
+def checked_embeddings(embeddings: Any, is_tensor: bool, count: int) -> Any:
     """Return what a model made of ``count`` items if it is floats ``[count, D]``, else raise ``TypeError``."""
-    if not isinstance(embeddings, tensor):
+    if not is_tensor:
         keys = f" with {', '.join(map(str, embeddings))}" if isinstance(embeddings, Mapping) else ""
         raise TypeError(f"the model must return a tensor [N, D], got {type(embeddings).__name__}{keys}")
     shape, dtype = list(embeddings.shape), str(embeddings.dtype)

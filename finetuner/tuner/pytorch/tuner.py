@@ -45,7 +45,7 @@ class PytorchTuner(base.Tuner):
             embeddings = self.embed_model(**inputs)
         else:
             embeddings = self.embed_model(inputs)
-        return checked_embeddings(embeddings, torch.Tensor, count)
+        return checked_embeddings(embeddings, isinstance(embeddings, torch.Tensor), count)
 
     @torch.no_grad()
     def embed_step(self, inputs: Any, count: int) -> np.ndarray:

@@ -1,11 +1,13 @@
 """How the tests speak to each framework: numpy in, numpy out."""
 
 import importlib
+import os
 
 import numpy as np
 
 
 class Backend:
+    key: str  # as the command line of the tests says it
     name: str  # of its subpackage
     framework: str  # what that imports
     engines: frozenset[str] = frozenset()  # and what that may import in turn
@@ -72,85 +74,20 @@ class Backend:
         raise NotImplementedError
 
 
-class Pytorch(Backend):
-    name, framework = "pytorch", "torch"
-
-    def tensor(self, x, dtype=None):
-        import torch
-
-        return None if x is None else torch.tensor(x, dtype=dtype and getattr(torch, dtype))
-
-    def numpy(self, x):
-        return x.detach().cpu().numpy()
-
-    def value_and_grads(self, function, arrays, constants):
-        import torch
-
-        inputs = [self.tensor(x, "float32") for x in arrays]
-        for x in inputs:
-            if x is not None:
-                x.requires_grad_(True)
-        value = function(*inputs, *map(self.tensor, constants))
-        weight = torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
-        (weight * value).sum().backward()
-        return self.numpy(value), [None if x is None else self.numpy(x.grad) for x in inputs]
-
-    def compiled(self, function, how):
-        import torch
-
-        torch.compiler.reset()
-        torch._dynamo.config.recompile_limit = 64  # one a shape
-        return torch.compile(
-            function, fullgraph=True, dynamic=False, backend={"traced": "eager", "full": "inductor"}[how]
-        )
-
-    def mlp(self, *widths, seed=0, dropout=0.0):
-        import torch
-
-        torch.manual_seed(seed)
-        layers = []
-        for i in range(len(widths) - 1):
-            rest = [torch.nn.ReLU(), torch.nn.Dropout(dropout)] if i + 2 < len(widths) else []
-            layers += [torch.nn.Linear(widths[i], widths[i + 1]), *rest]
-        return torch.nn.Sequential(*layers)
-
-    def with_output(self, model, function):
-        import torch
-
-        class Wrapped(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.model = model
-
-            def forward(self, x):
-                return function(self.model(x))
-
-        return Wrapped()
-
-    def frozen(self, model):
-        return model.requires_grad_(False)
-
-    def detached(self, x):
-        return x.detach()
-
-    def sum(self, x, axis):
-        return x.sum(axis)
-
-    def cast(self, x, dtype):
-        import torch
-
-        return x.to(getattr(torch, dtype))
-
-    def autocast(self):
-        import torch
-
-        return torch.autocast("cpu", torch.bfloat16)
-
-
-BACKENDS = {"pytorch": Pytorch}
-
-
 def weighted(value):
     """What :meth:`Backend.value_and_grads` differentiates, of the reference's value."""
     value = np.asarray(value)
     return (np.arange(1.0, 1 + value.size).reshape(value.shape) * value).sum()
+
+
+BACKENDS = ("pytorch", "keras-tensorflow", "keras-jax", "keras-torch", "paddle")
+
+
+def backend_of(name):
+    """The backend ``name``, one a process: Keras takes its engine when it is imported."""
+    file, _, engine = name.partition("-")
+    if engine:
+        os.environ["KERAS_BACKEND"] = engine
+    backend = getattr(importlib.import_module(f".of_{file}", __name__), file.capitalize())()
+    backend.key = name
+    return backend

@@ -1,0 +1,31 @@
+"""The poolers of :mod:`finetuner.tuner.base.poolers`, for PaddlePaddle."""
+
+import paddle
+from paddle import nn
+
+from .. import base
+
+__all__ = ["GeM", "Pooler"]
+
+
+class Pooler(base.Pooler, nn.Layer):
+    def forward(self, x: paddle.Tensor, mask: paddle.Tensor | None = None) -> paddle.Tensor:
+        self.check(x.shape, None if mask is None else mask.shape)
+        items = x if x.ndim == 3 else x.flatten(2).transpose([0, 2, 1])
+        counts = paddle.ones_like(items[:, :, 0]) if mask is None else mask
+        with paddle.amp.auto_cast(enable=False):
+            full = items if items.dtype == paddle.float64 else items.astype("float32")
+            return self.compute(full, counts.astype("bool")[:, :, None]).astype(x.dtype)
+
+
+class GeM(base.GeM, Pooler):
+    def compute(self, x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+        x = paddle.where(x > self.eps, x, self.eps)
+        # Powers of shares of the largest value neither overflow nor vanish, whatever p.
+        largest = paddle.where(mask, x, 0.0).amax(axis=1, keepdim=True).detach()
+        largest = paddle.where(largest > 0, largest, 1.0)
+        powers = paddle.where(mask, (paddle.where(mask, x, largest) / largest) ** self.p, 0.0)
+        count = mask.sum(axis=1).astype(x.dtype)
+        mean = powers.sum(axis=1) / count.clip(min=1)
+        root = paddle.where(count > 0, mean, 1.0) ** (1 / self.p)
+        return paddle.where(count > 0, largest[:, 0] * root, 0.0)

@@ -1,0 +1,179 @@
+"""The tuner of PaddlePaddle models: one step, and how weights and state are kept."""
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+from safetensors.paddle import load_file, save_file
+
+from .. import base
+from ..base.framework import checked_embeddings, takes_keywords
+from ..base.loader import Batch, Batches
+from ..base.registry import create
+from ..base.training import NotFiniteError
+from . import losses, miner
+from .data import load_batches, to_device
+
+__all__ = ["PaddleTuner"]
+
+
+class PaddleTuner(base.Tuner):
+    __doc__ = base.Tuner.__doc__
+
+    backend = "paddle"
+
+    # The step, and what it needs.
+
+    def train_step(self, inputs: Any, labels: np.ndarray) -> paddle.Tensor:
+        embeddings = self.forward(to_device(inputs, self.device), len(labels))
+        loss = self.loss(embeddings, paddle.to_tensor(labels, place=self.device))
+        if self.device == "cpu":  # elsewhere this would wait for the device; the loop looks at the loss
+            check_finite(embeddings, loss)
+        self.optimizer.clear_grad(set_to_zero=False)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def forward(self, inputs: Any, count: int) -> paddle.Tensor:
+        """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
+        if isinstance(inputs, Mapping) and takes_keywords(self.embed_model.forward, inputs):
+            embeddings = self.embed_model(**inputs)
+        else:
+            embeddings = self.embed_model(inputs)
+        return checked_embeddings(embeddings, isinstance(embeddings, paddle.Tensor), count)
+
+    @paddle.no_grad()
+    def embed_step(self, inputs: Any, count: int) -> np.ndarray:
+        training = self.embed_model.training
+        self.embed_model.eval()
+        try:
+            return self.forward(to_device(inputs, self.device), count).astype("float32").numpy()
+        finally:
+            self.embed_model.train() if training else self.embed_model.eval()
+
+    @paddle.no_grad()
+    def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
+        tensors = (paddle.to_tensor(array, place=self.device) for array in (embeddings, labels))
+        return float(self.loss(*tensors))
+
+    def as_floats(self, losses: list[paddle.Tensor]) -> list[float]:
+        return paddle.stack(losses).tolist()
+
+    def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
+        return load_batches(batches, num_workers)
+
+    # What is trained, with what, and where.
+
+    def check_model(self, model: Any) -> nn.Layer:
+        if not isinstance(model, nn.Layer):
+            raise TypeError(f"embed_model must be a paddle.nn.Layer, got {type(model).__name__}")
+        return model
+
+    def find_device(self, device: str) -> str:
+        return paddle.device.get_device() if device == "auto" else device
+
+    def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> paddle.optimizer.Optimizer | None:
+        if isinstance(optimizer, paddle.optimizer.Optimizer):
+            return create("optimizer", optimizer, {}, options)
+        trained = [p for p in self.embed_model.parameters() if not p.stop_gradient]
+        if not trained:
+            return None
+        known = {name: cls for name, cls in vars(paddle.optimizer).items() if inspect.isclass(cls)}
+        known.pop("Optimizer")
+        options = {"learning_rate": self.learning_rate, **options, "parameters": trained}
+        return create("optimizer", optimizer, known, options)
+
+    def known_losses(self) -> dict[str, Any]:
+        return {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
+
+    def known_miners(self) -> dict[str, Any]:
+        return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+
+    def versions(self) -> dict[str, str]:
+        return {"paddle": paddle.__version__}
+
+    def threads(self) -> int:
+        return paddle.get_num_threads() if hasattr(paddle, "get_num_threads") else 1
+
+    def begin_training(self) -> None:
+        pass
+
+    def begin_epoch(self, seed: int) -> None:
+        paddle.seed(seed)
+        self.embed_model.train()
+
+    def end_training(self) -> None:
+        self.embed_model.eval()
+
+    # Weights and state.
+
+    def model_state(self) -> dict[str, paddle.Tensor]:
+        return copied(self.embed_model.state_dict())
+
+    def load_model_state(self, tensors: dict[str, paddle.Tensor]) -> None:
+        own = self.embed_model.state_dict()
+        for name in own.keys() | tensors.keys():
+            if name not in own or name not in tensors:
+                raise ValueError(f"the weights must be those of the same model: {name} is in one of them alone")
+            if own[name].shape != tensors[name].shape:
+                raise ValueError(
+                    f"the weights must be those of the same model: {name} has shape {own[name].shape} here and "
+                    f"{tensors[name].shape} there"
+                )
+        self.embed_model.set_state_dict(tensors)
+
+    def loss_state(self) -> dict[str, paddle.Tensor]:
+        return copied(self.loss.state_dict()) if isinstance(self.loss, nn.Layer) else {}
+
+    def load_loss_state(self, tensors: dict[str, paddle.Tensor]) -> None:
+        if isinstance(self.loss, nn.Layer):
+            self.loss.set_state_dict(tensors)
+
+    def optimizer_state(self) -> tuple[dict[str, paddle.Tensor], dict[str, Any]]:
+        tensors: dict[str, paddle.Tensor] = {}
+        numbers: dict[str, Any] = {}
+        for name, value in self.optimizer.state_dict().items():
+            tensor = isinstance(value, paddle.Tensor)
+            (tensors if tensor else numbers)[self.place_for_name(name)] = value
+        return copied(tensors), {"numbers": numbers}
+
+    def load_optimizer_state(self, tensors: dict[str, paddle.Tensor], plain: dict[str, Any]) -> None:
+        state = {**tensors, **plain["numbers"]}
+        self.optimizer.set_state_dict({self.name_for_place(place): value for place, value in state.items()})
+
+    # Paddle names an optimizer's slots after parameters, and these after how many layers the process has
+    # made before; on disk a parameter is known by its place.
+
+    def place_for_name(self, name: str) -> str:
+        for place, parameter in enumerate(self.embed_model.parameters()):
+            if name.startswith(f"{parameter.name}_"):
+                return f"{place}.{name.removeprefix(parameter.name)}"
+        return name
+
+    def name_for_place(self, place: str) -> str:
+        index, dot, slot = place.partition(".")
+        return f"{self.embed_model.parameters()[int(index)].name}{slot}" if dot else place
+
+    def write_tensors(self, path: Path, tensors: dict[str, paddle.Tensor]) -> None:
+        save_file(tensors, path)
+
+    def read_tensors(self, path: Path) -> dict[str, paddle.Tensor]:
+        return load_file(path)
+
+
+def check_finite(embeddings: paddle.Tensor, loss: paddle.Tensor) -> None:
+    """Raise :class:`NotFiniteError` if the embeddings or the loss are not finite."""
+    if not math.isfinite(loss.item()):
+        raise NotFiniteError(f"the loss must be finite, and is {loss.item()}")
+    if not paddle.isfinite(embeddings.detach()).all():
+        raise NotFiniteError("the embeddings must be finite, and are not")
+
+
+def copied(tensors: Mapping[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
+    """Copies of ``tensors`` on the host, none sharing memory with another."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}

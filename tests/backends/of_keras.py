@@ -1,0 +1,110 @@
+import keras
+import numpy as np
+
+from . import Backend
+
+
+class Keras(Backend):
+    name = framework = "keras"
+    engines = frozenset({"tensorflow", "jax", "torch"})  # one of them, by KERAS_BACKEND
+
+    @property
+    def engine(self):
+        return keras.backend.backend()
+
+    def tensor(self, x, dtype=None):
+        return None if x is None else keras.ops.convert_to_tensor(x, dtype=dtype)
+
+    def numpy(self, x):
+        return keras.ops.convert_to_numpy(x)
+
+    def layout(self, x, back=False):
+        if x.ndim < 4:
+            return x
+        return np.moveaxis(x, -1, 1) if back else np.moveaxis(x, 1, -1)
+
+    def value_and_grads(self, function, arrays, constants):
+        inputs = [self.tensor(x, "float32") for x in arrays]
+        constants = [*map(self.tensor, constants)]
+
+        def weighted(*given):
+            value = function(*given, *constants)
+            size = int(np.prod(value.shape))
+            weight = keras.ops.reshape(keras.ops.arange(1.0, 1 + size, dtype="float32"), value.shape)
+            return keras.ops.sum(weight * value), value
+
+        value, grads = getattr(self, f"with_{self.engine}")(weighted, inputs)
+        return self.numpy(value), [None if x is None else self.numpy(g) for x, g in zip(inputs, grads, strict=True)]
+
+    def with_torch(self, weighted, inputs):
+        for x in inputs:
+            if x is not None:
+                x.requires_grad_(True)
+        total, value = weighted(*inputs)
+        total.backward()
+        return value, [None if x is None else x.grad for x in inputs]
+
+    def with_tensorflow(self, weighted, inputs):
+        import tensorflow
+
+        given = [x for x in inputs if x is not None]
+        with tensorflow.GradientTape() as tape:
+            tape.watch(given)
+            total, value = weighted(*inputs)
+        grads = iter(tape.gradient(total, given))
+        return value, [None if x is None else next(grads) for x in inputs]
+
+    def with_jax(self, weighted, inputs):
+        import jax
+
+        given = [i for i, x in enumerate(inputs) if x is not None]
+        (_, value), grads = jax.value_and_grad(weighted, argnums=given, has_aux=True)(*inputs)
+        grads = iter(grads)
+        return value, [None if x is None else next(grads) for x in inputs]
+
+    def compiled(self, function, how):
+        if self.engine == "torch":
+            return Pytorch.compiled(self, function, how)
+        if self.engine == "jax":
+            import jax
+
+            return jax.jit(function)
+        import tensorflow
+
+        return tensorflow.function(function, jit_compile=True)
+
+    def mlp(self, *widths, seed=0, dropout=0.0):
+        keras.utils.set_random_seed(seed)
+        layers = [keras.Input((widths[0],))]
+        for i in range(1, len(widths)):
+            last = i + 1 == len(widths)
+            layers += [keras.layers.Dense(widths[i], None if last else "relu")]
+            layers += [] if last else [keras.layers.Dropout(dropout)]
+        return keras.Sequential(layers)
+
+    def with_output(self, model, function):
+        class Wrapped(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.model = model
+
+            def call(self, x, training=False):
+                return function(self.model(x, training=training))
+
+        return Wrapped()
+
+    def frozen(self, model):
+        model.trainable = False
+        return model
+
+    def detached(self, x):
+        return keras.ops.stop_gradient(x)
+
+    def sum(self, x, axis):
+        return keras.ops.sum(x, axis)
+
+    def cast(self, x, dtype):
+        return keras.ops.cast(x, dtype)
+
+    def autocast(self):
+        return keras.config.set_dtype_policy and keras.backend.name_scope("autocast")
