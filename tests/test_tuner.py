@@ -252,7 +252,7 @@ def test_batches_that_teach_nothing_are_told_once(backend):
     y[:2] = 0
     with pytest.warns(UserWarning, match="holds no triplets, so its loss is 0") as caught:
         run = tuner(backend).fit((TRAIN.x, y), sampler=RandomSampler(48, 4), epochs=2)
-    assert len(caught) == 1
+    assert [warning.category for warning in caught].count(UserWarning) == 1
     assert np.isfinite(run.history[-1]["loss"])
 
 
@@ -270,4 +270,5 @@ def test_seeds_of_samplers_are_those_of_the_tuner(backend):
 def test_no_warnings_in_a_quiet_run(backend):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)  # a framework's own, which users are not shown
         tuner(backend).fit(TRAIN, TEST, epochs=1, batch_size=48)

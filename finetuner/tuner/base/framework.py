@@ -17,6 +17,7 @@ class Framework(ABC):
     """Interface between the tuner, which is the same everywhere, and a framework."""
 
     backend: ClassVar[str]  # the name of its subpackage
+    restored: ClassVar[str] = "batch"  # whose beginning the weights are those of, when a step went wrong
 
     @abstractmethod
     def check_model(self, model: Any) -> Any:

@@ -137,7 +137,7 @@ def step(state: State, batch: Batch) -> Any:
             raise NotFiniteError(f"inputs must be finite, and {where} {bad_items(batch)} are not") from None
         raise NotFiniteError(
             f"{error} {where} (items {checks.some_of(batch.indices)} of the data), though the inputs are finite; "
-            "the model has the weights from before this batch; a lower learning rate may help"
+            f"the model has the weights from before this {state.tuner.restored}; a lower learning rate may help"
         ) from None
 
 

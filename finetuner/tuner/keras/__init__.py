@@ -1,5 +1,6 @@
 """finetuner for Keras."""
 
+from .interop import KerasLoss
 from .losses import NTXentLoss, SiameseLoss, TripletLoss, TripletMarginLoss
 from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
 from .poolers import GeM
@@ -7,6 +8,7 @@ from .tuner import KerasTuner
 
 __all__ = [
     "GeM",
+    "KerasLoss",
     "KerasTuner",
     "NTXentLoss",
     "SiameseEasyHardMiner",

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..base.loader import Batch, Batches
 
-__all__ = ["load_batches", "to_device"]
+__all__ = ["load_batches", "to_arrays"]
 
 
 def load_batches(batches: Batches, num_workers: int) -> Iterable[Batch]:
@@ -31,12 +31,10 @@ def ahead(batches: Batches, num_workers: int) -> Iterator[Batch]:
                 coming.append(pool.submit(batches.__getitem__, number + 2 * num_workers))
 
 
-def to_device(x: Any, device: str) -> Any:
-    """Arrays, or what is made of them, as Keras takes them; float64 arrays become float32."""
+def to_arrays(x: Any) -> Any:
+    """Arrays, or what is made of them, as Keras takes them: float64 becomes float32."""
     if isinstance(x, Mapping):
-        return {key: to_device(value, device) for key, value in x.items()}
+        return {key: to_arrays(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
-        return type(x)(to_device(value, device) for value in x)
-    if isinstance(x, np.ndarray) and x.dtype == np.float64:
-        return x.astype(np.float32)
-    return x
+        return type(x)(map(to_arrays, x))
+    return x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype == np.float64 else x

@@ -1,6 +1,6 @@
 """The losses of :mod:`finetuner.tuner.base.losses`, for Keras."""
 
-from keras import KerasTensor, layers, ops
+from keras import KerasTensor, ops
 
 from .. import base
 from .functional import (
@@ -12,11 +12,12 @@ from .functional import (
     soft_triplets,
     triplets,
 )
+from .interop import LossLayer
 
 __all__ = ["Loss", "NTXentLoss", "SiameseLoss", "TripletLoss", "TripletMarginLoss"]
 
 
-class Loss(base.Loss, layers.Layer):
+class Loss(base.Loss, LossLayer):
     def call(
         self,
         embeddings: KerasTensor,

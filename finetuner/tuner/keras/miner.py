@@ -7,13 +7,14 @@ from keras import KerasTensor, ops
 from .. import base
 from ..base.miner import EasyHard, tuple_indices
 from .functional import Relations, farthest, nearest
+from .interop import Configured
 
 __all__ = ["Miner", "SiameseEasyHardMiner", "TripletEasyHardMiner"]
 
 Selection = Callable[[KerasTensor, KerasTensor], KerasTensor]
 
 
-class Miner(base.Miner):
+class Miner(base.Miner, Configured):
     def select(
         self, labels: KerasTensor, distances: KerasTensor, reference_labels: KerasTensor | None = None
     ) -> tuple[KerasTensor, KerasTensor]:

@@ -1,22 +1,19 @@
 """The poolers of :mod:`finetuner.tuner.base.poolers`, for Keras."""
 
-from keras import KerasTensor, backend, layers, ops
+import math
+
+from keras import KerasTensor, backend, ops
 
 from .. import base
+from .interop import PlainLayer
 
 __all__ = ["GeM", "Pooler"]
 
 
-class Pooler(base.Pooler, layers.Layer):
+class Pooler(base.Pooler, PlainLayer):
     def call(self, x: KerasTensor, mask: KerasTensor | None = None) -> KerasTensor:
         self.check(x.shape, None if mask is None else mask.shape)
-        if len(x.shape) > 3:
-            last = backend.image_data_format() == "channels_last"
-            shape = ops.shape(x)
-            items = ops.reshape(x, (shape[0], -1, shape[-1])) if last else ops.reshape(x, (shape[0], shape[1], -1))
-            items = items if last else ops.transpose(items, (0, 2, 1))
-        else:
-            items = x
+        items = x if len(x.shape) == 3 else with_channels_last(x)
         counts = ops.ones_like(items[:, :, 0]) if mask is None else mask
         full = items if items.dtype == "float64" else ops.cast(items, "float32")
         return ops.cast(self.compute(full, ops.cast(counts, "bool")[:, :, None]), x.dtype)
@@ -33,3 +30,10 @@ class GeM(base.GeM, Pooler):
         mean = ops.sum(powers, axis=1) / ops.maximum(count, 1)
         root = ops.where(count > 0, mean, 1.0) ** (1 / self.p)
         return ops.where(count > 0, largest[:, 0] * root, 0.0)
+
+
+def with_channels_last(x: KerasTensor) -> KerasTensor:
+    """Feature maps ``[N, ..., C]`` or ``[N, C, ...]``, by Keras' setting, as ``[N, S, C]``."""
+    if backend.image_data_format() == "channels_first":
+        x = ops.moveaxis(x, 1, -1)
+    return ops.reshape(x, (-1, math.prod(x.shape[1:-1]), x.shape[-1]))

@@ -1,10 +1,11 @@
 """The tuner of Keras models: one step, and how weights and state are kept."""
 
 import contextlib
+import importlib
 import inspect
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +15,76 @@ from keras import ops
 from safetensors.numpy import load_file, save_file
 
 from .. import base
-from ..base.framework import checked_embeddings
+from ..base.framework import checked_embeddings, takes_keywords
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
-from .data import load_batches, to_device
+from .data import load_batches, to_arrays
 
 __all__ = ["KerasTuner"]
 
+ENGINES = ("tensorflow", "jax", "torch")  # those that Keras can train on
+
 
 class Trained(keras.Model):
-    """A model with its loss, which Keras' own step then trains, compiled as the engine compiles."""
+    """A model with its loss, which Keras' own step then trains, compiled as Keras sees fit for the engine."""
 
     def __init__(self, embed_model: Any, loss: Any):
         super().__init__()
         self.embed_model, self.objective = embed_model, loss
 
+    def build(self, input_shape: Any) -> None:
+        """Nothing to do: the model builds itself when it is first called."""
+
     def call(self, x: Any, training: bool = False) -> Any:
-        """Embeddings of ``x``."""
+        """What the model makes of a batch of inputs."""
+        if isinstance(x, Mapping) and takes_keywords(self.embed_model.call, x):
+            return self.embed_model(**x, training=training)
         return self.embed_model(x, training=training)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
+        """The loss of a batch and the model's regularisers; NaN where an embedding is not finite."""
         checked_embeddings(y_pred, ops.is_tensor(y_pred), y.shape[0])
-        loss = self.objective(y_pred, ops.convert_to_tensor(y))  # of torch's engine labels come as an array
-        return sum(map(ops.sum, self.losses), start=loss)  # regularisers
+        loss = self.objective(y_pred, ops.convert_to_tensor(y))  # on torch's engine labels come as an array
+        loss = ops.where(ops.all(ops.isfinite(y_pred)), loss, float("nan"))
+        return sum(map(ops.sum, self.losses), start=loss)
 
 
 class KerasTuner(base.Tuner):
     __doc__ = base.Tuner.__doc__
 
     backend = "keras"
+    restored = "epoch"  # Keras' step cannot be stopped half-way
 
     # The step, and what it needs.
 
     def train_step(self, inputs: Any, labels: np.ndarray) -> float:
+        inputs = to_arrays(inputs)
         with self.on_device():
-            self.trained.reset_metrics()
-            loss = self.trained.train_on_batch(to_device(inputs, self.device), labels)
+            if not self.trained.built:
+                self.trained.predict_on_batch(inputs)
+            if self.snapshot is None:
+                self.snapshot = [copied(variable) for variable in self.trained_variables()]
+            self.trained.reset_metrics()  # or it would return a running mean
+            loss = float(self.trained.train_on_batch(inputs, labels))
         if not math.isfinite(loss):
-            self.load_model_state(self.weights_before)
+            for variable, value in zip(self.trained_variables(), self.snapshot, strict=False):
+                variable.assign(value)
             raise NotFiniteError(f"the loss must be finite, and is {loss}")
-        return float(loss)
+        return loss
+
+    def trained_variables(self) -> list[Any]:
+        """All that a step may change; the optimizer's come last, as it may not have made them yet."""
+        return [*self.trained.variables, *self.optimizer.variables]
 
     def embed_step(self, inputs: Any, count: int) -> np.ndarray:
         with self.on_device():
-            embeddings = self.embed_model(to_device(inputs, self.device), training=False)
-        checked = checked_embeddings(embeddings, ops.is_tensor(embeddings), count)
-        return ops.convert_to_numpy(ops.cast(checked, "float32"))
+            embeddings = self.trained.predict_on_batch(to_arrays(inputs))
+        checked = checked_embeddings(embeddings, isinstance(embeddings, np.ndarray), count)
+        return np.asarray(checked, dtype=np.float32)
 
     def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         with self.on_device():
@@ -80,15 +101,26 @@ class KerasTuner(base.Tuner):
     def check_model(self, model: Any) -> keras.Model:
         if not isinstance(model, keras.Model):
             raise TypeError(f"embed_model must be a keras.Model, got {type(model).__name__}")
+        engine = keras.backend.backend()
+        if engine not in ENGINES:
+            raise ValueError(f"Keras must run on one of {', '.join(ENGINES)} (KERAS_BACKEND), and runs on {engine}")
         return model
 
     def find_device(self, device: str) -> str:
+        if device != "auto":
+            try:
+                with keras.device(device):
+                    ops.zeros(1)
+            except Exception as error:  # each engine has its own
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"device must be one that is there, such as 'cpu', got {device!r}: {reason}") from None
         return device
 
     def on_device(self) -> Any:
         return contextlib.nullcontext() if self.device == "auto" else keras.device(self.device)
 
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> keras.optimizers.Optimizer | None:
+        self.trained = Trained(self.embed_model, self.loss)
         if isinstance(optimizer, keras.optimizers.Optimizer):
             return create("optimizer", optimizer, {}, options)
         if self.embed_model.built and not self.embed_model.trainable_variables:
@@ -104,17 +136,23 @@ class KerasTuner(base.Tuner):
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
 
     def versions(self) -> dict[str, str]:
-        return {"keras": keras.__version__, "engine": keras.backend.backend()}
+        engine = importlib.import_module(keras.backend.backend())
+        return {"keras": keras.__version__, engine.__name__: engine.__version__}
 
     def threads(self) -> int:
-        return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if keras.backend.backend() == "torch":
+            import torch
 
-    trained: Any = None  # the model with its loss, from the first fit on
-    weights_before: Any = None  # the epoch, to go back to where a step was not finite
+            return torch.get_num_threads()
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow
+
+            return tensorflow.config.threading.get_intra_op_parallelism_threads() or cores  # 0 for all
+        return cores
 
     def begin_training(self) -> None:
-        if self.trained is None:
-            self.trained = Trained(self.embed_model, self.loss)
+        if not self.trained.compiled:
             self.trained.compile(optimizer=self.optimizer)
 
     def begin_epoch(self, seed: int) -> None:
@@ -122,10 +160,12 @@ class KerasTuner(base.Tuner):
         for place, variable in enumerate(self.embed_model.variables):
             if variable.path.endswith("seed_generator_state"):  # of a layer that has its own, such as dropout
                 variable.assign(np.array([seed, place], dtype="uint32"))
-        self.weights_before = self.model_state()
+        self.snapshot = None
 
     def end_training(self) -> None:
-        self.weights_before = None
+        self.snapshot = None
+
+    snapshot: list[np.ndarray] | None = None  # of all that is trained, as it was when the epoch began
 
     # Weights and state.
 
