@@ -11,6 +11,7 @@ class Backend:
     name: str  # of its subpackage
     framework: str  # what that imports
     engines: frozenset[str] = frozenset()  # and what that may import in turn
+    epsilon = "epsilon"  # what Adam calls it
 
     def __init__(self):
         for file in ("losses", "miner", "poolers", "functional"):
@@ -47,6 +48,14 @@ class Backend:
 
     def mlp(self, *widths, seed=0, dropout=0.0):
         """A network of dense layers with rectifiers between, from ``[N, widths[0]]`` to ``[N, widths[-1]]``."""
+        raise NotImplementedError
+
+    def conv(self):
+        """Convolutions of 3 x 3 to 8 and 16 channels, each with batch norm and rectifier; average; 8 dense units."""
+        raise NotImplementedError
+
+    def carry(self, model, layers):
+        """Give the layers of a model their weights, in their order and as Keras lays them out."""
         raise NotImplementedError
 
     def with_output(self, model, function):

@@ -82,6 +82,21 @@ class Keras(Backend):
             layers += [] if last else [keras.layers.Dropout(dropout)]
         return keras.Sequential(layers)
 
+    def conv(self):
+        layers = [keras.Input((8, 8, 1))]
+        for width in (8, 16):
+            layers += [
+                keras.layers.Conv2D(width, 3, padding="same", use_bias=False),
+                keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
+                keras.layers.ReLU(),
+            ]
+        return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(8)])
+
+    def carry(self, model, layers):
+        own = [layer for layer in model.layers if layer.get_weights() and "dropout" not in layer.name]
+        for layer, arrays in zip(own, layers, strict=True):
+            layer.set_weights(arrays)
+
     def with_output(self, model, function):
         class Wrapped(keras.Model):
             def __init__(self):

@@ -1,10 +1,12 @@
+import numpy as np
 import torch
+from torch import nn
 
 from . import Backend
 
 
 class Pytorch(Backend):
-    name, framework = "pytorch", "torch"
+    name, framework, epsilon = "pytorch", "torch", "eps"
 
     def tensor(self, x, dtype=None):
         return None if x is None else torch.tensor(x, dtype=dtype and getattr(torch, dtype))
@@ -33,12 +35,27 @@ class Pytorch(Backend):
         torch.manual_seed(seed)
         layers = []
         for i in range(len(widths) - 1):
-            rest = [torch.nn.ReLU(), torch.nn.Dropout(dropout)] if i + 2 < len(widths) else []
-            layers += [torch.nn.Linear(widths[i], widths[i + 1]), *rest]
-        return torch.nn.Sequential(*layers)
+            rest = [nn.ReLU(), nn.Dropout(dropout)] if i + 2 < len(widths) else []
+            layers += [nn.Linear(widths[i], widths[i + 1]), *rest]
+        return nn.Sequential(*layers)
+
+    def conv(self):
+        layers, channels = [], 1
+        for width in (8, 16):
+            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width, 1e-5, 0.1), nn.ReLU()]
+            channels = width
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 8))
+
+    def carry(self, model, layers):
+        own = [layer for layer in model if hasattr(layer, "weight")]
+        for layer, arrays in zip(own, layers, strict=True):
+            names = [name for name in layer.state_dict() if name != "num_batches_tracked"]
+            axes = {2: (1, 0), 4: (3, 2, 0, 1), 1: (0,)}
+            tensors = [self.tensor(np.transpose(array, axes[array.ndim])) for array in arrays]
+            layer.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
 
     def with_output(self, model, function):
-        class Wrapped(torch.nn.Module):
+        class Wrapped(nn.Module):
             def __init__(self):
                 super().__init__()
                 self.model = model
