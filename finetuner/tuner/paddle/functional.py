@@ -54,9 +54,8 @@ class Relations:
 
 def where(mask: paddle.Tensor, x: paddle.Tensor | float, y: paddle.Tensor | float) -> paddle.Tensor:
     """``paddle.where``, which makes float32 of numbers, with numbers in the dtype of the tensor beside them."""
-    dtype = y.dtype if isinstance(x, int | float) else x.dtype
-    x = paddle.full([], x, dtype) if isinstance(x, int | float) else x
-    y = paddle.full([], y, dtype) if isinstance(y, int | float) else y
+    x = paddle.full_like(y, x) if isinstance(x, int | float) else x
+    y = paddle.full_like(x, y) if isinstance(y, int | float) else y
     return paddle.where(mask, x, y)
 
 
