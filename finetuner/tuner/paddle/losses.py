@@ -20,6 +20,8 @@ __all__ = ["Loss", "NTXentLoss", "SiameseLoss", "TripletLoss", "TripletMarginLos
 
 
 class Loss(base.Loss, nn.Layer):
+    check = paddle.jit.not_to_static(base.Loss.check)  # a size that a compiler leaves open is -1 to it, not a tensor
+
     def forward(
         self,
         embeddings: paddle.Tensor,
