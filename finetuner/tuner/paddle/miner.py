@@ -25,7 +25,7 @@ class Miner(base.Miner):
     ) -> tuple[paddle.Tensor, ...]:
         positive, negative = (mask.numpy() for mask in self.select(labels, distances, reference_labels))
         found = tuple_indices(self.tuples, positive, negative, within=reference_labels is None)
-        return tuple(paddle.to_tensor(indices) for indices in found)
+        return tuple(paddle.to_tensor(indices, place=distances.place) for indices in found)
 
 
 class EasyHardMiner(EasyHard, Miner):
