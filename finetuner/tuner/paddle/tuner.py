@@ -42,7 +42,9 @@ class PaddleTuner(base.Tuner):
 
     def forward(self, inputs: Any, count: int) -> paddle.Tensor:
         """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
-        if isinstance(inputs, Mapping) and takes_keywords(self.embed_model.forward, inputs):
+        call = self.embed_model.forward
+        call = getattr(call, "dygraph_function", call)  # which tells its arguments, and its compiled form does not
+        if isinstance(inputs, Mapping) and takes_keywords(call, inputs):
             embeddings = self.embed_model(**inputs)
         else:
             embeddings = self.embed_model(inputs)
@@ -56,7 +58,8 @@ class PaddleTuner(base.Tuner):
         try:
             return self.forward(to_device(inputs, self.device), count).astype("float32").numpy()
         finally:
-            self.embed_model.train() if training else self.embed_model.eval()
+            if training:
+                self.embed_model.train()
 
     @paddle.no_grad()
     def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
@@ -156,7 +159,7 @@ class PaddleTuner(base.Tuner):
         return copied(tensors), {"learning_rate": self.optimizer.get_lr(), "numbers": numbers}
 
     def load_optimizer_state(self, tensors: dict[str, paddle.Tensor], plain: dict[str, Any]) -> None:
-        self.make_slots({int(place.partition(".")[0]) for place in tensors})
+        self.make_slots({place.partition(".")[0] for place in tensors})
         state = {**tensors, **plain["numbers"]}
         places = {name: self.place_of(name) for name in self.optimizer.state_dict()}
         if set(places.values()) != state.keys():
@@ -169,20 +172,25 @@ class PaddleTuner(base.Tuner):
             self.optimizer.set_lr(plain["learning_rate"])
 
     def place_of(self, name: str) -> str:
-        """A slot's name on disk, by the place of its parameter among the model's.
+        """A slot's name on disk, by the place of its parameter.
 
         Paddle names parameters after how many layers the process has made before, and slots after these and
         how many optimizers there were: ``linear_3.w_0_moment1_2``.
         """
-        owners = [(p.name, place) for place, p in enumerate(self.embed_model.parameters()) if name.startswith(p.name)]
+        owners = [(p.name, place) for place, p in self.by_place().items() if name.startswith(f"{p.name}_")]
         if not owners:
             return name
         owner, place = max(owners)  # one may begin with the other
         return f"{place}.{name.removeprefix(f'{owner}_').rpartition('_')[0]}"
 
-    def make_slots(self, places: set[int]) -> None:
+    def by_place(self) -> dict[str, paddle.Tensor]:
+        """The parameters of the model and then the loss, by their places."""
+        loss = self.loss.parameters() if isinstance(self.loss, nn.Layer) else []
+        return {str(place): p for place, p in enumerate([*self.embed_model.parameters(), *loss])}
+
+    def make_slots(self, places: set[str]) -> None:
         """Bring the slots of these parameters into being, by a step of no effect; only then they have names."""
-        parameters = [p for place, p in enumerate(self.embed_model.parameters()) if place in places]
+        parameters = [p for place, p in self.by_place().items() if place in places]
         before = [p.detach().clone() for p in parameters]
         for p in parameters:
             p.grad = paddle.zeros_like(p)
