@@ -95,6 +95,38 @@ def test_autocast_does_not_reach_into_a_compiled_loss(backend, paddle):
     np.testing.assert_allclose(compiled(x, y).item(), loss(x, y).item(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("keywords", [True, False])
+def test_a_compiled_model_is_given_a_mapping_as_it_asks_for_it(backend, paddle, keywords):
+    class Model(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.linear = paddle.nn.Linear(D, 4)
+
+    class Keywords(Model):
+        def forward(self, words, mask=None):
+            return self.linear(words)
+
+    class Whole(Model):
+        def forward(self, batch):
+            return self.linear(batch["words"])
+
+    model = paddle.jit.to_static(Keywords() if keywords else Whole(), full_graph=True)
+    assert backend.Tuner(model, callbacks=[]).embed({"words": TRAIN.x}).shape == (48, 4)
+
+
+def unlucky(item):
+    raise KeyError("no such word")
+
+
+def test_an_error_in_a_worker_is_told(backend, paddle):
+    with pytest.raises(KeyError, match="no such word") as caught:
+        tuner(backend).fit(TRAIN, epochs=1, batch_size=16, num_workers=2, preprocess_fn=unlucky)
+    assert "in unlucky" in caught.value.__notes__[0]
+    shapes = [np.zeros(3 + i % 2) for i in range(48)]
+    with pytest.raises(ValueError, match="items must be of one shape"):
+        tuner(backend).fit((shapes, TRAIN.labels), epochs=1, batch_size=16, num_workers=2)
+
+
 def scheduled(paddle, model, scheduler):
     return paddle.optimizer.AdamW(scheduler, parameters=model.parameters())
 
