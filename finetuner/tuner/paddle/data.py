@@ -1,5 +1,6 @@
 """Batches on their way to the model, for PaddlePaddle."""
 
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,11 +16,52 @@ def load_batches(batches: Batches, num_workers: int) -> Iterable[Batch]:
     """The batches one after another; a ``DataLoader`` prepares them where there are workers."""
     if num_workers == 0:
         return (batches[number] for number in range(len(batches)))
-    loader = paddle.io.DataLoader(batches, batch_size=None, shuffle=False, num_workers=num_workers, collate_fn=as_it_is)
-    return (Batch(*batch) for batch in loader)  # which the loader has made a list of
+    loader = paddle.io.DataLoader(
+        Sealing(batches), batch_size=None, shuffle=False, num_workers=num_workers, collate_fn=as_it_is
+    )
+    return (sealed.open() for _, sealed in loader)
 
 
-def as_it_is(batch: Batch) -> Batch:
+class Sealed:
+    """What a worker made of a batch, or the error that it met.
+
+    The loader does not look into it: it would make tensors of arrays, and of an error a crash elsewhere.
+    """
+
+    def __init__(self, content: Batch | Exception):
+        self.content = content
+
+    def open(self) -> Batch:
+        """The batch; raises the error."""
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content
+
+
+class Sealing(paddle.io.Dataset):
+    """Batches, each sealed, beside an array, without which the loader waits for ever."""
+
+    def __init__(self, batches: Batches):
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, Sealed]:
+        return np.zeros(1, np.float32), Sealed(self.batch_or_error(number))
+
+    def batch_or_error(self, number: int) -> Batch | Exception:
+        """The batch, or the error in its place; of errors only Python's own are sure to leave their process."""
+        try:
+            return self.batches[number]
+        except Exception as error:
+            known = type(error).__module__ == "builtins"
+            told = error if known else RuntimeError(f"{type(error).__name__}: {error}")
+            told.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            return told
+
+
+def as_it_is(batch: Any) -> Any:
     """``batch`` itself, in place of the loader's own conversion."""
     return batch
 

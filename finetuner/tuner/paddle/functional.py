@@ -18,6 +18,7 @@ __all__ = [
     "soft_triplets",
     "triplets",
     "unit",
+    "where",
 ]
 
 FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
@@ -51,6 +52,13 @@ class Relations:
         return positive, negative
 
 
+def where(mask: paddle.Tensor, x: paddle.Tensor | float, y: paddle.Tensor | float) -> paddle.Tensor:
+    """``paddle.where``, which makes float32 of numbers, with numbers in the dtype of the tensor beside them."""
+    x = paddle.full_like(y, x) if isinstance(x, int | float) else x
+    y = paddle.full_like(x, y) if isinstance(y, int | float) else y
+    return paddle.where(mask, x, y)
+
+
 def unit(x: paddle.Tensor) -> paddle.Tensor:
     """Rows at length 1; a zero vector stays zero and has a gradient of zero: ``[N, D]`` to ``[N, D]``.
 
@@ -58,9 +66,9 @@ def unit(x: paddle.Tensor) -> paddle.Tensor:
     """
     largest = x.detach().abs().amax(axis=1, keepdim=True)
     zero = largest <= FLOOR
-    x = paddle.where(zero, 0.0, x / paddle.where(zero, 1.0, largest))
+    x = where(zero, 0.0, x / where(zero, 1.0, largest))
     square = (x * x).sum(axis=1, keepdim=True)
-    return x / paddle.sqrt(paddle.where(zero, 1.0, square))
+    return x / paddle.sqrt(where(zero, 1.0, square))
 
 
 def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distance: str) -> paddle.Tensor:
@@ -78,7 +86,7 @@ def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distanc
     fixed = references.detach()
     centre = fixed.mean(axis=0)
     far_off = (centre * centre).sum() > 0.9 * (fixed * fixed).sum(axis=1).mean()
-    centre = paddle.where(far_off, centre, 0.0)
+    centre = where(far_off, centre, 0.0)
     directionless = [(x.detach() == 0).all(axis=1).astype(x.dtype) for x in (queries, references)]
     queries = queries - centre
     references = queries if within else references - centre
@@ -86,8 +94,8 @@ def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distanc
     square = norms - 2 * queries @ references.T
     apart = square.detach() > NOISE * norms.detach()
     if distance == "euclidean":
-        return paddle.where(apart, paddle.sqrt(paddle.where(apart, square, 1.0)), 0.0)
-    square = paddle.where(apart, square, 0.0)
+        return where(apart, paddle.sqrt(where(apart, square, 1.0)), 0.0)
+    square = where(apart, square, 0.0)
     if distance == "sqeuclidean":
         return square
     return (square + directionless[0][:, None] + directionless[1][None, :]) / 2
@@ -95,12 +103,12 @@ def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distanc
 
 def hinge(x: paddle.Tensor) -> paddle.Tensor:
     """``max(0, x)``, with a gradient of 0 at 0."""
-    return paddle.where(x > 0, x, 0.0)
+    return where(x > 0, x, 0.0)
 
 
 def farthest(distances: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
     """Mask of each row's farthest item among those of ``mask``, the first of equals: to ``[N, M]``."""
-    index = paddle.where(mask, distances, -float("inf")).argmax(axis=1, keepdim=True)
+    index = where(mask, distances, -paddle.inf).argmax(axis=1, keepdim=True)
     return mask & (paddle.arange(distances.shape[1]) == index)
 
 
@@ -111,7 +119,7 @@ def nearest(distances: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
 
 def row_logsumexp(x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
     """Log of the sum of exponentials where ``mask`` holds: ``[N, M]`` to ``[N, 1]``; -3e38 where it nowhere does."""
-    x = paddle.where(mask, x, paddle.finfo(x.dtype).min)
+    x = where(mask, x, float(paddle.finfo(x.dtype).min))
     return paddle.logsumexp(x, axis=1, keepdim=True)
 
 
@@ -131,15 +139,15 @@ def triplets(
     count = positive.sum(axis=1).to(dtype)
     limits = distances + margin
     with paddle.no_grad():
-        below = paddle.where(negative, distances, float("inf")).sort(axis=1)
-        above = paddle.where(positive, limits, float("inf")).sort(axis=1)
+        below = where(negative, distances, paddle.inf).sort(axis=1)
+        above = where(positive, limits, paddle.inf).sort(axis=1)
         active_negatives = paddle.searchsorted(below, limits).to(dtype)
         inactive_positives = paddle.searchsorted(above, distances, right=True).to(dtype)
-        weights = paddle.where(negative, inactive_positives - count[:, None], 0.0)
-        weights = paddle.where(positive, active_negatives, weights)
-        shift = paddle.where(positive, limits, 0.0).sum(axis=1, keepdim=True) / count.clip(min=1)[:, None]
-        active = paddle.where(positive, weights, 0.0).sum(axis=1)
-    sums = (weights * (paddle.where(positive, limits, distances) - shift)).sum(axis=1)
+        weights = where(negative, inactive_positives - count[:, None], 0.0)
+        weights = where(positive, active_negatives, weights)
+        shift = where(positive, limits, 0.0).sum(axis=1, keepdim=True) / count.clip(min=1)[:, None]
+        active = where(positive, weights, 0.0).sum(axis=1)
+    sums = (weights * (where(positive, limits, distances) - shift)).sum(axis=1)
     return sums, count * negative.sum(axis=1).to(dtype), active
 
 
@@ -158,8 +166,8 @@ def soft_triplets(
             block = slice(start, start + step)
             pairs = positive[block, :, None] & negative[block, None, :]
             gap = distances[block, :, None] - distances[block, None, :]
-            slope = paddle.where(pairs, paddle.sigmoid(gap), 0.0)
-            values.append(paddle.where(pairs, F.softplus(gap), 0.0).sum(axis=(1, 2)))
+            slope = where(pairs, paddle.sigmoid(gap), 0.0)
+            values.append(where(pairs, F.softplus(gap), 0.0).sum(axis=(1, 2)))
             weights.append(slope.sum(axis=2) - slope.sum(axis=1))
         count = (positive.sum(axis=1) * negative.sum(axis=1)).astype(distances.dtype)
     carrier = paddle.concat(weights) * (distances - distances.detach())

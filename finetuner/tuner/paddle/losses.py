@@ -13,12 +13,15 @@ from .functional import (
     row_logsumexp,
     soft_triplets,
     triplets,
+    where,
 )
 
 __all__ = ["Loss", "NTXentLoss", "SiameseLoss", "TripletLoss", "TripletMarginLoss"]
 
 
 class Loss(base.Loss, nn.Layer):
+    check = paddle.jit.not_to_static(base.Loss.check)  # a size that a compiler leaves open is -1 to it, not a tensor
+
     def forward(
         self,
         embeddings: paddle.Tensor,
@@ -58,7 +61,7 @@ class SiameseLoss(base.SiameseLoss, Loss):
             positive, negative = positive | positive.T, negative | negative.T
             share = 0.5
         apart = hinge(self.margin - distances)
-        terms = paddle.where(positive, distances, paddle.where(negative, apart, 0.0))
+        terms = where(positive, distances, where(negative, apart, 0.0))
         count = (positive | negative).sum(axis=1).astype(terms.dtype)
         active = (terms.detach() > 0).sum(axis=1).astype(terms.dtype)
         return reduce(share * terms.sum(axis=1), share * count, share * active, self.reduction)
@@ -69,7 +72,7 @@ class NTXentLoss(base.NTXentLoss, Loss):
         logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
         positive, negative = relations.rows()
         terms = F.softplus(row_logsumexp(logits, negative) - logits)
-        sums = paddle.where(positive, terms, 0.0).sum(axis=1)
+        sums = where(positive, terms, 0.0).sum(axis=1)
         count = positive.sum(axis=1).astype(sums.dtype)
         return reduce(sums, count, count, "mean")
 

@@ -6,7 +6,7 @@ import paddle
 
 from .. import base
 from ..base.miner import EasyHard, tuple_indices
-from .functional import Relations, farthest, nearest
+from .functional import Relations, farthest, nearest, where
 
 __all__ = ["Miner", "SiameseEasyHardMiner", "TripletEasyHardMiner"]
 
@@ -25,7 +25,7 @@ class Miner(base.Miner):
     ) -> tuple[paddle.Tensor, ...]:
         positive, negative = (mask.numpy() for mask in self.select(labels, distances, reference_labels))
         found = tuple_indices(self.tuples, positive, negative, within=reference_labels is None)
-        return tuple(paddle.to_tensor(indices) for indices in found)
+        return tuple(paddle.to_tensor(indices, place=distances.place) for indices in found)
 
 
 class EasyHardMiner(EasyHard, Miner):
@@ -35,12 +35,12 @@ class EasyHardMiner(EasyHard, Miner):
         if self.pos_strategy == "semihard":
             negative = pick(self.neg_strategy, distances, negative, hard=nearest)
             limit = distance_of(distances, negative)
-            inside = (distances < limit) & (distances > limit - (self.margin or float("inf")))
+            inside = (distances < limit) & (distances > limit - (self.margin or paddle.inf))
             return farthest(distances, positive & inside & negative.any(axis=1, keepdim=True)), negative
         positive = pick(self.pos_strategy, distances, positive, hard=farthest)
         if self.neg_strategy == "semihard":
             limit = distance_of(distances, positive)
-            outside = (distances > limit) & (distances < limit + (self.margin or float("inf")))
+            outside = (distances > limit) & (distances < limit + (self.margin or paddle.inf))
             return positive, nearest(distances, negative & outside & positive.any(axis=1, keepdim=True))
         return positive, pick(self.neg_strategy, distances, negative, hard=nearest)
 
@@ -68,4 +68,4 @@ def pick(strategy: str, distances: paddle.Tensor, mask: paddle.Tensor, hard: Sel
 
 def distance_of(distances: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
     """The distance of each row's one selected item, 0 if it has none: ``[N, M]`` to ``[N, 1]``."""
-    return paddle.where(mask, distances, 0.0).sum(axis=1, keepdim=True)
+    return where(mask, distances, 0.0).sum(axis=1, keepdim=True)

@@ -4,6 +4,7 @@ import paddle
 from paddle import nn
 
 from .. import base
+from .functional import where
 
 __all__ = ["GeM", "Pooler"]
 
@@ -20,12 +21,12 @@ class Pooler(base.Pooler, nn.Layer):
 
 class GeM(base.GeM, Pooler):
     def compute(self, x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
-        x = paddle.where(x > self.eps, x, self.eps)
+        x = where(x > self.eps, x, self.eps)
         # Powers of shares of the largest value neither overflow nor vanish, whatever p.
-        largest = paddle.where(mask, x, 0.0).amax(axis=1, keepdim=True).detach()
-        largest = paddle.where(largest > 0, largest, 1.0)
-        powers = paddle.where(mask, (paddle.where(mask, x, largest) / largest) ** self.p, 0.0)
+        largest = where(mask, x, 0.0).amax(axis=1, keepdim=True).detach()
+        largest = where(largest > 0, largest, 1.0)
+        powers = where(mask, (where(mask, x, largest) / largest) ** self.p, 0.0)
         count = mask.sum(axis=1).astype(x.dtype)
         mean = powers.sum(axis=1) / count.clip(min=1)
-        root = paddle.where(count > 0, mean, 1.0) ** (1 / self.p)
-        return paddle.where(count > 0, largest[:, 0] * root, 0.0)
+        root = where(count > 0, mean, 1.0) ** (1 / self.p)
+        return where(count > 0, largest[:, 0] * root, 0.0)

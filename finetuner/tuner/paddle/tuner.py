@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ class PaddleTuner(base.Tuner):
 
     def forward(self, inputs: Any, count: int) -> paddle.Tensor:
         """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
-        if isinstance(inputs, Mapping) and takes_keywords(self.embed_model.forward, inputs):
+        call = self.embed_model.forward
+        call = getattr(call, "dygraph_function", call)  # which tells its arguments, and its compiled form does not
+        if isinstance(inputs, Mapping) and takes_keywords(call, inputs):
             embeddings = self.embed_model(**inputs)
         else:
             embeddings = self.embed_model(inputs)
@@ -51,10 +54,12 @@ class PaddleTuner(base.Tuner):
     def embed_step(self, inputs: Any, count: int) -> np.ndarray:
         training = self.embed_model.training
         self.embed_model.eval()
+        self.embed_model.to(device=self.device)
         try:
             return self.forward(to_device(inputs, self.device), count).astype("float32").numpy()
         finally:
-            self.embed_model.train() if training else self.embed_model.eval()
+            if training:
+                self.embed_model.train()
 
     @paddle.no_grad()
     def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
@@ -75,11 +80,19 @@ class PaddleTuner(base.Tuner):
         return model
 
     def find_device(self, device: str) -> str:
-        return paddle.device.get_device() if device == "auto" else device
+        if device != "auto":
+            try:
+                paddle.empty([0]).to(device)
+            except (ValueError, RuntimeError, OSError) as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise ValueError(f"device must be one that is there, such as 'cpu', got {device!r}: {reason}") from None
+            return device.lower()
+        return str(paddle.device.get_device())
 
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> paddle.optimizer.Optimizer | None:
         if isinstance(optimizer, paddle.optimizer.Optimizer):
             return create("optimizer", optimizer, {}, options)
+        self.embed_model.to(device=self.device)
         trained = [p for p in self.embed_model.parameters() if not p.stop_gradient]
         if not trained:
             return None
@@ -98,10 +111,14 @@ class PaddleTuner(base.Tuner):
         return {"paddle": paddle.__version__}
 
     def threads(self) -> int:
-        return paddle.get_num_threads() if hasattr(paddle, "get_num_threads") else 1
+        # Paddle reads this once, when it is imported, takes 1 where it says nothing, and writes there what it
+        # took. Its FLAGS_paddle_num_threads says something else.
+        return int(os.environ.get("OMP_NUM_THREADS", "1"))
 
     def begin_training(self) -> None:
-        pass
+        self.embed_model.to(device=self.device)
+        if isinstance(self.loss, nn.Layer):
+            self.loss.to(device=self.device)
 
     def begin_epoch(self, seed: int) -> None:
         paddle.seed(seed)
@@ -117,7 +134,7 @@ class PaddleTuner(base.Tuner):
 
     def load_model_state(self, tensors: dict[str, paddle.Tensor]) -> None:
         own = self.embed_model.state_dict()
-        for name in own.keys() | tensors.keys():
+        for name in sorted(own.keys() | tensors.keys()):
             if name not in own or name not in tensors:
                 raise ValueError(f"the weights must be those of the same model: {name} is in one of them alone")
             if own[name].shape != tensors[name].shape:
@@ -138,26 +155,50 @@ class PaddleTuner(base.Tuner):
         tensors: dict[str, paddle.Tensor] = {}
         numbers: dict[str, Any] = {}
         for name, value in self.optimizer.state_dict().items():
-            tensor = isinstance(value, paddle.Tensor)
-            (tensors if tensor else numbers)[self.place_for_name(name)] = value
-        return copied(tensors), {"numbers": numbers}
+            (tensors if isinstance(value, paddle.Tensor) else numbers)[self.place_of(name)] = value
+        return copied(tensors), {"learning_rate": self.optimizer.get_lr(), "numbers": numbers}
 
     def load_optimizer_state(self, tensors: dict[str, paddle.Tensor], plain: dict[str, Any]) -> None:
+        self.make_slots({place.partition(".")[0] for place in tensors})
         state = {**tensors, **plain["numbers"]}
-        self.optimizer.set_state_dict({self.name_for_place(place): value for place, value in state.items()})
+        places = {name: self.place_of(name) for name in self.optimizer.state_dict()}
+        if set(places.values()) != state.keys():
+            raise ValueError(
+                "the optimizer must have the options of the one that was saved, as their states differ in "
+                f"{', '.join(sorted(state.keys() ^ set(places.values())))}"
+            )
+        self.optimizer.set_state_dict({name: state[place] for name, place in places.items()})
+        if "LR_Scheduler" not in state:
+            self.optimizer.set_lr(plain["learning_rate"])
 
-    # Paddle names an optimizer's slots after parameters, and these after how many layers the process has
-    # made before; on disk a parameter is known by its place.
+    def place_of(self, name: str) -> str:
+        """A slot's name on disk, by the place of its parameter.
 
-    def place_for_name(self, name: str) -> str:
-        for place, parameter in enumerate(self.embed_model.parameters()):
-            if name.startswith(f"{parameter.name}_"):
-                return f"{place}.{name.removeprefix(parameter.name)}"
-        return name
+        Paddle names parameters after how many layers the process has made before, and slots after these and
+        how many optimizers there were: ``linear_3.w_0_moment1_2``.
+        """
+        owners = [(p.name, place) for place, p in self.by_place().items() if name.startswith(f"{p.name}_")]
+        if not owners:
+            return name
+        owner, place = max(owners)  # one may begin with the other
+        return f"{place}.{name.removeprefix(f'{owner}_').rpartition('_')[0]}"
 
-    def name_for_place(self, place: str) -> str:
-        index, dot, slot = place.partition(".")
-        return f"{self.embed_model.parameters()[int(index)].name}{slot}" if dot else place
+    def by_place(self) -> dict[str, paddle.Tensor]:
+        """The parameters of the model and then the loss, by their places."""
+        loss = self.loss.parameters() if isinstance(self.loss, nn.Layer) else []
+        return {str(place): p for place, p in enumerate([*self.embed_model.parameters(), *loss])}
+
+    def make_slots(self, places: set[str]) -> None:
+        """Bring the slots of these parameters into being, by a step of no effect; only then they have names."""
+        parameters = [p for place, p in self.by_place().items() if place in places]
+        before = [p.detach().clone() for p in parameters]
+        for p in parameters:
+            p.grad = paddle.zeros_like(p)
+        if parameters:
+            self.optimizer.step()
+            self.optimizer.clear_grad(set_to_zero=False)
+        for p, value in zip(parameters, before, strict=True):
+            p.set_value(value)
 
     def write_tensors(self, path: Path, tensors: dict[str, paddle.Tensor]) -> None:
         save_file(tensors, path)
