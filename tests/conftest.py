@@ -1,18 +1,32 @@
-from collections import Counter
-
 import pytest
 
 from .backends import BACKENDS, backend_of
+from .table import Table
 
-PARITY = pytest.StashKey[Counter]()
+TABLE = pytest.StashKey[Table]()
 
 
 def pytest_addoption(parser):
     parser.addoption("--backend", choices=BACKENDS, help="run the tests of this backend too, one a process")
+    parser.addoption("--parity-table", metavar="FILE", help="keep the counts of all backends there, in one table")
 
 
 def pytest_configure(config):
-    config.stash[PARITY] = Counter()
+    table = config.stash[TABLE] = Table(config.getoption("--backend"), config.getoption("--parity-table"))
+    config.pluginmanager.register(Counting(table))
+
+
+class Counting:
+    """Counts the cases of the parity suite, where workers report to."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" and not report.skipped:
+            for name, value in report.user_properties:
+                if name == "parity":
+                    self.table.add(*value, report.outcome)
 
 
 @pytest.fixture(scope="session")
@@ -33,28 +47,16 @@ def pillow():
     return pytest.importorskip("PIL.Image")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    if call.when == "call" and item.path.name == "test_parity.py" and hasattr(item, "callspec"):
-        params = item.callspec.params
-        mode = params.get("mode", "full")
-        item.config.stash[PARITY][params["name"], mode, report.outcome] += 1
-    return report
+@pytest.fixture(autouse=True)
+def counted(request, record_property):
+    if request.path.name == "test_parity.py" and hasattr(request.node, "callspec"):
+        params = request.node.callspec.params
+        record_property("parity", (params["name"], params.get("mode", "full")))
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """What exists, and in how many cases it agrees with its reference."""
-    counts = config.stash[PARITY]
-    if not counts:
-        return
-    modes = ["eager", "traced", "full"]
-    terminalreporter.section(f"parity of {config.getoption('--backend')}: cases passed of cases run")
-    terminalreporter.line("".join(f"{word:>16}" if i else f"{word:<24}" for i, word in enumerate(["", *modes])))
-    for name in dict.fromkeys(name for name, _, _ in counts):
-        cells = [f"{name:<24}"]
-        for mode in modes:
-            passed, failed = counts[name, mode, "passed"], counts[name, mode, "failed"]
-            cells.append(f"{f'{passed} of {passed + failed}' if passed + failed else '-':>16}")
-        terminalreporter.line("".join(cells))
-    terminalreporter.line(f"{sum(n for key, n in counts.items() if key[2] == 'passed')} cases passed")
+    table = config.stash[TABLE]
+    if table.counts and not hasattr(config, "workerinput"):
+        terminalreporter.section(f"parity of {table.engine}: cases passed of cases run")
+        for line in table.lines():
+            terminalreporter.line(line)

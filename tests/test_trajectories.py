@@ -104,4 +104,6 @@ if __name__ == "__main__":
         losses, embeddings = trajectory(backend_of("pytorch"), network, name)
         rounded = np.round(embeddings.astype(float), 6).tolist()
         paths[f"{network}, {name}"] = {"losses": [float(f"{loss:.8g}") for loss in losses], "embeddings": rounded}
-    STORED.write_text("{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(path)}" for key, path in paths.items()) + "\n}\n")
+    STORED.write_text(
+        "{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(path)}" for key, path in paths.items()) + "\n}\n"
+    )

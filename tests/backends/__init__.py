@@ -11,6 +11,7 @@ class Backend:
     name: str  # of its subpackage
     framework: str  # what that imports
     engines: frozenset[str] = frozenset()  # and what that may import in turn
+    modes = ("eager", "traced")  # that its users run it in
     epsilon = "epsilon"  # what Adam calls it
 
     def __init__(self):

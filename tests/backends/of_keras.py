@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import numpy as np
 
@@ -8,9 +10,8 @@ class Keras(Backend):
     name = framework = "keras"
     engines = frozenset({"tensorflow", "jax", "torch"})  # one of them, by KERAS_BACKEND
 
-    @property
-    def engine(self):
-        return keras.backend.backend()
+    engine = keras.backend.backend()
+    modes = ("eager",) if engine == "torch" else ("eager", "traced")
 
     def tensor(self, x, dtype=None):
         return None if x is None else keras.ops.convert_to_tensor(x, dtype=dtype)
@@ -64,11 +65,14 @@ class Keras(Backend):
 
     def compiled(self, function, how):
         if self.engine == "torch":
-            return Pytorch.compiled(self, function, how)
+            from .of_pytorch import compiled_by_torch
+
+            return compiled_by_torch(function, how, whole=False)  # dynamo cannot follow how Keras resolves types
         if self.engine == "jax":
             import jax
 
             return jax.jit(function)
+
         import tensorflow
 
         return tensorflow.function(function, jit_compile=True)
@@ -121,5 +125,11 @@ class Keras(Backend):
     def cast(self, x, dtype):
         return keras.ops.cast(x, dtype)
 
+    @contextlib.contextmanager
     def autocast(self):
-        return keras.config.set_dtype_policy and keras.backend.name_scope("autocast")
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            yield
+        finally:
+            keras.config.set_dtype_policy(before)

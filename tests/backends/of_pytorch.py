@@ -25,11 +25,7 @@ class Pytorch(Backend):
         return self.numpy(value), [None if x is None else self.numpy(x.grad) for x in inputs]
 
     def compiled(self, function, how):
-        torch.compiler.reset()
-        torch._dynamo.config.recompile_limit = 64  # one a shape
-        return torch.compile(
-            function, fullgraph=True, dynamic=False, backend={"traced": "eager", "full": "inductor"}[how]
-        )
+        return compiled_by_torch(function, how)
 
     def mlp(self, *widths, seed=0, dropout=0.0):
         torch.manual_seed(seed)
@@ -42,7 +38,11 @@ class Pytorch(Backend):
     def conv(self):
         layers, channels = [], 1
         for width in (8, 16):
-            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width, 1e-5, 0.1), nn.ReLU()]
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width, 1e-5, 0.1),
+                nn.ReLU(),
+            ]
             channels = width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 8))
 
@@ -79,3 +79,10 @@ class Pytorch(Backend):
 
     def autocast(self):
         return torch.autocast("cpu", torch.bfloat16)
+
+
+def compiled_by_torch(function, how, whole=True):
+    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = 64  # one a shape
+    kind = {"traced": "eager", "full": "inductor"}[how]
+    return torch.compile(function, fullgraph=whole, dynamic=False, backend=kind)

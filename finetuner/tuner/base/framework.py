@@ -60,6 +60,10 @@ class Framework(ABC):
         """Go into training mode and seed the framework's random numbers, so that any epoch can be had again."""
 
     @abstractmethod
+    def own_data(self, data: Any) -> Any:
+        """A dataset of the framework's as :func:`~finetuner.tuner.base.dataset.as_dataset` takes it; all else as it is."""
+
+    @abstractmethod
     def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
         """The batches one after another, prepared by so many processes."""
 

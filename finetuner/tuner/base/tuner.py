@@ -134,7 +134,7 @@ class Tuner(Framework):
                 middle of a training if a loss or an input is not finite.
             TypeError: if the data is of no known kind, or the model returns no ``[N, D]``.
         """
-        dataset = as_dataset(train_data, "train_data")
+        dataset = as_dataset(self.own_data(train_data), "train_data")
         epochs = checks.whole("epochs", epochs, 1)
         num_workers = checks.whole("num_workers", num_workers, 0)
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
@@ -145,7 +145,7 @@ class Tuner(Framework):
             raise ValueError("num_items_per_class must be left to the sampler, where one is given")
         validate = None
         if eval_data is not None:
-            validate = Validation(self, as_dataset(eval_data, "eval_data"), batch_size, metrics)
+            validate = Validation(self, as_dataset(self.own_data(eval_data), "eval_data"), batch_size, metrics)
             self.config["eval_data"] = repr(validate.dataset)
         self.config |= {
             "train_data": repr(dataset),
@@ -214,7 +214,7 @@ class Tuner(Framework):
         """
         self.preprocess_fn = preprocess_fn or self.preprocess_fn
         self.collate_fn = collate_fn or self.collate_fn
-        dataset = as_items(x)
+        dataset = as_items(self.own_data(x))
         return self.embeddings_of(dataset, np.arange(len(dataset)), batch_size, num_workers)
 
     def evaluate(
@@ -246,9 +246,9 @@ class Tuner(Framework):
 
         metrics = tuple(evaluation.DEFAULT_METRICS if metrics is None else metrics)
         evaluation.check_metrics(metrics)
-        sides = [as_dataset(data)]
+        sides = [as_dataset(self.own_data(data))]
         if index_data is not None:
-            sides.append(as_dataset(index_data, "index_data"))
+            sides.append(as_dataset(self.own_data(index_data), "index_data"))
         embeddings_and_labels: list[np.ndarray] = []
         for side, labels in zip(sides, labels_in_common(sides), strict=True):
             embeddings = self.embed(side, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)

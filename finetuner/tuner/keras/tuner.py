@@ -20,7 +20,7 @@ from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
-from .data import load_batches, to_arrays
+from .data import as_pairs, load_batches, to_arrays
 
 __all__ = ["KerasTuner"]
 
@@ -64,20 +64,20 @@ class KerasTuner(base.Tuner):
     def train_step(self, inputs: Any, labels: np.ndarray) -> float:
         inputs = to_arrays(inputs)
         with self.on_device():
-            if not self.trained.built:
-                self.trained.predict_on_batch(inputs)
             if self.snapshot is None:
-                self.snapshot = [copied(variable) for variable in self.trained_variables()]
+                if not self.trained.built:
+                    self.trained.predict_on_batch(inputs)
+                self.optimizer.build(self.trained.trainable_variables)
+                self.snapshot = copied(self.trained_variables())
             self.trained.reset_metrics()  # or it would return a running mean
             loss = float(self.trained.train_on_batch(inputs, labels))
         if not math.isfinite(loss):
-            for variable, value in zip(self.trained_variables(), self.snapshot, strict=False):
-                variable.assign(value)
+            assign("the step must be undone", self.trained_variables(), self.snapshot)
             raise NotFiniteError(f"the loss must be finite, and is {loss}")
         return loss
 
     def trained_variables(self) -> list[Any]:
-        """All that a step may change; the optimizer's come last, as it may not have made them yet."""
+        """All that a step may change."""
         return [*self.trained.variables, *self.optimizer.variables]
 
     def embed_step(self, inputs: Any, count: int) -> np.ndarray:
@@ -92,6 +92,9 @@ class KerasTuner(base.Tuner):
 
     def as_floats(self, losses: list[float]) -> list[float]:
         return losses
+
+    def own_data(self, data: Any) -> Any:
+        return as_pairs(data)
 
     def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
         return load_batches(batches, num_workers)
@@ -165,40 +168,31 @@ class KerasTuner(base.Tuner):
     def end_training(self) -> None:
         self.snapshot = None
 
-    snapshot: list[np.ndarray] | None = None  # of all that is trained, as it was when the epoch began
+    snapshot: dict[str, np.ndarray] | None = None  # of all that is trained, as it was when the epoch began
 
-    # Weights and state.
+    # Weights and state, by place: names depend on what else the process has made.
 
     def model_state(self) -> dict[str, np.ndarray]:
-        return {place: copied(variable) for place, variable in places(self.embed_model.variables)}
+        return copied(self.embed_model.variables)
 
     def load_model_state(self, tensors: dict[str, np.ndarray]) -> None:
-        own = dict(places(self.embed_model.variables))
-        for name in own.keys() | tensors.keys():
-            if name not in own or name not in tensors:
-                raise ValueError(f"the weights must be those of the same model: {name} is in one of them alone")
-            if tuple(own[name].shape) != tensors[name].shape:
-                raise ValueError(
-                    f"the weights must be those of the same model: {name} has shape {list(own[name].shape)} here and "
-                    f"{list(tensors[name].shape)} there"
-                )
-        for name, variable in own.items():
-            variable.assign(tensors[name])
+        if not self.embed_model.built:
+            raise ValueError("the model must have its weights to load others: call it on a batch, or give keras.Input")
+        assign("the weights must be those of the same model", self.embed_model.variables, tensors)
 
     def loss_state(self) -> dict[str, np.ndarray]:
-        return {place: copied(variable) for place, variable in places(getattr(self.loss, "variables", []))}
+        return copied(getattr(self.loss, "variables", []))
 
     def load_loss_state(self, tensors: dict[str, np.ndarray]) -> None:
-        for place, variable in places(getattr(self.loss, "variables", [])):
-            variable.assign(tensors[place])
+        assign("the loss must be the one that was saved", getattr(self.loss, "variables", []), tensors)
 
     def optimizer_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {place: copied(variable) for place, variable in places(self.optimizer.variables)}, {}
+        return copied(self.optimizer.variables), {}
 
     def load_optimizer_state(self, tensors: dict[str, np.ndarray], plain: dict[str, Any]) -> None:
-        self.optimizer.build(self.embed_model.trainable_variables)
-        for place, variable in places(self.optimizer.variables):
-            variable.assign(tensors[place])
+        if tensors:
+            self.optimizer.build(self.trained.trainable_variables)
+            assign("the optimizer must have the options of the one that was saved", self.optimizer.variables, tensors)
 
     def write_tensors(self, path: Path, tensors: dict[str, np.ndarray]) -> None:
         save_file(tensors, path)
@@ -207,11 +201,20 @@ class KerasTuner(base.Tuner):
         return load_file(path)
 
 
-def places(variables: list[Any]) -> list[tuple[str, Any]]:
-    """Variables by their place: names depend on what else the process has made."""
-    return [(str(place), variable) for place, variable in enumerate(variables)]
+def copied(variables: list[Any]) -> dict[str, np.ndarray]:
+    """Copies of ``variables`` on the host, none sharing memory with another, by their place."""
+    return {str(place): np.array(ops.convert_to_numpy(one.value)) for place, one in enumerate(variables)}
 
 
-def copied(variable: Any) -> np.ndarray:
-    """A copy of a variable's value on the host."""
-    return np.array(ops.convert_to_numpy(variable.value))
+def assign(rule: str, variables: list[Any], tensors: dict[str, np.ndarray]) -> None:
+    """Give variables the values of their places; raise ``ValueError`` with the ``rule`` if these do not fit."""
+    given = [tensors.get(str(place)) for place in range(max(len(variables), len(tensors)))]
+    for place, value in enumerate(given):
+        own = list(variables[place].shape) if place < len(variables) else None
+        if value is None or own != list(value.shape):
+            there = "none" if value is None else list(value.shape)
+            raise ValueError(
+                f"{rule}: variable {place} has shape {'none' if own is None else own} here and {there} there"
+            )
+    for variable, value in zip(variables, given, strict=True):
+        variable.assign(value)

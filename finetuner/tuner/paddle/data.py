@@ -9,7 +9,14 @@ import paddle
 
 from ..base.loader import Batch, Batches
 
-__all__ = ["load_batches", "to_device"]
+__all__ = ["as_pairs", "load_batches", "to_device"]
+
+
+def as_pairs(data: Any) -> Any:
+    """``data`` itself: a map-style dataset is read item by item, and one that can only be run through is refused."""
+    if isinstance(data, paddle.io.IterableDataset):
+        raise TypeError(f"a dataset must have a length and places to draw from, got {type(data).__name__}")
+    return data
 
 
 def load_batches(batches: Batches, num_workers: int) -> Iterable[Batch]:

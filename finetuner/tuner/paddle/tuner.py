@@ -18,7 +18,7 @@ from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
-from .data import load_batches, to_device
+from .data import as_pairs, load_batches, to_device
 
 __all__ = ["PaddleTuner"]
 
@@ -68,6 +68,9 @@ class PaddleTuner(base.Tuner):
 
     def as_floats(self, losses: list[paddle.Tensor]) -> list[float]:
         return paddle.stack(losses).tolist()
+
+    def own_data(self, data: Any) -> Any:
+        return as_pairs(data)
 
     def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
         return load_batches(batches, num_workers)

@@ -17,7 +17,7 @@ from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
-from .data import load_batches, to_device
+from .data import as_pairs, load_batches, to_device
 
 __all__ = ["PytorchTuner"]
 
@@ -63,6 +63,9 @@ class PytorchTuner(base.Tuner):
 
     def as_floats(self, losses: list[torch.Tensor]) -> list[float]:
         return torch.stack(losses).tolist()
+
+    def own_data(self, data: Any) -> Any:
+        return as_pairs(data)
 
     def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
         return load_batches(batches, num_workers)

@@ -3,11 +3,11 @@
 A small convolutional network is trained on the characters of Greek, Latin and Balinese. Then each drawing
 of the Korean and the Early Aramaic letters looks for its like among all of them:
 
-    python examples/omniglot.py                         # one loss, a minute or two
-    python examples/omniglot.py --loss triplet triplet-mined siamese ntxent --seed 0 1 2
+    python examples/omniglot_paddle.py                 # one loss, a minute or two
+    python examples/omniglot_paddle.py --loss triplet triplet-mined siamese ntxent --seed 0 1 2
 
-It needs ``pip install "finetuner[pytorch,data]"``. The network serves the command line as well, by
-``finetuner fit --model examples/omniglot.py:model``, and so does ``--preprocess examples/omniglot.py:ink``.
+It needs ``pip install "finetuner[paddle,data]"``. The network serves the command line as well, by ``finetuner fit
+--model examples/omniglot_paddle.py:model``, and so does ``--preprocess examples/omniglot_paddle.py:ink``.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
+import paddle
+from paddle import nn
 from PIL import Image
-from torch import nn
 
 import finetuner
 from finetuner.data import load
@@ -40,13 +40,16 @@ LOSSES = {
 def model(seed=None):
     """The field's Conv-4: four blocks of 64 channels, and an embedding of 64."""
     if seed is not None:  # the command line seeds by itself
-        torch.manual_seed(seed)
+        paddle.seed(seed)
+
+    drawn = {
+        "weight_attr": nn.initializer.KaimingUniform(negative_slope=5**0.5, nonlinearity="leaky_relu")
+    }  # as by PyTorch
 
     def block(channels):
-        return [nn.Conv2d(channels, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)]
+        return [nn.Conv2D(channels, 64, 3, padding=1, **drawn), nn.BatchNorm2D(64), nn.ReLU(), nn.MaxPool2D(2)]
 
-    network = nn.Sequential(*block(1), *block(64), *block(64), *block(64), nn.Flatten(), nn.Linear(64, 64))
-    return network.to(memory_format=torch.channels_last)  # the faster layout
+    return nn.Sequential(*block(1), *block(64), *block(64), *block(64), nn.Flatten(), nn.Linear(64, 64, **drawn))
 
 
 def ink(image):

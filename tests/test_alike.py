@@ -1,0 +1,136 @@
+"""The three subpackages are one text in three dialects: files, classes, functions, arguments, documentation.
+
+What a framework has to have of its own is listed here with its reason, and nothing else may differ.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TUNER = Path(__file__).parents[1] / "finetuner" / "tuner"
+WORDS = {"PyTorch": "FRAMEWORK", "PaddlePaddle": "FRAMEWORK", "Keras": "FRAMEWORK"}
+WORDS |= {"PytorchTuner": "FrameworkTuner", "KerasTuner": "FrameworkTuner", "PaddleTuner": "FrameworkTuner"}
+WORDS |= {"call": "forward", "to_arrays": "to_device", "dim": "axis"}  # a layer's method; Keras places by itself
+
+# Names that a subpackage alone has.
+OWN = {
+    "pytorch": {
+        "tuner.FrameworkTuner.forward": "Keras' step is Trained, and calls the model",
+        "data.as_it_is": "Keras' workers are threads, which hand over what they have",
+        "tuner.check_finite": "Keras' step ends in a loss that is not finite",
+    },
+    "keras": {
+        "functional.searched": "keras.ops searches one row at a time",
+        "poolers.with_channels_last": "Keras has two layouts",
+        "data.ahead": "threads prepare batches, as Keras' own do",
+        "tuner.Trained": "what Keras' own step trains",
+        "tuner.Trained.__init__": "",
+        "tuner.Trained.build": "",
+        "tuner.Trained.forward": "",
+        "tuner.Trained.compute_loss": "",
+        "tuner.FrameworkTuner.on_device": "a context, where others move tensors",
+        "tuner.FrameworkTuner.trained_variables": "a step that went wrong is undone",
+        "tuner.assign": "weights, slots and a step that is undone",
+    },
+    "paddle": {
+        "functional.where": "Paddle's makes float32 of numbers",
+        "data.Sealed": "the loader looks into what workers hand it",
+        "data.Sealed.__init__": "",
+        "data.Sealed.open": "",
+        "data.Sealing": "",
+        "data.Sealing.__init__": "",
+        "data.Sealing.__len__": "",
+        "data.Sealing.__getitem__": "",
+        "data.Sealing.batch_or_error": "",
+        "data.as_it_is": "as in PyTorch",
+        "tuner.FrameworkTuner.forward": "as in PyTorch",
+        "tuner.FrameworkTuner.place_of": "names depend on what else the process has made",
+        "tuner.FrameworkTuner.by_place": "",
+        "tuner.FrameworkTuner.make_slots": "the optimizer makes them in its first step",
+        "tuner.check_finite": "as in PyTorch",
+    },
+}
+# Files that a subpackage alone has.
+FILES = {
+    "pytorch": set(),
+    "keras": {"interop"},  # Keras' configs, and its `compile`
+    "paddle": {"loading"},  # after TensorFlow
+}
+# Names whose arguments or documentation say something of the framework.
+DIFFERENT = {
+    "data.as_pairs": "by what the framework's own datasets are",
+    "data.load_batches": "by what workers are",
+    "data.to_device": "by what becomes of tensors",
+    "data.as_it_is": "by what a batch is wrapped in",
+    "tuner.copied": "by how a framework knows its weights",
+    "functional": "by the module's first line",
+}
+
+
+def translated(text):
+    for word, common in WORDS.items():
+        text = re.sub(rf"\b{word}\b", common, text)
+    return text
+
+
+def names_of(backend):
+    """Of each class and function, by its place: its arguments and its documentation."""
+    found = {}
+
+    def visit(node, prefix):
+        found[prefix] = arguments(node), translated(ast.get_docstring(node) or "")
+        for child in getattr(node, "body", []):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef) and not isinstance(node, ast.FunctionDef):
+                visit(child, f"{prefix}.{translated(child.name)}")
+
+    for path in sorted((TUNER / backend).glob("*.py")):
+        if path.stem not in FILES[backend]:
+            visit(ast.parse(path.read_text()), path.stem)
+    return found
+
+
+def arguments(node):
+    if not isinstance(node, ast.FunctionDef):
+        return []
+    spec = node.args
+    defaults = [ast.unparse(default) for default in spec.defaults]
+    return [argument.arg for argument in (*spec.posonlyargs, *spec.args, *spec.kwonlyargs)], defaults
+
+
+@pytest.mark.parametrize("backend", ["keras", "paddle"])
+def test_files(backend):
+    ours, theirs = ({path.name for path in (TUNER / b).glob("*.py")} for b in ("pytorch", backend))
+    assert theirs - {f"{name}.py" for name in FILES[backend]} == ours
+
+
+@pytest.mark.parametrize("one", ["keras", "paddle"])
+def test_names_arguments_and_documentation(one):
+    ours, theirs = names_of("pytorch"), names_of(one)
+    assert theirs.keys() - ours.keys() == OWN[one].keys() - ours.keys()
+    assert ours.keys() - theirs.keys() == OWN["pytorch"].keys() - theirs.keys()
+    both = [name for name in ours if name in theirs]
+    assert both == [name for name in theirs if name in ours], "their order"
+    for name in both:
+        if name not in DIFFERENT:
+            assert theirs[name] == ours[name], name
+
+
+@pytest.mark.parametrize("backend", ["pytorch", "keras", "paddle"])
+def test_what_is_listed_is_there(backend):
+    found = names_of(backend)
+    assert not [name for name in OWN[backend] if name not in found]
+    assert not [name for name in DIFFERENT if name not in found and backend != "keras"]
+
+
+def test_a_difference_is_seen(tmp_path, monkeypatch):
+    for backend in ("pytorch", "keras"):
+        (tmp_path / backend).mkdir()
+        for path in (TUNER / backend).glob("*.py"):
+            (tmp_path / backend / path.name).write_text(path.read_text())
+    changed = tmp_path / "keras" / "functional.py"
+    changed.write_text(changed.read_text().replace("reduction: str) ->", "how: str) ->"))
+    monkeypatch.setattr("tests.test_alike.TUNER", tmp_path)
+    with pytest.raises(AssertionError, match=r"functional\.reduce"):
+        test_names_arguments_and_documentation("keras")

@@ -1,0 +1,315 @@
+"""What is Keras' own: its `compile` and `fit`, its files, its ways to write models and data."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import finetuner
+
+from .reference import LOSSES
+from .reference.batches import Batch
+from .toy import TEST, TRAIN, D, blobs, same, tuner, weights
+
+pytest.importorskip("faiss")
+BIG = 2**24
+
+
+@pytest.fixture
+def ours(backend):
+    """Our subpackage; skips where another is tested."""
+    if backend.name != "keras":
+        pytest.skip("of Keras alone")
+    import finetuner.tuner.keras as ours
+
+    return ours
+
+
+@pytest.fixture
+def keras(ours):
+    import keras
+
+    return keras
+
+
+@pytest.fixture
+def layers(keras):
+    return keras.layers
+
+
+def ordered(count=8, seed=0):
+    """Items in batches of ``count`` classes of four, as a sampler would have put them."""
+    x, y = blobs(np.arange(count), each=4, seed=seed)
+    return x, y
+
+
+# In a user's own script.
+
+
+def test_a_user_trains_with_compile_and_fit(ours, keras, backend):
+    x, y = ordered()
+    model = backend.mlp(D, 32, 8)
+    miner = ours.TripletEasyHardMiner("easy", "semihard")
+    model.compile(keras.optimizers.Adam(0.01), loss=ours.KerasLoss(ours.TripletLoss(margin=0.3, miner=miner)))
+    losses = model.fit(x, y, batch_size=32, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    assert model.evaluate(x, y, batch_size=32, verbose=0) < losses[0]
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+@pytest.mark.parametrize("step", [1, 2**8])
+def test_labels_above_2_to_the_24_are_told_apart(ours, backend, shape, step):
+    """In float32 they would be one class, as with ``keras.losses.Loss``, and the loss 0."""
+    x, y = ordered(4)
+    model = backend.mlp(D, 8)
+    model.compile("sgd", loss=ours.KerasLoss(ours.TripletLoss(distance="euclidean", margin=0.5)))
+    expected = LOSSES["TripletLoss"].function(
+        Batch(np.asarray(model.predict(x, verbose=0), dtype=float), y), distance="euclidean", margin=0.5
+    )
+    large = (BIG + step * y).reshape(shape)
+    np.testing.assert_allclose(model.evaluate(x, large, batch_size=len(x), verbose=0), expected, rtol=1e-4)
+    np.testing.assert_allclose(model.train_on_batch(x, large), expected, rtol=1e-4)
+
+
+def test_labels_that_the_engine_cannot_hold_are_an_error(ours, backend):
+    x, y = ordered(2)
+    loss = ours.TripletLoss(margin=0.5)
+    if backend.engine == "jax":
+        with pytest.raises(ValueError, match=r"labels must be held by Keras' jax engine, .* int32, got 1099511627776"):
+            loss(x, y + 2**40)
+        with pytest.raises(ValueError, match="reference_labels must be held"):
+            loss(x, y, x, y + 2**40)
+    else:
+        assert float(loss(x, y + 2**40)) == float(loss(x, y))
+
+
+@pytest.mark.parametrize("name", ["TripletLoss", "SiameseLoss", "NTXentLoss"])
+def test_every_loss_goes_with_compile(ours, backend, name):
+    x, y = ordered(4)
+    model = backend.mlp(D, 8)
+    model.compile("sgd", loss=ours.KerasLoss(getattr(ours, name)()))
+    direct = float(getattr(ours, name)()(backend.tensor(model.predict(x, verbose=0)), backend.tensor(y)))
+    np.testing.assert_allclose(model.train_on_batch(x, y), direct, rtol=1e-4)
+
+
+def test_bad_input_of_compile(ours, backend, keras):
+    x, y = ordered(2)
+    with pytest.raises(TypeError, match="loss must be a loss of finetuner.tuner.keras, got MeanSquaredError"):
+        ours.KerasLoss(keras.losses.MeanSquaredError())
+    with pytest.raises(ValueError, match="one number a batch, got reduction='none'"):
+        ours.KerasLoss(ours.TripletLoss(reduction="none"))
+    model = backend.mlp(D, 8)
+    model.compile("sgd", loss=ours.KerasLoss(ours.TripletLoss()))
+    with pytest.raises(TypeError, match="labels must be integers, got float32"):
+        model.train_on_batch(x, y.astype("float32"))
+    with pytest.raises(ValueError, match="sample_weight must be None"):
+        model.train_on_batch(x, y, sample_weight=np.ones(len(x), "float32"))
+
+
+# Files and layers.
+
+
+def test_a_compiled_model_is_saved_and_loaded_in_safe_mode(ours, layers, keras, tmp_path):
+    x, y = np.random.default_rng(0).random((16, 6, 6, 3), dtype="float32"), np.arange(16) // 4
+    pooler = ours.GeM(p=2.5)
+    model = keras.Sequential([keras.Input((6, 6, 3)), layers.Conv2D(4, 3), pooler, layers.Dense(4)])
+    loss = ours.TripletLoss("euclidean", 0.2, ours.TripletEasyHardMiner("hard", "semihard", margin=0.1), "sum")
+    model.compile("adam", loss=ours.KerasLoss(loss))
+    model.fit(x, y, batch_size=16, epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert (again.layers[1].p, again.layers[1].name) == (2.5, pooler.name)
+    kept = again.loss.loss
+    assert (kept.distance, kept.margin, kept.reduction, kept.miner.margin) == ("euclidean", 0.2, "sum", 0.1)
+    np.testing.assert_allclose(again.train_on_batch(x, y), model.train_on_batch(x, y), rtol=1e-5)
+
+
+def test_a_pooler_heeds_the_mask_of_the_layers_before(ours, layers, keras, backend):
+    x = np.random.default_rng(0).random((3, 5, 2), dtype="float32")
+    x[0, 3:], x[1, 1:] = 0, 0
+    masked = keras.Sequential([keras.Input((5, 2)), layers.Masking(), ours.GeM()])
+    expected = backend.numpy(ours.GeM()(backend.tensor(x), mask=backend.tensor(x.any(axis=2))))
+    np.testing.assert_allclose(masked.predict(x, verbose=0), expected, rtol=1e-6)
+    assert not np.allclose(expected[0], backend.numpy(ours.GeM()(backend.tensor(x)))[0])
+
+
+def test_a_pooler_of_channels_first(ours, keras, backend):
+    x = np.random.default_rng(0).random((2, 3, 4, 5), dtype="float32")
+    before = keras.config.image_data_format()
+    try:
+        keras.config.set_image_data_format("channels_last")
+        last = backend.numpy(ours.GeM()(backend.tensor(np.moveaxis(x, 1, -1))))
+        keras.config.set_image_data_format("channels_first")
+        np.testing.assert_allclose(backend.numpy(ours.GeM()(backend.tensor(x))), last, rtol=1e-6)
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+# Models of every kind.
+
+
+@pytest.fixture
+def models(keras, layers):
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(8)
+
+        def call(self, x):
+            return self.dense(x)
+
+    class Keywords(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = layers.Dense(8), layers.Dense(8)
+
+        def call(self, first, second):
+            return self.one(first) + self.other(second)
+
+    first, second = keras.Input((D,), name="first"), keras.Input((D,), name="second")
+    added = layers.add([layers.Dense(8)(first), layers.Dense(8)(second)])
+    return {
+        "unbuilt": lambda: keras.Sequential([layers.Dense(16, "relu"), layers.Dense(8)]),
+        "subclassed": Subclassed,
+        "functional": lambda: keras.Model([first, second], added),
+        "keywords": Keywords,
+    }
+
+
+@pytest.mark.parametrize("kind", ["unbuilt", "subclassed", "functional", "keywords"])
+def test_models_of_every_kind(models, keras, kind):
+    x = {"first": TRAIN.x, "second": -TRAIN.x} if kind in ("functional", "keywords") else TRAIN.x
+    keras.utils.set_random_seed(0)
+    run = finetuner.fit(models[kind](), (x, TRAIN.labels), epochs=2, batch_size=48, callbacks=[], learning_rate=0.01)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert finetuner.embed(run.model, x).shape == (48, 8)
+
+
+def test_a_model_without_weights_yet_takes_none_over(ours, models, backend, tmp_path):
+    ours.KerasTuner(models["unbuilt"](), callbacks=[]).fit(TRAIN, epochs=1, batch_size=48).save(tmp_path / "run")
+    with pytest.raises(ValueError, match="the model must have its weights to load others: call it on a batch"):
+        ours.KerasTuner(models["unbuilt"](), callbacks=[]).load(tmp_path / "run")
+
+
+def test_regularisers_are_part_of_the_loss(ours, keras, layers):
+    def first_loss(factor):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((D,)), layers.Dense(8, kernel_regularizer=keras.regularizers.L2(factor))])
+        penalty = factor * np.square(model.layers[0].get_weights()[0]).sum()
+        a_tuner = ours.KerasTuner(model, callbacks=[])
+        return a_tuner.fit(TRAIN, epochs=1, batch_size=48).history[0]["loss"] - penalty
+
+    assert first_loss(0.1) == pytest.approx(first_loss(0.0), rel=1e-5)
+
+
+def test_narrow_types(ours, keras, backend):
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        run = tuner(backend, learning_rate=0.01).fit(TRAIN, TEST, epochs=3, batch_size=48)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert run.history[-1]["loss"] < run.history[1]["loss"]
+    assert finetuner.embed(run.model, TRAIN).dtype == np.float32
+
+
+def test_a_step_that_went_wrong_is_undone(ours, backend):
+    a_tuner = tuner(backend)
+    a_tuner.fit(TRAIN, epochs=1, batch_size=48)
+    kept, slots = weights(a_tuner), a_tuner.optimizer_state()[0]
+    huge = TRAIN.x.copy()
+    huge[3] = 3e38  # finite, and overflows in the network
+    with pytest.raises(ValueError, match="the model has the weights from before this epoch"):
+        a_tuner.fit((huge, TRAIN.labels), epochs=1, batch_size=48)
+    assert same(kept, weights(a_tuner))
+    assert same(slots, a_tuner.optimizer_state()[0])
+
+
+@pytest.mark.parametrize("kind", ["instance", "schedule", "class"])
+def test_optimizers_of_every_kind(ours, keras, backend, tmp_path, kind):
+    def made():
+        optimizer = {
+            "instance": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+            "schedule": lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.01, 5, 0.9)),
+            "class": lambda: keras.optimizers.AdamW,
+        }[kind]()
+        return tuner(backend, optimizer=optimizer)
+
+    whole, first, second = made(), made(), made()
+    whole.fit(TRAIN, epochs=2, batch_size=16)
+    first.fit(TRAIN, epochs=1, batch_size=16).save(tmp_path / "run")
+    second.load(tmp_path / "run").fit(TRAIN, epochs=1, batch_size=16)
+    assert same(weights(whole), weights(second))
+    other = tuner(backend, optimizer=keras.optimizers.SGD(0.01))
+    if kind == "instance":
+        with pytest.raises(ValueError, match="the optimizer must have the options of the one that was saved"):
+            other.load(tmp_path / "run")
+
+
+# Data of every kind.
+
+
+@pytest.mark.parametrize("as_what", ["PyDataset", "tf.data of batches", "tf.data of items"])
+def test_keras_own_datasets(ours, keras, backend, as_what):
+    if as_what == "PyDataset":
+
+        class Batched(keras.utils.PyDataset):
+            def __len__(self):
+                return 3
+
+            def __getitem__(self, number):
+                rows = slice(16 * number, 16 * number + 16)
+                return TRAIN.x[rows], TRAIN.labels[rows]
+
+        data = Batched()
+    else:
+        if backend.engine != "tensorflow":
+            pytest.skip("TensorFlow is not what is tested here")
+        import tensorflow
+
+        data = tensorflow.data.Dataset.from_tensor_slices((TRAIN.x, TRAIN.labels))
+        data = data.batch(20) if as_what.endswith("batches") else data
+    one, other = tuner(backend), tuner(backend)
+    one.fit(data, data, epochs=1, batch_size=16)
+    other.fit(TRAIN, TRAIN, epochs=1, batch_size=16)
+    assert same(weights(one), weights(other))
+    np.testing.assert_array_equal(one.embed(data), one.embed(TRAIN))
+
+
+def test_datasets_without_an_end(ours, keras, backend):
+    class Endless(keras.utils.PyDataset):
+        num_batches = None
+
+        def __getitem__(self, number):
+            return TRAIN.x, TRAIN.labels
+
+    with pytest.raises(TypeError, match="a dataset must have a length, got a Endless without one"):
+        tuner(backend).fit(Endless())
+    if backend.engine == "tensorflow":
+        import tensorflow
+
+        endless = tensorflow.data.Dataset.from_tensors((TRAIN.x, TRAIN.labels)).repeat()
+        with pytest.raises(TypeError, match="a dataset must have an end"):
+            tuner(backend).fit(endless)
+
+
+# Engines.
+
+
+def test_the_run_says_what_it_was_computed_with(ours, keras, backend):
+    config = tuner(backend, device="cpu").fit(TRAIN, epochs=1, batch_size=48).config
+    assert config["versions"]["keras"] == keras.__version__
+    assert backend.engine in config["versions"]
+    assert (config["device"], config["threads"] >= 1) == ("cpu", True)
+
+
+def test_an_engine_that_cannot_train_is_told(ours):
+    code = "import keras; from finetuner.tuner.keras import KerasTuner; KerasTuner(keras.Sequential())"
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (
+        "ValueError: Keras must run on one of tensorflow, jax, torch (KERAS_BACKEND), and runs on numpy" in done.stderr
+    )
