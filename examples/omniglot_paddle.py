@@ -42,9 +42,7 @@ def model(seed=None):
     if seed is not None:  # the command line seeds by itself
         paddle.seed(seed)
 
-    drawn = {
-        "weight_attr": nn.initializer.KaimingUniform(negative_slope=5**0.5, nonlinearity="leaky_relu")
-    }  # as by PyTorch
+    drawn = {"weight_attr": nn.initializer.KaimingUniform(None, 5**0.5, "leaky_relu")}  # as by PyTorch
 
     def block(channels):
         return [nn.Conv2D(channels, 64, 3, padding=1, **drawn), nn.BatchNorm2D(64), nn.ReLU(), nn.MaxPool2D(2)]

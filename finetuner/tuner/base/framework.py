@@ -61,7 +61,7 @@ class Framework(ABC):
 
     @abstractmethod
     def own_data(self, data: Any) -> Any:
-        """A dataset of the framework's as :func:`~finetuner.tuner.base.dataset.as_dataset` takes it; all else as it is."""
+        """The framework's own dataset as :func:`~.dataset.as_dataset` takes it; anything else as it is."""
 
     @abstractmethod
     def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:

@@ -21,19 +21,19 @@ def as_pairs(data: Any) -> Any:
     if isinstance(data, keras.utils.PyDataset):
         if data.num_batches is None:
             raise TypeError(f"a dataset must have a length, got a {type(data).__name__} without one")
-        parts, join = [data[number] for number in range(data.num_batches)], np.concatenate
+        parts, items = [data[number] for number in range(data.num_batches)], False
     elif hasattr(data, "as_numpy_iterator"):
         if data.cardinality() == -1:  # as TensorFlow says infinite
             raise TypeError(f"a dataset must have an end, got an infinite {type(data).__name__}")
         parts = list(data.as_numpy_iterator())
         items = bool(parts) and isinstance(parts[0], tuple) and np.ndim(parts[0][-1]) == 0
-        join = np.stack if items else np.concatenate
     else:
         return data
     if not parts:
         raise ValueError("a dataset must hold at least one item, got none")
     if isinstance(parts[0], tuple | list) and len(parts[0]) != 2:
         raise TypeError(f"a dataset must yield pairs of inputs and classes, got {len(parts[0])} things")
+    join: Any = np.stack if items else np.concatenate
     joined = keras.tree.map_structure(lambda *arrays: join([np.asarray(array) for array in arrays]), *parts)
     return ClassDataset(*joined) if isinstance(joined, tuple | list) else joined
 

@@ -33,7 +33,7 @@ class Configured:
         }
         name = arguments.pop("name", None)
         thing = cls(**arguments)
-        if name is not None:
+        if isinstance(thing, layers.Layer):
             thing.name = name
         return thing
 

@@ -208,13 +208,10 @@ def copied(variables: list[Any]) -> dict[str, np.ndarray]:
 
 def assign(rule: str, variables: list[Any], tensors: dict[str, np.ndarray]) -> None:
     """Give variables the values of their places; raise ``ValueError`` with the ``rule`` if these do not fit."""
-    given = [tensors.get(str(place)) for place in range(max(len(variables), len(tensors)))]
-    for place, value in enumerate(given):
-        own = list(variables[place].shape) if place < len(variables) else None
-        if value is None or own != list(value.shape):
-            there = "none" if value is None else list(value.shape)
-            raise ValueError(
-                f"{rule}: variable {place} has shape {'none' if own is None else own} here and {there} there"
-            )
-    for variable, value in zip(variables, given, strict=True):
-        variable.assign(value)
+    own = {str(place): variable for place, variable in enumerate(variables)}
+    for place in {**own, **tensors}:
+        here, there = (list(side[place].shape) if place in side else "none" for side in (own, tensors))
+        if here != there:
+            raise ValueError(f"{rule}: variable {place} has shape {here} here and {there} there")
+    for place, variable in own.items():
+        variable.assign(tensors[place])
