@@ -25,7 +25,7 @@ def example(name):
 
 @pytest.fixture
 def omniglot(backend, pillow):
-    return example("omniglot") if backend.name == "pytorch" else pytest.skip("an example of PyTorch")
+    return example(f"omniglot_{backend.name}")
 
 
 @pytest.fixture
@@ -80,6 +80,15 @@ def test_omniglot_prints_a_row_for_each_loss_and_seed(omniglot, alphabets, capsy
         assert len(shares(row)) == 4
     before = {row.split()[2]: shares(row)[0] for row in rows}
     assert all(shares(row)[0] == before[row.split()[2]] for row in rows)  # a seed's network starts the same
+
+
+def test_the_examples_of_the_frameworks_differ_in_their_model_alone():
+    def rest(framework):
+        text = (EXAMPLES / f"omniglot_{framework}.py").read_text()
+        text = re.sub(r"\ndef model\(.*?\n\n\n", "\n", text, flags=re.S).replace(framework, "framework")
+        return [line for line in text.splitlines() if not re.match(r"(import|from) (torch|framework)\b", line)]
+
+    assert rest("pytorch") == rest("keras") == rest("paddle")
 
 
 def test_a_redrawn_drawing_is_a_drawing_and_comes_again_with_its_seed(omniglot, alphabets):

@@ -1,4 +1,6 @@
+import numpy as np
 import paddle
+from paddle import nn
 import pytest
 
 from . import Backend
@@ -30,12 +32,26 @@ class Paddle(Backend):
         paddle.seed(seed)
         layers = []
         for i in range(len(widths) - 1):
-            rest = [paddle.nn.ReLU(), paddle.nn.Dropout(dropout)] if i + 2 < len(widths) else []
-            layers += [paddle.nn.Linear(widths[i], widths[i + 1]), *rest]
-        return paddle.nn.Sequential(*layers)
+            rest = [nn.ReLU(), nn.Dropout(dropout)] if i + 2 < len(widths) else []
+            layers += [nn.Linear(widths[i], widths[i + 1]), *rest]
+        return nn.Sequential(*layers)
+
+    def conv(self):
+        layers, channels = [], 1
+        for width in (8, 16):
+            convolution = nn.Conv2D(channels, width, 3, padding=1, bias_attr=False)
+            layers += [convolution, nn.BatchNorm2D(width, 0.9, 1e-5), nn.ReLU()]
+            channels = width
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(16, 8))
+
+    def carry(self, model, layers):
+        own = [layer for layer in model if hasattr(layer, "weight")]
+        for layer, arrays in zip(own, layers, strict=True):
+            arrays = [np.transpose(array, (3, 2, 0, 1)) if array.ndim == 4 else array for array in arrays]
+            layer.set_state_dict(dict(zip(layer.state_dict(), arrays, strict=True)))
 
     def with_output(self, model, function):
-        class Wrapped(paddle.nn.Layer):
+        class Wrapped(nn.Layer):
             def __init__(self):
                 super().__init__()
                 self.model = model
