@@ -31,3 +31,12 @@ def test_the_examples(backend, tmp_path):
     assert after > before
     assert (tmp_path / "run" / "weights.safetensors").is_file()
     assert (tmp_path / "run-2" / "weights.safetensors").is_file()
+
+
+def test_the_diff_between_frameworks(backend):
+    line = re.search(rf"^[-+] (from finetuner\.tuner\.{backend.name} import .*?)  #", README, re.M)[1]
+    names = {}
+    exec(line, names)
+    assert names["Tuner"] is backend.Tuner
+    loss = re.search(r"^  loss = (.*)$", README, re.M)[1]
+    assert eval(loss, names).margin == 0.3
