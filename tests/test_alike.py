@@ -30,6 +30,7 @@ OWN = {
         "tuner.Trained.build": "",
         "tuner.Trained.forward": "",
         "tuner.Trained.compute_loss": "",
+        "tuner.FrameworkTuner.trained": "see Trained",
         "tuner.FrameworkTuner.on_device": "a context, where others move tensors",
         "tuner.FrameworkTuner.trained_variables": "a step that went wrong is undone",
         "tuner.assign": "weights, slots and a step that is undone",

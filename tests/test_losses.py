@@ -35,8 +35,10 @@ def test_shapes_that_do_not_fit(backend, name, shapes, message):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_losses_are_computed_in_float32_at_least(backend, name, dtype):
     x, y = points(6, 16), np.array([0, 0, 1, 1, 2, 2])
+    if dtype == "float64" and not backend.has_float64:
+        pytest.skip("JAX has no 64 bits by default")
     narrow = backend.tensor(x, dtype)
-    exact = backend.numpy(backend.cast(narrow, "float64")) if dtype != "float64" else x
+    exact = backend.numpy(backend.cast(narrow, "float32")).astype("float64") if dtype != "float64" else x
     loss = backend.loss(name)(narrow, backend.tensor(y))
     np.testing.assert_allclose(backend.numpy(loss), LOSSES[name].function(Batch(exact, y)), rtol=1e-5)
 

@@ -12,6 +12,7 @@ class Backend:
     framework: str  # what that imports
     engines: frozenset[str] = frozenset()  # and what that may import in turn
     modes = ("eager", "traced")  # that its users run it in
+    has_float64 = True
     epsilon = "epsilon"  # what Adam calls it
 
     def __init__(self):

@@ -11,6 +11,7 @@ class Keras(Backend):
     engines = frozenset({"tensorflow", "jax", "torch"})  # one of them, by KERAS_BACKEND
 
     engine = keras.backend.backend()
+    has_float64 = engine != "jax"
     modes = ("eager",) if engine == "torch" else ("eager", "traced")
 
     def tensor(self, x, dtype=None):

@@ -1,6 +1,7 @@
 """The tuner of Keras models: one step, and how weights and state are kept."""
 
 import contextlib
+import functools
 import importlib
 import inspect
 import math
@@ -60,6 +61,11 @@ class KerasTuner(base.Tuner):
     restored = "epoch"  # Keras' step cannot be stopped half-way
 
     # The step, and what it needs.
+
+    @functools.cached_property
+    def trained(self) -> Trained:
+        """The model with its loss."""
+        return Trained(self.embed_model, self.loss)
 
     def train_step(self, inputs: Any, labels: np.ndarray) -> float:
         inputs = to_arrays(inputs)
@@ -123,7 +129,6 @@ class KerasTuner(base.Tuner):
         return contextlib.nullcontext() if self.device == "auto" else keras.device(self.device)
 
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> keras.optimizers.Optimizer | None:
-        self.trained = Trained(self.embed_model, self.loss)
         if isinstance(optimizer, keras.optimizers.Optimizer):
             return create("optimizer", optimizer, {}, options)
         if self.embed_model.built and not self.embed_model.trainable_variables:
