@@ -1,7 +1,7 @@
 import numpy as np
 import paddle
-from paddle import nn
 import pytest
+from paddle import nn
 
 from . import Backend
 
