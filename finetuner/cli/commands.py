@@ -11,6 +11,7 @@ import typer
 from .. import __version__
 from . import options as o
 from .code import absolute, use_threads
+from .quiet import hush
 from .support import (
     INTERRUPTED,
     callbacks_for,
@@ -39,6 +40,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    hush()
     app(prog_name="finetuner")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from .code import built, named, user_files
+from .quiet import ignore_chatter
 
 __all__ = [
     "callbacks_for",
@@ -48,6 +49,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = warned
+                ignore_chatter()
                 command(*args, **given)
         except KeyboardInterrupt:
             say("interrupted")
