@@ -264,7 +264,10 @@ def embed(
 @app.command()
 @reported
 def demo(
-    backend: Annotated[str, o.told("--backend", o.MODEL, "The framework: pytorch.", "NAME")] = "pytorch",
+    backend: Annotated[
+        str,
+        o.told("--backend", o.MODEL, "pytorch, keras (on the engine that KERAS_BACKEND names) or paddle.", "NAME"),
+    ] = "pytorch",
     output: Annotated[
         Path | None,
         o.told("--output", o.OTHER, "A new or empty folder; by default the first free of demo, demo-2, ...", "FOLDER"),
@@ -274,7 +277,7 @@ def demo(
 ) -> None:
     """Train on the digits 0 to 4, and see whether 5 to 9, never seen, are found better than before.
 
-    It takes less than a minute on two cores.
+    It takes about a minute on two cores.
     """
     from ..demo import run_demo
 
@@ -282,6 +285,8 @@ def demo(
     check_output(output)
     run = run_demo(backend, output, seed=seed)
     show(run.metrics)
+    _, framework, *engine = (f"{name} {version}" for name, version in run.config["versions"].items())
+    typer.echo(f"backend   {' on '.join([framework, *engine])}")
     typer.echo(f"run       {output}/  weights.safetensors, config.json, history.json, metrics.json")
     typer.echo(f"history   {output / 'history.png'}")
     typer.echo(f"picture   {output / 'embeddings.png'}")
