@@ -145,5 +145,5 @@ Seed = Annotated[int, told("--seed", OTHER, "Of weights, batches and all else th
 OptionalSeed = Annotated[
     int | None, told("--seed", OTHER, "Of weights that no run brings; by default the run's, or 0.")
 ]
-Threads = Annotated[int | None, told("--threads", OTHER, "How many threads to compute with.")]
+Threads = Annotated[int | None, told("--threads", OTHER, "How many threads to compute with, but for JAX.")]
 Debug = Annotated[bool, told("--debug", OTHER, "Show the whole traceback of an error.")]

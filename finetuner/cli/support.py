@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import signal
 import traceback
 import warnings
@@ -32,6 +33,8 @@ __all__ = [
     "uninterrupted",
 ]
 
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+WRAPPERS = ("Exception encountered when calling ", "Could not automatically infer the output shape")
 INTERRUPTED = 130  # as a shell tells of Ctrl-C
 FORESEEN = (ValueError, TypeError, OSError, ImportError)
 
@@ -84,7 +87,10 @@ def reason(error: BaseException) -> str:
     """What an error says, in a line."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    lines = [line for line in map(str.strip, ESCAPES.sub("", str(error)).splitlines()) if line]
+    while len(lines) > 1 and lines[0].startswith(WRAPPERS):  # Keras, which comes to the error itself below
+        del lines[0]
+    return lines[0] if lines else type(error).__name__
 
 
 def told(error: BaseException) -> str:
