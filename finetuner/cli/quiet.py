@@ -2,6 +2,9 @@
 
 Only the program does this, and not the library, whose user has a say in it. Whoever sets one of the variables
 hears what it asks for.
+
+It also keeps Paddle apart from a TensorFlow that a user's file has imported before it, which would crash Python;
+the library does so for the imports of its own, in ``tuner/paddle/loading.py``.
 """
 
 import importlib.abc
@@ -12,7 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -47,33 +50,56 @@ def ignore_chatter() -> None:
 
 
 class Quietly(importlib.abc.MetaPathFinder):
-    """Finds nothing itself, but sees to it that these modules are loaded without chatter."""
+    """Finds nothing itself, but sees to it that ``quiet`` modules are loaded without chatter, and Paddle apart."""
 
-    def __init__(self, names: set[str]):
-        self.names = names
+    def __init__(self, quiet: set[str]):
+        self.quiet = quiet
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
-        """What the other finders find, with a loader that captures the standard error."""
-        if name not in self.names:
+        """What the other finders find, with a loader of ours around theirs."""
+        if name not in LOUD:
             return None
         found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
         spec: Any = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = without_chatter(spec.loader.exec_module)
+            spec.loader.exec_module = self.loading(name, spec.loader.exec_module)
         return spec
 
+    def loading(self, name: str, load: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+        """``load``, with what this module needs around it."""
 
-def without_chatter(load: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
-    """``load``, of whose standard error only the lines that matter are left."""
+        def loaded(module: ModuleType) -> None:
+            with ExitStack() as stack:
+                if name in self.quiet:
+                    stack.enter_context(captured())
+                    stack.enter_context(logging_as_it_was())
+                if name == "paddle" and "tensorflow" in sys.modules:
+                    stack.enter_context(own_symbols())
+                load(module)
 
-    def quiet(module: ModuleType) -> None:
-        root = logging.getLogger()
-        before = root.level, root.handlers[:]
-        with captured():
-            load(module)
-        root.level, root.handlers[:] = before  # Paddle would have all libraries tell of all they do
+        return loaded
 
-    return quiet
+
+@contextmanager
+def logging_as_it_was() -> Iterator[None]:
+    """Leaves the root logger alone; Paddle would have all libraries tell of all they do."""
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    try:
+        yield
+    finally:
+        root.level, root.handlers[:] = before
+
+
+@contextmanager
+def own_symbols() -> Iterator[None]:
+    """Has libraries prefer their own symbols to others of the same name."""
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | getattr(os, "RTLD_DEEPBIND", 0))
+    try:
+        yield
+    finally:
+        sys.setdlopenflags(flags)
 
 
 @contextmanager

@@ -94,7 +94,11 @@ def reason(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """The kind of an error and what it says, in a line."""
+    """The kind of an error and what it says, in a line; of an engine that Keras lacks, what can be done."""
+    from ..tuner import no_engine
+
+    if help_for_it := no_engine(error):
+        return help_for_it
     name, text = type(error).__name__, reason(error)
     return name if text == name else f"{name}: {text}"
 

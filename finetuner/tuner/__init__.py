@@ -1,12 +1,15 @@
 """Finds the tuner of the framework that a model belongs to, without importing any other."""
 
 import importlib
+import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["load_subpackage", "subpackage_of", "tuner_class"]
+__all__ = ["load_subpackage", "no_engine", "subpackage_of", "tuner_class"]
 
 SUBPACKAGES = {"keras": "keras", "torch": "pytorch", "paddle": "paddle"}  # by the frameworks' own names
+ENGINES = ("tensorflow", "jax", "torch")  # that Keras trains on
 
 
 def subpackage_of(model: Any) -> str:
@@ -36,13 +39,26 @@ def load_subpackage(name: str) -> ModuleType:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", __name__.partition(".")[0]):
             raise  # it says more itself, as jax does of jaxlib, or is a fault of ours
-        if name == "keras" and missing in ("tensorflow", "jax", "torch"):
-            raise ImportError(
-                f"Keras must have the engine that KERAS_BACKEND or its own settings name, and {missing} is not "
-                "installed: set KERAS_BACKEND to tensorflow, jax or torch, whichever is installed, or "
-                f"pip install {missing}"
-            ) from error
-        raise ImportError(f'finetuner.tuner.{name} needs {missing}: pip install "finetuner[{name}]"') from error
+        install = f'finetuner.tuner.{name} needs {missing}: pip install "finetuner[{name}]"'
+        raise ImportError(no_engine(error) or install) from error
+
+
+def no_engine(error: BaseException) -> str | None:
+    """What can be done about an error, if it is that Keras' engine is not installed."""
+    missing = (getattr(error, "name", None) or "").partition(".")[0]
+    files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    if not isinstance(error, ModuleNotFoundError) or missing not in ENGINES or not any(map(is_keras, files)):
+        return None
+    return (
+        f"Keras must have the engine that KERAS_BACKEND or its own settings name, and {missing} is not installed: "
+        f"set KERAS_BACKEND to tensorflow, jax or torch, whichever is installed, or pip install {missing}"
+    )
+
+
+def is_keras(file: str) -> bool:
+    """Whether a file is of Keras itself, and not of a folder of ours of this name."""
+    parts = Path(file).parts
+    return "keras" in parts and "src" in parts
 
 
 def tuner_class(model: Any) -> Any:
