@@ -7,7 +7,7 @@ asks of a class only that an item be near its nearest neighbour there, so that a
 point (Xuan et al., "Improved embeddings with easy positive triplet mining", WACV 2020). This was chosen by
 training on three of the digits 0 to 4 and looking at the two others.
 
-It needs scikit-learn and matplotlib: ``pip install "finetuner[demo]"``.
+It needs scikit-learn and matplotlib beside the framework: ``pip install "finetuner[keras,demo]"``, for one.
 """
 
 import importlib
@@ -38,7 +38,7 @@ def run_demo(
     """Train on scikit-learn's digits 0 to 4, judge by 5 to 9, and write the run and two pictures.
 
     Args:
-        backend: the framework, a key of ``BACKENDS``.
+        backend: the framework, a key of ``BACKENDS``; Keras runs on the engine that ``KERAS_BACKEND`` names.
         output: a new or empty folder for the run, ``history.png`` and ``embeddings.png``: the unseen digits
             in two dimensions, before and after.
         epochs: how many to train.

@@ -1,4 +1,4 @@
-"""The user's own code: models and functions by their names, seeded."""
+"""The user's own code: models and functions by their names, seeded, for any framework."""
 
 import importlib
 import importlib.util

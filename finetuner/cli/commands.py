@@ -57,7 +57,7 @@ def finetuner(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Turn a model into a good embedding model, by metric learning."""
+    """Turn a PyTorch, Keras or PaddlePaddle model into a good embedding model, by metric learning."""
 
 
 @app.command()

@@ -81,7 +81,9 @@ EvalClasses = Annotated[
 ImageSize = Annotated[str | None, told("--image-size", DATA, "Pixels of a side, or HEIGHTxWIDTH.", "SIZE")]
 ImageMode = Annotated[str | None, told("--image-mode", DATA, "RGB (default), L (grey) or RGBA.", "MODE")]
 InMemory = Annotated[bool, told("--in-memory", DATA, "Decode images once, and not in each epoch.")]
-NumWorkers = Annotated[int, told("--num-workers", DATA, "Processes that prepare batches; 0 for this one.")]
+NumWorkers = Annotated[
+    int, told("--num-workers", DATA, "Processes, for Keras threads, that prepare batches; 0 for none.")
+]
 
 Model = Annotated[
     str | None,
