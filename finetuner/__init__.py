@@ -1,4 +1,4 @@
-"""Turn any PyTorch model into a good embedding model, by metric learning.
+"""Turn any PyTorch, Keras 3 or PaddlePaddle model into a good embedding model, by metric learning.
 
 Importing this loads no framework: what a name needs is imported when it is first asked for.
 """

@@ -7,7 +7,7 @@ asks of a class only that an item be near its nearest neighbour there, so that a
 point (Xuan et al., "Improved embeddings with easy positive triplet mining", WACV 2020). This was chosen by
 training on three of the digits 0 to 4 and looking at the two others.
 
-It needs scikit-learn and matplotlib: ``pip install "finetuner[demo]"``.
+It needs scikit-learn and matplotlib beside the framework: ``pip install "finetuner[keras,demo]"``, for one.
 """
 
 import importlib
@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from .tuner import load_subpackage
 from .tuner.base import Callback, ClassDataset, Run
 from .tuner.base.checks import one_of
 from .tuner.base.run import check_new
 
 __all__ = ["BACKENDS", "run_demo"]
+
+BATCH = 160
 
 
 def run_demo(
@@ -35,7 +38,7 @@ def run_demo(
     """Train on scikit-learn's digits 0 to 4, judge by 5 to 9, and write the run and two pictures.
 
     Args:
-        backend: the framework, a key of ``BACKENDS``.
+        backend: the framework, a key of ``BACKENDS``; Keras runs on the engine that ``KERAS_BACKEND`` names.
         output: a new or empty folder for the run, ``history.png`` and ``embeddings.png``: the unseen digits
             in two dimensions, before and after.
         epochs: how many to train.
@@ -44,7 +47,7 @@ def run_demo(
 
     Raises:
         FileExistsError: if ``output`` exists and holds something.
-        ImportError: if a library of the demo is not installed.
+        ImportError: if a library of the demo is not installed, or the framework, or Keras' engine.
         ValueError: if there is no such backend.
     """
     one_of("backend", backend, tuple(BACKENDS))
@@ -54,29 +57,26 @@ def run_demo(
             importlib.import_module(module)
         except ModuleNotFoundError:
             raise ImportError(f'the demo needs {library}: pip install "finetuner[demo]"') from None
+    load_subpackage(backend)
 
-    from .api import embed, fit
     from .plotting import plot_embeddings
 
     train_data, unseen = digits()
-    model = BACKENDS[backend](seed)
-    panels = {"before": embed(model, unseen)}
-    run = fit(
-        model,
-        train_data,
-        unseen,
+    tuner = load_subpackage(backend).Tuner(
+        BACKENDS[backend](seed),
         loss="TripletLoss",
         loss_options={"margin": 0.1},
         miner="TripletEasyHardMiner",
         miner_options={"pos_strategy": "easy", "neg_strategy": "semihard"},
         callbacks=callbacks,
         seed=seed,
-        epochs=epochs,
-        batch_size=160,
     )
+    # By one tuner and in batches of one size, since JAX compiles anew, for seconds, for each.
+    panels = {"before": tuner.embed(unseen, batch_size=BATCH)}
+    run: Run = tuner.fit(train_data, unseen, epochs=epochs, batch_size=BATCH)
     run.save(output)
     run.plot(Path(output, "history.png"))
-    panels["after"] = embed(model, unseen)
+    panels["after"] = tuner.embed(unseen, batch_size=BATCH)
     digit = unseen.classes[unseen.labels]
     plot_embeddings(panels, digit, Path(output, "embeddings.png"), method="tsne", seed=seed)
     return run
@@ -107,8 +107,11 @@ def bent(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(affine_transform(image[0], matrix, centre + shift - matrix @ centre, order=1)[None])
 
 
+# The same small convolutional network in each framework: images ``[N, 1, 8, 8]`` to embeddings ``[N, 128]``.
+
+
 def pytorch_model(seed: int) -> Any:
-    """A small convolutional network: images ``[N, 1, 8, 8]`` to embeddings ``[N, 128]``."""
+    """In PyTorch, a ``torch.nn.Module``."""
     import torch
     from torch import nn
 
@@ -121,5 +124,36 @@ def pytorch_model(seed: int) -> Any:
     return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(128))
 
 
+def keras_model(seed: int) -> Any:
+    """In Keras, a ``keras.Model``; it puts the channels last, where all engines can have them on a CPU."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+
+    def norm() -> Any:
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)  # as the others have it: Keras' momentum is 0.99
+
+    def block(channels: int) -> list[Any]:
+        return [layers.Conv2D(channels, 3, padding="same"), norm(), layers.ReLU()]
+
+    features = [*block(32), *block(64), layers.MaxPooling2D(), *block(128), layers.GlobalAveragePooling2D(), norm()]
+    return keras.Sequential([keras.Input((1, 8, 8)), layers.Permute((2, 3, 1)), *features])
+
+
+def paddle_model(seed: int) -> Any:
+    """In Paddle, a ``paddle.nn.Layer``."""
+    import paddle
+    from paddle import nn
+
+    paddle.seed(seed)
+
+    def block(channels_in: int, channels_out: int) -> list[Any]:
+        return [nn.Conv2D(channels_in, channels_out, 3, padding=1), nn.BatchNorm2D(channels_out), nn.ReLU()]
+
+    features = [*block(1, 32), *block(32, 64), nn.MaxPool2D(2), *block(64, 128)]
+    return nn.Sequential(*features, nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.BatchNorm1D(128))
+
+
 # A framework more is a function more.
-BACKENDS: dict[str, Callable[[int], Any]] = {"pytorch": pytorch_model}
+BACKENDS: dict[str, Callable[[int], Any]] = {"pytorch": pytorch_model, "keras": keras_model, "paddle": paddle_model}

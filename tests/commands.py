@@ -11,13 +11,47 @@ from finetuner.cli import app
 from .toy import TEST, TRAIN, D
 
 ROOT = Path(__file__).parents[1]
+# Files that make a model, ``make()``, another of other weights, and one that takes other items.
 MODELS = {
     "pytorch": f"""
-import numpy as np
 import torch
 
 def make():
     return torch.nn.Sequential(torch.nn.Linear({D}, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8))
+
+def other():
+    return torch.nn.Linear({D}, 8)
+
+def narrow():
+    return torch.nn.Linear(3, 2)
+""",
+    "keras": f"""
+import keras
+
+def make():
+    return keras.Sequential([keras.Input(({D},)), keras.layers.Dense(32, "relu"), keras.layers.Dense(8)])
+
+def other():
+    return keras.Sequential([keras.Input(({D},)), keras.layers.Dense(8)])
+
+def narrow():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+""",
+    "paddle": f"""
+import paddle
+
+def make():
+    return paddle.nn.Sequential(paddle.nn.Linear({D}, 32), paddle.nn.ReLU(), paddle.nn.Linear(32, 8))
+
+def other():
+    return paddle.nn.Linear({D}, 8)
+
+def narrow():
+    return paddle.nn.Linear(3, 2)
+""",
+}
+FUNCTIONS = f"""
+import numpy as np
 
 def words(texts):
     return np.array([[text.count(letter) for letter in "abcdefgh"] for text in texts], np.float32)
@@ -28,34 +62,28 @@ def grey(image):
 def wrong(item):
     return item["no"]
 
-class Interrupting(torch.nn.Linear):
-    batches = 0
+seen = 0
 
-    def forward(self, x):
-        self.batches += self.training
-        if self.batches == 5:
-            raise KeyboardInterrupt
-        return super().forward(x)
-
-def interrupting():
-    return Interrupting({D}, 8)
+def interrupting(item):
+    global seen
+    seen += 1
+    if seen > 48 + 2 * 96 + 24:  # evaluated, two epochs with evaluation, a batch
+        raise KeyboardInterrupt
+    return item
 
 def broken():
     return {{}}["x"]
 
 number = 3
 """
-}
 
 
 @pytest.fixture
 def model(backend, tmp_path):
     """A file that makes models."""
     pytest.importorskip("faiss")
-    if backend.name not in MODELS:
-        pytest.skip(f"no models of {backend.name} here")
     path = tmp_path / "models.py"
-    path.write_text(MODELS[backend.name])
+    path.write_text(MODELS[backend.name] + FUNCTIONS)
     return path
 
 

@@ -123,21 +123,23 @@ def run_with_warnings(model):
     warnings.warn("1 of 5 classes have a single item", stacklevel=1)  # was shown, and not raised
 
 
-def test_threads(model, folder):
-    import torch
-
-    before = torch.get_num_threads()
+def test_threads(model, folder, backend):
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 1
     with pytest.MonkeyPatch.context() as environment:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
             environment.setenv(name, str(before))
         fit(model, "--threads", 1)
         assert os.environ["OMP_NUM_THREADS"] == "1"
-    torch.set_num_threads(before)
-    assert json.loads((folder / "run" / "config.json").read_text())["threads"] == 1
+    if torch:
+        torch.set_num_threads(before)
+    if backend.key != "keras-jax":  # which has no such setting
+        assert json.loads((folder / "run" / "config.json").read_text())["threads"] == 1
 
 
 def test_interrupted_in_python(model, folder):
-    result = fit(model, "--eval-data", "test.npz", "--epochs", 9, name="interrupting", code=INTERRUPTED)
+    options = ("--epochs", 9, "--preprocess", f"{model}:interrupting")
+    result = fit(model, "--eval-data", "test.npz", *options, code=INTERRUPTED)
     assert "interrupted in epoch 3" in result.stderr
     assert len(json.loads((folder / "run" / "history.json").read_text())) == 3
     assert (folder / "run" / "weights.safetensors").is_file()

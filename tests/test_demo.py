@@ -1,13 +1,21 @@
 """The demo: what it trains on, what it writes, and that digits never seen are found better than before."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from finetuner import demo
+from finetuner.cli import quiet
+
+ROOT = Path(__file__).parents[1]
 
 sklearn = pytest.importorskip("sklearn.datasets")
+# Paddle, of any batch norm.
+pytestmark = pytest.mark.filterwarnings("ignore:When training, we now always track global mean:UserWarning")
 
 
 @pytest.fixture
@@ -15,8 +23,6 @@ def written(backend, tmp_path):
     """A function that runs the demo."""
     for module in ("faiss", "matplotlib"):
         pytest.importorskip(module)
-    if backend.name not in demo.BACKENDS:
-        pytest.skip(f"no demo of {backend.name}")
     return lambda **options: demo.run_demo(backend.name, tmp_path / "demo", **options)
 
 
@@ -67,8 +73,8 @@ def test_unseen_digits_are_found_better(written):
     assert metrics["after"]["mAP@R"] > metrics["before"]["mAP@R"] + 0.02
 
 
-def test_backends_to_come(tmp_path):
-    with pytest.raises(ValueError, match="backend must be one of 'pytorch', got 'jax'"):
+def test_unknown_backend(tmp_path):
+    with pytest.raises(ValueError, match="backend must be one of 'pytorch', 'keras', 'paddle', got 'jax'"):
         demo.run_demo("jax", tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
 
@@ -80,3 +86,52 @@ def test_missing_library(module, library, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=f'the demo needs {library}: pip install "finetuner'):
         demo.run_demo(output=tmp_path / "demo")
+
+
+def told_by_the_program(*absent, **environment):
+    """What ``finetuner demo --backend ...`` says where these modules are not installed."""
+    backend = environment.pop("backend")
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+sys.argv = ["finetuner", "demo", "--backend", {backend!r}, "--output", "never"]
+from finetuner.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert not (ROOT / "never").exists()
+    return done.stderr
+
+
+def test_missing_framework(backend):
+    told = told_by_the_program(backend.framework, backend=backend.name)
+    install = f'pip install "finetuner[{backend.name}]"'
+    assert told == f"error: finetuner.tuner.{backend.name} needs {backend.framework}: {install}\n"
+
+
+def test_missing_engine(backend):
+    if backend.name != "keras":
+        pytest.skip("it has no engines")
+    told = told_by_the_program(backend.engine, backend="keras", KERAS_BACKEND=backend.engine)
+    assert told.startswith(
+        f"error: Keras must have the engine that KERAS_BACKEND or its own settings name, and {backend.engine}"
+    )
+    assert told.count("\n") == 1
+
+
+def test_nothing_but_the_result_is_told(backend, tmp_path):
+    """Not by the frameworks, nor by what they load."""
+    code = "import sys, finetuner.cli.quiet as quiet, finetuner.demo as demo; quiet.hush(); quiet.ignore_chatter()\n"
+    code += f"demo.load_subpackage({backend.name!r}).Tuner(demo.BACKENDS[{backend.name!r}](0)).embed(demo.digits()[1])"
+    environment = {key: value for key, value in os.environ.items() if key not in quiet.VARIABLES}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

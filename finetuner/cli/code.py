@@ -1,4 +1,4 @@
-"""The user's own code: models and functions by their names, seeded."""
+"""The user's own code: models and functions by their names, seeded, for any framework."""
 
 import importlib
 import importlib.util
@@ -99,7 +99,7 @@ def built(flag: str, spec: str, seed: int) -> Any:
 # By the frameworks' names for themselves; none is imported that the user's code has not imported.
 SEEDS: dict[str, Callable[[Any, int], Any]] = {
     "torch": lambda torch, seed: torch.manual_seed(seed),
-    "keras": lambda keras, seed: keras.utils.set_random_seed(seed),
+    "keras": lambda keras, seed: keras.utils.set_random_seed(seed % 2**32),
     "paddle": lambda paddle, seed: paddle.seed(seed),
 }
 
@@ -117,7 +117,10 @@ def seed_all(seed: int) -> list[str]:
 
 
 def use_threads(count: int | None) -> None:
-    """Tell frameworks that are not loaded yet, and torch in any case, how many threads to compute with."""
+    """Tell frameworks that are not loaded yet, and torch in any case, how many threads to compute with.
+
+    JAX cannot be told.
+    """
     if count is None:
         return
     if count < 1:

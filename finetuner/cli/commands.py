@@ -11,6 +11,7 @@ import typer
 from .. import __version__
 from . import options as o
 from .code import absolute, use_threads
+from .quiet import hush
 from .support import (
     INTERRUPTED,
     callbacks_for,
@@ -39,6 +40,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    hush()
     app(prog_name="finetuner")
 
 
@@ -55,7 +57,7 @@ def finetuner(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Turn a model into a good embedding model, by metric learning."""
+    """Turn a PyTorch, Keras or PaddlePaddle model into a good embedding model, by metric learning."""
 
 
 @app.command()
@@ -262,7 +264,10 @@ def embed(
 @app.command()
 @reported
 def demo(
-    backend: Annotated[str, o.told("--backend", o.MODEL, "The framework: pytorch.", "NAME")] = "pytorch",
+    backend: Annotated[
+        str,
+        o.told("--backend", o.MODEL, "pytorch, keras (on the engine that KERAS_BACKEND names) or paddle.", "NAME"),
+    ] = "pytorch",
     output: Annotated[
         Path | None,
         o.told("--output", o.OTHER, "A new or empty folder; by default the first free of demo, demo-2, ...", "FOLDER"),
@@ -272,7 +277,7 @@ def demo(
 ) -> None:
     """Train on the digits 0 to 4, and see whether 5 to 9, never seen, are found better than before.
 
-    It takes less than a minute on two cores.
+    It takes about a minute on two cores.
     """
     from ..demo import run_demo
 
@@ -280,6 +285,8 @@ def demo(
     check_output(output)
     run = run_demo(backend, output, seed=seed)
     show(run.metrics)
+    _, framework, *engine = (f"{name} {version}" for name, version in run.config["versions"].items())
+    typer.echo(f"backend   {' on '.join([framework, *engine])}")
     typer.echo(f"run       {output}/  weights.safetensors, config.json, history.json, metrics.json")
     typer.echo(f"history   {output / 'history.png'}")
     typer.echo(f"picture   {output / 'embeddings.png'}")

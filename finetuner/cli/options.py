@@ -81,7 +81,9 @@ EvalClasses = Annotated[
 ImageSize = Annotated[str | None, told("--image-size", DATA, "Pixels of a side, or HEIGHTxWIDTH.", "SIZE")]
 ImageMode = Annotated[str | None, told("--image-mode", DATA, "RGB (default), L (grey) or RGBA.", "MODE")]
 InMemory = Annotated[bool, told("--in-memory", DATA, "Decode images once, and not in each epoch.")]
-NumWorkers = Annotated[int, told("--num-workers", DATA, "Processes that prepare batches; 0 for this one.")]
+NumWorkers = Annotated[
+    int, told("--num-workers", DATA, "Processes, for Keras threads, that prepare batches; 0 for none.")
+]
 
 Model = Annotated[
     str | None,
@@ -145,5 +147,5 @@ Seed = Annotated[int, told("--seed", OTHER, "Of weights, batches and all else th
 OptionalSeed = Annotated[
     int | None, told("--seed", OTHER, "Of weights that no run brings; by default the run's, or 0.")
 ]
-Threads = Annotated[int | None, told("--threads", OTHER, "How many threads to compute with.")]
+Threads = Annotated[int | None, told("--threads", OTHER, "How many threads to compute with, but for JAX.")]
 Debug = Annotated[bool, told("--debug", OTHER, "Show the whole traceback of an error.")]

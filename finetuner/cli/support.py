@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import signal
 import traceback
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 import typer
 
 from .code import built, named, user_files
+from .quiet import ignore_chatter
 
 __all__ = [
     "callbacks_for",
@@ -31,6 +33,8 @@ __all__ = [
     "uninterrupted",
 ]
 
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+WRAPPERS = ("Exception encountered when calling ", "Could not automatically infer the output shape")
 INTERRUPTED = 130  # as a shell tells of Ctrl-C
 FORESEEN = (ValueError, TypeError, OSError, ImportError)
 
@@ -48,6 +52,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = warned
+                ignore_chatter()
                 command(*args, **given)
         except KeyboardInterrupt:
             say("interrupted")
@@ -82,11 +87,18 @@ def reason(error: BaseException) -> str:
     """What an error says, in a line."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    lines = [line for line in map(str.strip, ESCAPES.sub("", str(error)).splitlines()) if line]
+    while len(lines) > 1 and lines[0].startswith(WRAPPERS):  # Keras, which comes to the error itself below
+        del lines[0]
+    return lines[0] if lines else type(error).__name__
 
 
 def told(error: BaseException) -> str:
-    """The kind of an error and what it says, in a line."""
+    """The kind of an error and what it says, in a line; of an engine that Keras lacks, what can be done."""
+    from ..tuner import no_engine
+
+    if help_for_it := no_engine(error):
+        return help_for_it
     name, text = type(error).__name__, reason(error)
     return name if text == name else f"{name}: {text}"
 

@@ -156,7 +156,8 @@ class KerasTuner(base.Tuner):
         if keras.backend.backend() == "tensorflow":
             import tensorflow
 
-            return tensorflow.config.threading.get_intra_op_parallelism_threads() or cores  # 0 for all
+            count = tensorflow.config.threading.get_intra_op_parallelism_threads()  # 0 where nobody has said
+            return count or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or cores
         return cores
 
     def begin_training(self) -> None:
