@@ -33,6 +33,7 @@ OWN = {
         "tuner.FrameworkTuner.trained": "see Trained",
         "tuner.FrameworkTuner.on_device": "a context, where others move tensors",
         "tuner.FrameworkTuner.trained_variables": "a step that went wrong is undone",
+        "tuner.seed_engine": "Keras' own imports too much",
         "tuner.assign": "weights, slots and a step that is undone",
     },
     "paddle": {

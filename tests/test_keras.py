@@ -306,6 +306,21 @@ def test_the_run_says_what_it_was_computed_with(ours, keras, backend):
     assert (config["device"], config["threads"] >= 1) == ("cpu", True)
 
 
+def test_no_other_engine_is_imported(ours, backend):
+    code = f"""
+import sys
+import keras
+import finetuner
+from tests.toy import TRAIN, D
+model = keras.Sequential([keras.Input((D,)), keras.layers.Dropout(0.5), keras.layers.Dense(8)])
+finetuner.fit(model, TRAIN, TRAIN, epochs=1, batch_size=48, callbacks=[])
+print(*sys.modules)
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    needed = {backend.engine, *({"jax"} if backend.engine != "jax" else ())}  # which the two others import themselves
+    assert not ({"tensorflow", "jax", "torch"} - needed) & set(loaded)
+
+
 def test_an_engine_that_cannot_train_is_told(ours):
     code = "import keras; from finetuner.tuner.keras import KerasTuner; KerasTuner(keras.Sequential())"
     environment = {**os.environ, "KERAS_BACKEND": "numpy"}

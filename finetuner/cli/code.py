@@ -99,9 +99,15 @@ def built(flag: str, spec: str, seed: int) -> Any:
 # By the frameworks' names for themselves; none is imported that the user's code has not imported.
 SEEDS: dict[str, Callable[[Any, int], Any]] = {
     "torch": lambda torch, seed: torch.manual_seed(seed),
-    "keras": lambda keras, seed: keras.utils.set_random_seed(seed % 2**32),
+    "keras": lambda keras, seed: seed_keras(keras, seed % 2**32),
     "paddle": lambda paddle, seed: paddle.seed(seed),
 }
+
+
+def seed_keras(keras: Any, seed: int) -> None:
+    """Seed TensorFlow, if that is Keras' engine; else Keras draws its seeds from Python's random numbers."""
+    if keras.backend.backend() == "tensorflow":  # anywhere else this would import it
+        keras.utils.set_random_seed(seed)
 
 
 def seed_all(seed: int) -> list[str]:

@@ -122,7 +122,7 @@ class Tuner(Framework):
             num_items_per_class: how many items of a class a batch holds, see
                 :class:`~finetuner.tuner.base.sampler.ClassSampler`.
             sampler: ``"auto"`` takes the sampler of the data's kind; or an instance.
-            num_workers: how many processes prepare batches; 0 for this one.
+            num_workers: how many processes (of Keras: threads) prepare batches; 0 for this one.
             metrics: names of retrieval metrics, see :mod:`finetuner.evaluation`.
 
         Returns:
@@ -206,7 +206,7 @@ class Tuner(Framework):
             preprocess_fn: as in :meth:`fit`, and by default what was given there.
             collate_fn: as in :meth:`fit`, and by default what was given there.
             batch_size: items a batch.
-            num_workers: how many processes prepare batches.
+            num_workers: as in :meth:`fit`.
 
         Raises:
             ValueError: if there are no items, or inputs or embeddings are not finite.
@@ -237,7 +237,7 @@ class Tuner(Framework):
             collate_fn: as in :meth:`fit`, and by default what was given there.
             metrics: their names, see :mod:`finetuner.evaluation`.
             batch_size: items a batch.
-            num_workers: how many processes prepare batches.
+            num_workers: as in :meth:`fit`.
 
         Raises:
             ValueError: for an unknown metric, or data in which nothing can be retrieved.

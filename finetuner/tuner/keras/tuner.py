@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 from safetensors.numpy import load_file, save_file
 
-from .. import base
+from .. import ENGINES, base
 from ..base.framework import checked_embeddings, takes_keywords
 from ..base.loader import Batch, Batches
 from ..base.registry import create
@@ -24,8 +24,6 @@ from . import losses, miner
 from .data import as_pairs, load_batches, to_arrays
 
 __all__ = ["KerasTuner"]
-
-ENGINES = ("tensorflow", "jax", "torch")  # those that Keras can train on
 
 
 class Trained(keras.Model):
@@ -119,7 +117,10 @@ class KerasTuner(base.Tuner):
         if device != "auto":
             try:
                 with keras.device(device):
-                    ops.zeros(1)
+                    placed = str(ops.zeros(1).device).lower()
+                kind = device.lower().partition(":")[0]
+                if keras.backend.backend() == "tensorflow" and kind not in placed:
+                    raise ValueError(f"TensorFlow takes {placed} in its place")
             except Exception as error:  # each engine has its own
                 reason = str(error).partition("\n")[0]
                 raise ValueError(f"device must be one that is there, such as 'cpu', got {device!r}: {reason}") from None
@@ -165,7 +166,7 @@ class KerasTuner(base.Tuner):
             self.trained.compile(optimizer=self.optimizer)
 
     def begin_epoch(self, seed: int) -> None:
-        keras.utils.set_random_seed(seed)
+        seed_engine(seed)
         for place, variable in enumerate(self.embed_model.variables):
             if variable.path.endswith("seed_generator_state"):  # of a layer that has its own, such as dropout
                 variable.assign(np.array([seed, place], dtype="uint32"))
@@ -205,6 +206,19 @@ class KerasTuner(base.Tuner):
 
     def read_tensors(self, path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
+
+
+def seed_engine(seed: int) -> None:
+    """Seed the engine; Keras' ``set_random_seed`` would import TensorFlow for it, where that is installed.
+
+    JAX has no random numbers but those of the layers' own generators.
+    """
+    if keras.backend.backend() == "tensorflow":
+        keras.utils.set_random_seed(seed)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)
 
 
 def copied(variables: list[Any]) -> dict[str, np.ndarray]:
