@@ -307,7 +307,7 @@ def test_the_run_says_what_it_was_computed_with(ours, keras, backend):
 
 
 def test_no_other_engine_is_imported(ours, backend):
-    code = f"""
+    code = """
 import sys
 import keras
 import finetuner
