@@ -59,6 +59,9 @@ def words(texts):
 def grey(image):
     return image[0, 0, :{D}]
 
+def grey_last(image):
+    return image[0, :{D}, 0]
+
 def wrong(item):
     return item["no"]
 

@@ -230,6 +230,9 @@ def test_images(model, folder, pillow):
     embedded = arrays("e.npz")
     assert embedded["embeddings"].shape == (16, 8)
     assert embedded["names"][0] == "class 0/0.png"
+    last = ("--channels-last", "--preprocess", f"{model}:grey_last")
+    run("embed", "--data", "images", "--run", "run", *last, "--output", "last.npz")
+    np.testing.assert_array_equal(arrays("last.npz")["embeddings"], embedded["embeddings"])
 
 
 def test_options():

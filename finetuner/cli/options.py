@@ -80,6 +80,7 @@ EvalClasses = Annotated[
 ]
 ImageSize = Annotated[str | None, told("--image-size", DATA, "Pixels of a side, or HEIGHTxWIDTH.", "SIZE")]
 ImageMode = Annotated[str | None, told("--image-mode", DATA, "RGB (default), L (grey) or RGBA.", "MODE")]
+ChannelsLast = Annotated[bool, told("--channels-last", DATA, "Images as [H, W, C], and not as [C, H, W].")]
 InMemory = Annotated[bool, told("--in-memory", DATA, "Decode images once, and not in each epoch.")]
 NumWorkers = Annotated[
     int, told("--num-workers", DATA, "Processes, for Keras threads, that prepare batches; 0 for none.")

@@ -188,7 +188,7 @@ def free_folder(name: str) -> Path:
 
 
 COLUMNS = ("input_column", "label_column", "session_column", "role_column")
-IMAGES = ("image_size", "image_mode", "in_memory")
+IMAGES = ("image_size", "image_mode", "in_memory", "channels_first")
 
 
 def check_inputs(*paths: Path | None) -> None:
@@ -203,7 +203,7 @@ def read(path: Path, settings: Mapping[str, Any], classes: list[str] | None, tit
     from ..data import load, load_inputs
 
     asked: dict[str, Any] = {name: settings.get(name) or None for name in (*COLUMNS, *IMAGES)}
-    asked["in_memory"] = bool(asked["in_memory"])
+    asked["in_memory"], asked["channels_first"] = bool(asked["in_memory"]), not settings.get("channels_last")
     if isinstance(asked["input_column"], list) and len(asked["input_column"]) == 1:
         asked["input_column"] = asked["input_column"][0]
     if isinstance(asked["image_size"], str):
