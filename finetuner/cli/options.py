@@ -108,7 +108,9 @@ Collate = Annotated[
 Device = Annotated[str, told("--device", MODEL, "Where to compute, by the framework's name.", "NAME")]
 Distance = Annotated[str | None, told("--distance", MODEL, "cosine (default), euclidean or sqeuclidean.", "NAME")]
 
-Loss = Annotated[str, told("--loss", TRAINING, "TripletLoss, SiameseLoss or NTXentLoss.", "NAME")]
+Loss = Annotated[
+    str, told("--loss", TRAINING, "TripletLoss, SiameseLoss, NTXentLoss, SupConLoss or MultiSimilarityLoss.", "NAME")
+]
 LossOption = Annotated[list[str] | None, told("--loss-option", TRAINING, "As margin=0.3; repeatable.", "KEY=VALUE")]
 Miner = Annotated[str | None, told("--miner", TRAINING, "TripletEasyHardMiner or SiameseEasyHardMiner.", "NAME")]
 MinerOption = Annotated[

@@ -91,3 +91,35 @@ def ntxent_loss(batch, temperature=0.1):
                 below = sum(np.exp(value - highest) for value in [s[i][j], *negatives])
                 terms.append(highest + np.log(below) - s[i][j])
     return np.mean(terms) if terms else 0.0
+
+
+@reference(LOSSES, "SupConLoss", CLASSES, [{}, *grid(temperature=[1.0, 0.01, 1e-4])])
+def supcon_loss(batch, temperature=0.1):
+    """Two anchors at a right angle, each with its duplicate: log((e + 2) / e) at a temperature of 1."""
+    s = [[(1 - d) / temperature for d in row] for row in distance_matrix(batch, "cosine")]
+    relations = relation_matrix(batch)
+    anchors = []
+    for i in range(len(s)):
+        others = [s[i][k] for k in range(len(s[i])) if relations[i][k] != 0]
+        positives = [s[i][k] for k in range(len(s[i])) if relations[i][k] == 1]
+        if positives:
+            highest = max(others)
+            whole = highest + np.log(sum(np.exp(value - highest) for value in others))
+            anchors.append(np.mean([whole - value for value in positives]))
+    return np.mean(anchors) if anchors else 0.0
+
+
+@reference(LOSSES, "MultiSimilarityLoss", CLASSES, [{}, *grid(alpha=[1.0, 5.0], beta=[10.0, 40.0], base=[0.0, 1.0])])
+def multi_similarity_loss(batch, alpha=2.0, beta=50.0, base=0.5):
+    """Two anchors at a right angle, each with its duplicate: log(1 + e^-1) / 2 + log(1 + 2 e^-25) / 50."""
+    s = [[1 - d for d in row] for row in distance_matrix(batch, "cosine")]
+    relations = relation_matrix(batch)
+    anchors = []
+    for i in range(len(s)):
+        positives = [s[i][k] for k in range(len(s[i])) if relations[i][k] == 1]
+        negatives = [s[i][k] for k in range(len(s[i])) if relations[i][k] == -1]
+        pull = np.log(1 + sum(np.exp(-alpha * (value - base)) for value in positives)) / alpha
+        push = np.log(1 + sum(np.exp(beta * (value - base)) for value in negatives)) / beta
+        if positives or negatives:
+            anchors.append(pull + push)
+    return np.mean(anchors) if anchors else 0.0

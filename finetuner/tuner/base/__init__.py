@@ -2,7 +2,15 @@
 
 from .callbacks import BestModel, Callback, Checkpoint, EarlyStopping, ProgressBar
 from .dataset import ClassDataset, Dataset, InstanceDataset, SessionDataset, as_dataset
-from .losses import Loss, NTXentLoss, SiameseLoss, TripletLoss, TripletMarginLoss
+from .losses import (
+    Loss,
+    MultiSimilarityLoss,
+    NTXentLoss,
+    SiameseLoss,
+    SupConLoss,
+    TripletLoss,
+    TripletMarginLoss,
+)
 from .miner import Miner, SiameseEasyHardMiner, TripletEasyHardMiner
 from .poolers import GeM, Pooler
 from .run import Run
@@ -22,6 +30,7 @@ __all__ = [
     "InstanceSampler",
     "Loss",
     "Miner",
+    "MultiSimilarityLoss",
     "NTXentLoss",
     "Pooler",
     "ProgressBar",
@@ -32,6 +41,7 @@ __all__ = [
     "SessionSampler",
     "SiameseEasyHardMiner",
     "SiameseLoss",
+    "SupConLoss",
     "TripletEasyHardMiner",
     "TripletLoss",
     "TripletMarginLoss",

@@ -10,7 +10,15 @@ from . import checks
 from .miner import Miner
 from .relations import LABEL_FORMS
 
-__all__ = ["Loss", "NTXentLoss", "SiameseLoss", "TripletLoss", "TripletMarginLoss"]
+__all__ = [
+    "Loss",
+    "MultiSimilarityLoss",
+    "NTXentLoss",
+    "SiameseLoss",
+    "SupConLoss",
+    "TripletLoss",
+    "TripletMarginLoss",
+]
 
 Tensor = Any  # whatever the framework at hand calls a tensor
 DISTANCES = ("cosine", "euclidean", "sqeuclidean")
@@ -154,6 +162,60 @@ class NTXentLoss(Loss):
     def __init__(self, temperature: float = 0.1):
         super().__init__()
         self.temperature = checks.at_least("temperature", checks.above("temperature", temperature, 0), 1.2e-38)
+
+
+class SupConLoss(Loss):
+    r"""Tells all members of a class from all that is negative: NT-Xent's softmax, with every positive in it.
+
+    .. math:: -\frac{1}{|A|} \sum_{i \in A} \frac{1}{|P_i|} \sum_{j \in P_i} \log
+        \frac{e^{s_{ij} / \tau}}{\sum_{k \in P_i \cup N_i} e^{s_{ik} / \tau}}
+
+    where s is the cosine similarity, :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A
+    the anchors that have a positive. With two items a class this is NT-Xent.
+
+    Args:
+        temperature: tau, above 0 and no less than float32's smallest normal number.
+
+    Raises:
+        ValueError: if the temperature is out of its range.
+
+    Source: Khosla et al., "Supervised contrastive learning", NeurIPS 2020, the loss with the sum outside.
+    """
+
+    tuples = "positives"
+
+    def __init__(self, temperature: float = 0.1):
+        super().__init__()
+        self.temperature = checks.at_least("temperature", checks.above("temperature", temperature, 0), 1.2e-38)
+
+
+class MultiSimilarityLoss(Loss):
+    r"""Weighs each pair by how it compares with the others of its anchor.
+
+    .. math:: \frac{1}{|A|} \sum_{i \in A}
+        \frac{1}{\alpha} \log\Big(1 + \sum_{j \in P_i} e^{-\alpha (s_{ij} - \lambda)}\Big) +
+        \frac{1}{\beta} \log\Big(1 + \sum_{k \in N_i} e^{\beta (s_{ik} - \lambda)}\Big)
+
+    where s is the cosine similarity, :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A
+    the anchors that have either.
+
+    Args:
+        alpha: how sharply positives are weighed, above 0.
+        beta: how sharply negatives are weighed, above 0.
+        base: lambda, the similarity about which pairs count.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: Wang et al., "Multi-similarity loss with general pair weighting for deep metric learning", CVPR
+    2019, without its mining.
+    """
+
+    def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5):
+        super().__init__()
+        self.alpha = checks.above("alpha", alpha, 0)
+        self.beta = checks.above("beta", beta, 0)
+        self.base = checks.number("base", base)
 
 
 TripletMarginLoss = TripletLoss

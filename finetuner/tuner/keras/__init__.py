@@ -1,7 +1,14 @@
 """finetuner for Keras."""
 
 from .interop import KerasLoss
-from .losses import NTXentLoss, SiameseLoss, TripletLoss, TripletMarginLoss
+from .losses import (
+    MultiSimilarityLoss,
+    NTXentLoss,
+    SiameseLoss,
+    SupConLoss,
+    TripletLoss,
+    TripletMarginLoss,
+)
 from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
 from .poolers import GeM
 from .tuner import KerasTuner
@@ -10,9 +17,11 @@ __all__ = [
     "GeM",
     "KerasLoss",
     "KerasTuner",
+    "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseEasyHardMiner",
     "SiameseLoss",
+    "SupConLoss",
     "TripletEasyHardMiner",
     "TripletLoss",
     "TripletMarginLoss",

@@ -14,7 +14,15 @@ from .functional import (
 )
 from .interop import LossLayer
 
-__all__ = ["Loss", "NTXentLoss", "SiameseLoss", "TripletLoss", "TripletMarginLoss"]
+__all__ = [
+    "Loss",
+    "MultiSimilarityLoss",
+    "NTXentLoss",
+    "SiameseLoss",
+    "SupConLoss",
+    "TripletLoss",
+    "TripletMarginLoss",
+]
 
 
 class Loss(base.Loss, LossLayer):
@@ -70,6 +78,27 @@ class NTXentLoss(base.NTXentLoss, Loss):
         sums = ops.sum(ops.where(positive, terms, 0.0), axis=1)
         count = ops.sum(ops.cast(positive, sums.dtype), axis=1)
         return reduce(sums, count, count, "mean")
+
+
+class SupConLoss(base.SupConLoss, Loss):
+    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
+        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
+        positive, negative = relations.rows()
+        terms = row_logsumexp(logits, positive | negative) - logits
+        count = ops.sum(ops.cast(positive, terms.dtype), axis=1)
+        means = ops.sum(ops.where(positive, terms, 0.0), axis=1) / ops.maximum(count, 1)
+        anchors = ops.cast(count > 0, terms.dtype)
+        return reduce(means, anchors, anchors, "mean")
+
+
+class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
+    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
+        above = 1 - self.base - pairwise_distance(queries, references, "cosine")
+        positive, negative = relations.rows()
+        pull = ops.softplus(row_logsumexp(-self.alpha * above, positive)) / self.alpha
+        push = ops.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
+        anchors = ops.cast(ops.any(positive | negative, axis=1), above.dtype)
+        return reduce((pull + push)[:, 0], anchors, anchors, "mean")
 
 
 TripletMarginLoss = TripletLoss

@@ -1,17 +1,26 @@
 """finetuner for PaddlePaddle."""
 
 from . import loading  # noqa: F401  (first, since it is what imports Paddle)
-from .losses import NTXentLoss, SiameseLoss, TripletLoss, TripletMarginLoss
+from .losses import (
+    MultiSimilarityLoss,
+    NTXentLoss,
+    SiameseLoss,
+    SupConLoss,
+    TripletLoss,
+    TripletMarginLoss,
+)
 from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
 from .poolers import GeM
 from .tuner import PaddleTuner
 
 __all__ = [
     "GeM",
+    "MultiSimilarityLoss",
     "NTXentLoss",
     "PaddleTuner",
     "SiameseEasyHardMiner",
     "SiameseLoss",
+    "SupConLoss",
     "TripletEasyHardMiner",
     "TripletLoss",
     "TripletMarginLoss",

@@ -16,7 +16,15 @@ from .functional import (
     where,
 )
 
-__all__ = ["Loss", "NTXentLoss", "SiameseLoss", "TripletLoss", "TripletMarginLoss"]
+__all__ = [
+    "Loss",
+    "MultiSimilarityLoss",
+    "NTXentLoss",
+    "SiameseLoss",
+    "SupConLoss",
+    "TripletLoss",
+    "TripletMarginLoss",
+]
 
 
 class Loss(base.Loss, nn.Layer):
@@ -75,6 +83,27 @@ class NTXentLoss(base.NTXentLoss, Loss):
         sums = where(positive, terms, 0.0).sum(axis=1)
         count = positive.sum(axis=1).astype(sums.dtype)
         return reduce(sums, count, count, "mean")
+
+
+class SupConLoss(base.SupConLoss, Loss):
+    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
+        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
+        positive, negative = relations.rows()
+        terms = row_logsumexp(logits, positive | negative) - logits
+        count = positive.sum(axis=1).astype(terms.dtype)
+        means = where(positive, terms, 0.0).sum(axis=1) / count.clip(min=1)
+        anchors = (count > 0).astype(terms.dtype)
+        return reduce(means, anchors, anchors, "mean")
+
+
+class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
+    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
+        above = 1 - self.base - pairwise_distance(queries, references, "cosine")
+        positive, negative = relations.rows()
+        pull = F.softplus(row_logsumexp(-self.alpha * above, positive)) / self.alpha
+        push = F.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
+        anchors = (positive | negative).any(axis=1).astype(above.dtype)
+        return reduce((pull + push)[:, 0], anchors, anchors, "mean")
 
 
 TripletMarginLoss = TripletLoss

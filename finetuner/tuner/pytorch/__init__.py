@@ -1,16 +1,25 @@
 """finetuner for PyTorch."""
 
-from .losses import NTXentLoss, SiameseLoss, TripletLoss, TripletMarginLoss
+from .losses import (
+    MultiSimilarityLoss,
+    NTXentLoss,
+    SiameseLoss,
+    SupConLoss,
+    TripletLoss,
+    TripletMarginLoss,
+)
 from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
 from .poolers import GeM
 from .tuner import PytorchTuner
 
 __all__ = [
     "GeM",
+    "MultiSimilarityLoss",
     "NTXentLoss",
     "PytorchTuner",
     "SiameseEasyHardMiner",
     "SiameseLoss",
+    "SupConLoss",
     "TripletEasyHardMiner",
     "TripletLoss",
     "TripletMarginLoss",

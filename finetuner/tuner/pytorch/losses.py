@@ -15,7 +15,15 @@ from .functional import (
     triplets,
 )
 
-__all__ = ["Loss", "NTXentLoss", "SiameseLoss", "TripletLoss", "TripletMarginLoss"]
+__all__ = [
+    "Loss",
+    "MultiSimilarityLoss",
+    "NTXentLoss",
+    "SiameseLoss",
+    "SupConLoss",
+    "TripletLoss",
+    "TripletMarginLoss",
+]
 
 
 class Loss(base.Loss, nn.Module):
@@ -72,6 +80,27 @@ class NTXentLoss(base.NTXentLoss, Loss):
         sums = torch.where(positive, terms, 0.0).sum(dim=1)
         count = positive.sum(dim=1).to(sums.dtype)
         return reduce(sums, count, count, "mean")
+
+
+class SupConLoss(base.SupConLoss, Loss):
+    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
+        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
+        positive, negative = relations.rows()
+        terms = row_logsumexp(logits, positive | negative) - logits
+        count = positive.sum(dim=1).to(terms.dtype)
+        means = torch.where(positive, terms, 0.0).sum(dim=1) / count.clamp(min=1)
+        anchors = (count > 0).to(terms.dtype)
+        return reduce(means, anchors, anchors, "mean")
+
+
+class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
+    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
+        above = 1 - self.base - pairwise_distance(queries, references, "cosine")
+        positive, negative = relations.rows()
+        pull = F.softplus(row_logsumexp(-self.alpha * above, positive)) / self.alpha
+        push = F.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
+        anchors = (positive | negative).any(dim=1).to(above.dtype)
+        return reduce((pull + push)[:, 0], anchors, anchors, "mean")
 
 
 TripletMarginLoss = TripletLoss
