@@ -33,3 +33,37 @@ def gem(x, mask, p=3.0, eps=1e-6):
             largest = max(counted)
             pooled[i, c] = largest * np.mean([(value / largest) ** p for value in counted]) ** (1 / p)
     return pooled
+
+
+def counted(x, mask):
+    """Of each item and channel, in their order, the values that count."""
+    items = np.moveaxis(x, 1, -1).reshape(len(x), -1, x.shape[1]) if x.ndim > 3 else x
+    for i, c in np.ndindex(items.shape[0], items.shape[2]):
+        yield i, c, [items[i, s, c] for s in range(items.shape[1]) if mask is None or mask[i, s]]
+
+
+def pooled_by(function, x, mask):
+    pooled = np.zeros((len(x), x.shape[1] if x.ndim > 3 else x.shape[2]))
+    for i, c, values in counted(x, mask):
+        if values:
+            pooled[i, c] = function(values)
+    return pooled
+
+
+@reference(POOLERS, "AveragePooling", INPUTS, [{}])
+def average_pooling(x, mask):
+    return pooled_by(lambda values: sum(values) / len(values), x, mask)
+
+
+@reference(POOLERS, "MaxPooling", INPUTS, [{}])
+def max_pooling(x, mask):
+    return pooled_by(max, x, mask)
+
+
+@reference(POOLERS, "CLSPooling", {name: given for name, given in INPUTS.items() if name.startswith("steps")}, [{}])
+def cls_pooling(x, mask):
+    pooled = x[:, 0].copy()
+    for i in range(len(x)):
+        if mask is not None and not mask[i].any():
+            pooled[i] = 0
+    return pooled

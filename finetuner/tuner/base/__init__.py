@@ -12,13 +12,15 @@ from .losses import (
     TripletMarginLoss,
 )
 from .miner import Miner, SiameseEasyHardMiner, TripletEasyHardMiner
-from .poolers import GeM, Pooler
+from .poolers import AveragePooling, CLSPooling, GeM, MaxPooling, Pooler
 from .run import Run
 from .sampler import ClassSampler, InstanceSampler, RandomSampler, Sampler, SessionSampler
 from .tuner import Tuner
 
 __all__ = [
+    "AveragePooling",
     "BestModel",
+    "CLSPooling",
     "Callback",
     "Checkpoint",
     "ClassDataset",
@@ -29,6 +31,7 @@ __all__ = [
     "InstanceDataset",
     "InstanceSampler",
     "Loss",
+    "MaxPooling",
     "Miner",
     "MultiSimilarityLoss",
     "NTXentLoss",

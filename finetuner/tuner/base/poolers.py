@@ -5,7 +5,7 @@ from typing import Any
 
 from . import checks
 
-__all__ = ["GeM", "Pooler"]
+__all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
 Tensor = Any
 
@@ -53,3 +53,39 @@ class GeM(Pooler):
         super().__init__()
         self.p = checks.above("p", p, 0)
         self.eps = checks.above("eps", eps, 0)
+
+
+class AveragePooling(Pooler):
+    r"""The mean of what counts: :math:`\frac{1}{|S|} \sum_{s \in S} x_s`.
+
+    Raises:
+        ValueError: if a shape does not fit.
+
+    Source: Lin et al., "Network in network", ICLR 2014.
+    """
+
+
+class MaxPooling(Pooler):
+    r"""The largest of what counts, in each channel: :math:`\max_{s \in S} x_s`.
+
+    Raises:
+        ValueError: if a shape does not fit.
+
+    Source: Tolias et al., "Particular object retrieval with integral max-pooling of CNN activations", ICLR 2016.
+    """
+
+
+class CLSPooling(Pooler):
+    r"""The first step of a sequence ``[N, T, C]``, where language models put what they make of the whole.
+
+    Raises:
+        ValueError: if a shape does not fit, as feature maps do not.
+
+    Source: Devlin et al., "BERT: Pre-training of deep bidirectional transformers", NAACL 2019.
+    """
+
+    def check(self, x: Sequence[int], mask: Sequence[int] | None = None) -> None:
+        """Raise ``ValueError`` if the shapes do not fit."""
+        if len(x) != 3:
+            raise ValueError(f"x must have shape [N, T, C], got {list(x)}")
+        Pooler.check(self, x, mask)  # not by super(), in which Paddle's compiler gets lost

@@ -10,13 +10,16 @@ from .losses import (
     TripletMarginLoss,
 )
 from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
-from .poolers import GeM
+from .poolers import AveragePooling, CLSPooling, GeM, MaxPooling
 from .tuner import KerasTuner
 
 __all__ = [
+    "AveragePooling",
+    "CLSPooling",
     "GeM",
     "KerasLoss",
     "KerasTuner",
+    "MaxPooling",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseEasyHardMiner",

@@ -7,7 +7,7 @@ from keras import KerasTensor, backend, ops
 from .. import base
 from .interop import PlainLayer
 
-__all__ = ["GeM", "Pooler"]
+__all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
 
 class Pooler(base.Pooler, PlainLayer):
@@ -30,6 +30,22 @@ class GeM(base.GeM, Pooler):
         mean = ops.sum(powers, axis=1) / ops.maximum(count, 1)
         root = ops.where(count > 0, mean, 1.0) ** (1 / self.p)
         return ops.where(count > 0, largest[:, 0] * root, 0.0)
+
+
+class AveragePooling(base.AveragePooling, Pooler):
+    def compute(self, x: KerasTensor, mask: KerasTensor) -> KerasTensor:
+        count = ops.sum(ops.cast(mask, x.dtype), axis=1)
+        return ops.sum(ops.where(mask, x, 0.0), axis=1) / ops.maximum(count, 1)
+
+
+class MaxPooling(base.MaxPooling, Pooler):
+    def compute(self, x: KerasTensor, mask: KerasTensor) -> KerasTensor:
+        return ops.where(ops.any(mask, axis=1), ops.max(ops.where(mask, x, -float("inf")), axis=1), 0.0)
+
+
+class CLSPooling(base.CLSPooling, Pooler):
+    def compute(self, x: KerasTensor, mask: KerasTensor) -> KerasTensor:
+        return ops.where(ops.any(mask, axis=1), x[:, 0], 0.0)
 
 
 def with_channels_last(x: KerasTensor) -> KerasTensor:

@@ -10,11 +10,14 @@ from .losses import (
     TripletMarginLoss,
 )
 from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
-from .poolers import GeM
+from .poolers import AveragePooling, CLSPooling, GeM, MaxPooling
 from .tuner import PaddleTuner
 
 __all__ = [
+    "AveragePooling",
+    "CLSPooling",
     "GeM",
+    "MaxPooling",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "PaddleTuner",

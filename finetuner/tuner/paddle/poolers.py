@@ -6,7 +6,7 @@ from paddle import nn
 from .. import base
 from .functional import where
 
-__all__ = ["GeM", "Pooler"]
+__all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
 
 class Pooler(base.Pooler, nn.Layer):
@@ -30,3 +30,19 @@ class GeM(base.GeM, Pooler):
         mean = powers.sum(axis=1) / count.clip(min=1)
         root = where(count > 0, mean, 1.0) ** (1 / self.p)
         return where(count > 0, largest[:, 0] * root, 0.0)
+
+
+class AveragePooling(base.AveragePooling, Pooler):
+    def compute(self, x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+        count = mask.sum(axis=1).astype(x.dtype)
+        return where(mask, x, 0.0).sum(axis=1) / count.clip(min=1)
+
+
+class MaxPooling(base.MaxPooling, Pooler):
+    def compute(self, x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+        return where(mask.any(axis=1), where(mask, x, -paddle.inf).amax(axis=1), 0.0)
+
+
+class CLSPooling(base.CLSPooling, Pooler):
+    def compute(self, x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+        return where(mask.any(axis=1), x[:, 0], 0.0)

@@ -9,11 +9,14 @@ from .losses import (
     TripletMarginLoss,
 )
 from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
-from .poolers import GeM
+from .poolers import AveragePooling, CLSPooling, GeM, MaxPooling
 from .tuner import PytorchTuner
 
 __all__ = [
+    "AveragePooling",
+    "CLSPooling",
     "GeM",
+    "MaxPooling",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "PytorchTuner",

@@ -5,7 +5,7 @@ from torch import nn
 
 from .. import base
 
-__all__ = ["GeM", "Pooler"]
+__all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
 
 class Pooler(base.Pooler, nn.Module):
@@ -29,3 +29,19 @@ class GeM(base.GeM, Pooler):
         mean = powers.sum(dim=1) / count.clamp(min=1)
         root = torch.where(count > 0, mean, 1.0) ** (1 / self.p)
         return torch.where(count > 0, largest[:, 0] * root, 0.0)
+
+
+class AveragePooling(base.AveragePooling, Pooler):
+    def compute(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        count = mask.sum(dim=1).to(x.dtype)
+        return torch.where(mask, x, 0.0).sum(dim=1) / count.clamp(min=1)
+
+
+class MaxPooling(base.MaxPooling, Pooler):
+    def compute(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return torch.where(mask.any(dim=1), torch.where(mask, x, -torch.inf).amax(dim=1), 0.0)
+
+
+class CLSPooling(base.CLSPooling, Pooler):
+    def compute(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return torch.where(mask.any(dim=1), x[:, 0], 0.0)
