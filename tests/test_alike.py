@@ -31,6 +31,7 @@ OWN = {
         "tuner.Trained.forward": "",
         "tuner.Trained.compute_loss": "",
         "tuner.FrameworkTuner.trained": "see Trained",
+        "tuner.FrameworkTuner.judge": "a loss by itself is not compiled, and TensorFlow traces it anew each time",
         "tuner.FrameworkTuner.on_device": "a context, where others move tensors",
         "tuner.FrameworkTuner.trained_variables": "a step that went wrong is undone",
         "tuner.seed_engine": "Keras' own imports too much",

@@ -65,6 +65,13 @@ class KerasTuner(base.Tuner):
         """The model with its loss."""
         return Trained(self.embed_model, self.loss)
 
+    @functools.cached_property
+    def judge(self) -> Trained:
+        """The loss by itself, compiled as in training."""
+        judge = Trained(keras.layers.Identity(), self.loss)
+        judge.compile()
+        return judge
+
     def train_step(self, inputs: Any, labels: np.ndarray) -> float:
         inputs = to_arrays(inputs)
         with self.on_device():
@@ -92,7 +99,8 @@ class KerasTuner(base.Tuner):
 
     def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         with self.on_device():
-            return float(self.loss(ops.convert_to_tensor(embeddings), ops.convert_to_tensor(labels)))
+            self.judge.reset_metrics()
+            return float(self.judge.test_on_batch(embeddings, labels))
 
     def as_floats(self, losses: list[float]) -> list[float]:
         return losses
