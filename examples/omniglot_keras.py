@@ -34,6 +34,8 @@ LOSSES = {
     },
     "siamese": {"loss": "SiameseLoss", "loss_options": {"margin": 0.2}},
     "ntxent": {"loss": "NTXentLoss", "loss_options": {"temperature": 0.1}},
+    "supcon": {"loss": "SupConLoss", "loss_options": {"temperature": 0.1}},
+    "multi-similarity": {"loss": "MultiSimilarityLoss"},
 }
 
 
@@ -87,7 +89,7 @@ def main(arguments=None):
 
     train, test = drawings(options.data, options.train), drawings(options.data, options.test)
     train.augment = redrawn
-    print(f"{'':20}  hit@1 before   after  mAP@R before   after  seconds")
+    print(f"{'':23}  hit@1 before   after  mAP@R before   after  seconds")
     for name in options.loss:
         for seed in options.seed:
             started = time.perf_counter()
@@ -105,7 +107,7 @@ def main(arguments=None):
             )
             before, after = run.metrics["before"], run.metrics["after"]
             scores = "  ".join(f"{before[m]:12.3f}  {after[m]:6.3f}" for m in ("hit@1", "mAP@R"))
-            print(f"{name:13} seed {seed:<2}  {scores}  {time.perf_counter() - started:7.0f}", flush=True)
+            print(f"{name:16} seed {seed:<2}  {scores}  {time.perf_counter() - started:7.0f}", flush=True)
 
 
 if __name__ == "__main__":
