@@ -21,7 +21,8 @@ import pytest
 
 STORED = Path(__file__).with_name("trajectories.json")
 STEPS = {"dense": 100, "conv": 40}
-APART = {"dense": 1e-3, "conv": 5e-3}  # by the running variances, which add 5e-4 a norm
+OFF = {"dense": 1e-4, "conv": 5e-4}  # of the losses
+APART = {"dense": 1e-3, "conv": 1e-2}  # of the embeddings, by the running variances too, which add 5e-4 a norm
 CLASSES, EACH = 8, 4
 EASY_HARD = {"pos_strategy": "easy", "neg_strategy": "hard"}
 LOSSES = {
@@ -93,7 +94,7 @@ def test_every_engine_takes_the_same_path(backend, network, name):
     print(f"{network}, {name}: losses {expected[0]:.3f} to {expected[-1]:.3f}, off by {off.max():.1e} at most ", end="")
     print(f"(step {off.argmax() + 1}); embeddings by {apart:.1e}")
     assert losses[-1] < 0.99 * losses[0]
-    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    np.testing.assert_allclose(losses, expected, rtol=OFF[network])
     np.testing.assert_allclose(embeddings, last, rtol=0, atol=APART[network] * np.abs(last).max())
 
 
