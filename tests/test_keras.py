@@ -57,6 +57,23 @@ def test_a_user_trains_with_compile_and_fit(ours, keras, backend):
     assert model.evaluate(x, y, batch_size=32, verbose=0) < losses[0]
 
 
+def test_fit_is_given_the_batches_of_a_tuner(ours, keras, backend):
+    x, y = blobs(np.arange(8), each=5)
+    names = np.array([f"{2**40 + label}" for label in y])
+    batches, again = (ours.Sampled((x, names), batch_size=16, num_items_per_class=4, seed=3) for _ in range(2))
+    seen = [again[number] for number in range(len(again))]
+    assert all(labels.dtype == np.int32 for _, labels in seen)
+    assert all((np.unique(labels, return_counts=True)[1] == 4).all() for _, labels in seen)
+    one, other = backend.mlp(D, 8), backend.mlp(D, 8)
+    one.compile(keras.optimizers.SGD(0.1), loss=ours.KerasLoss(ours.TripletLoss(margin=0.3)))
+    one.fit(batches, epochs=2, shuffle=False, verbose=0)
+    assert not np.array_equal(batches[0][1], seen[0][1])
+    options = {"optimizer": keras.optimizers.SGD(0.1), "loss": ours.TripletLoss(margin=0.3), "callbacks": [], "seed": 3}
+    ours.KerasTuner(other, **options).fit((x, names), epochs=2, batch_size=16, num_items_per_class=4)
+    for mine, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
 @pytest.mark.parametrize("step", [1, 2**8])
 def test_labels_above_2_to_the_24_are_told_apart(ours, backend, shape, step):

@@ -1,5 +1,6 @@
 """finetuner for Keras."""
 
+from .data import Sampled
 from .interop import KerasLoss
 from .losses import (
     MultiSimilarityLoss,
@@ -22,6 +23,7 @@ __all__ = [
     "MaxPooling",
     "MultiSimilarityLoss",
     "NTXentLoss",
+    "Sampled",
     "SiameseEasyHardMiner",
     "SiameseLoss",
     "SupConLoss",

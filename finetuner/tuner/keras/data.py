@@ -7,10 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..base.dataset import ClassDataset
+from ..base.dataset import ClassDataset, as_dataset
 from ..base.loader import Batch, Batches
+from ..base.sampler import sampler_for
 
-__all__ = ["as_pairs", "load_batches", "to_arrays"]
+__all__ = ["Sampled", "as_pairs", "load_batches", "to_arrays"]
 
 
 def as_pairs(data: Any) -> Any:
@@ -65,3 +66,51 @@ def to_arrays(x: Any) -> Any:
     if isinstance(x, list | tuple):
         return type(x)(map(to_arrays, x))
     return x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype == np.float64 else x
+
+
+class Sampled(keras.utils.PyDataset):
+    """A dataset of ours for Keras' own ``fit``, in batches that hold what belongs together.
+
+    ``model.fit(Sampled(ClassDataset(x, y), batch_size=128), epochs=10)`` sees the batches that a tuner would, with
+    labels as int32 that every engine can hold, and other ones in each epoch.
+
+    Args:
+        dataset: a dataset of ours, ``(x, y)``, or a dataset of such pairs.
+        batch_size: items a batch at the most.
+        num_items_per_class: how many items of a class a batch holds, see
+            :class:`~finetuner.tuner.base.sampler.ClassSampler`.
+        seed: of the batches, and of views.
+        **options: ``workers`` and the rest of ``keras.utils.PyDataset``.
+
+    Raises:
+        ValueError: if nothing in the data belongs together, or an argument is out of its range.
+        TypeError: if the data is of no known kind.
+    """
+
+    def __init__(
+        self, dataset: Any, batch_size: int = 256, num_items_per_class: int | None = None, seed: int = 0, **options: Any
+    ):
+        super().__init__(**options)
+        self.dataset, self.seed, self.epoch = as_dataset(as_pairs(dataset)), seed, 0
+        self.sampler = sampler_for(self.dataset, batch_size, num_items_per_class, seed)
+        self.batches, self.asked = self.planned(), 0
+
+    def planned(self) -> Batches:
+        """The batches of the epoch."""
+        self.sampler.set_epoch(self.epoch)
+        return Batches(self.dataset, self.sampler.batches(), seed=(self.seed, self.epoch))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[Any, np.ndarray]:
+        self.asked += 1
+        batch = self.batches[number]
+        return to_arrays(batch.inputs), batch.labels
+
+    def on_epoch_end(self) -> None:
+        """Go on to the next epoch's batches, unless Keras has only looked at the first, to see their shape."""
+        if self.asked >= len(self):
+            self.epoch += 1
+            self.batches = self.planned()
+        self.asked = 0

@@ -81,8 +81,9 @@ class KerasLoss(Configured, keras.losses.Loss):
     64-bit integers unless ``jax_enable_x64`` is set, and ``fit`` hands it labels modulo 2**32: number them from 0
     with ``np.unique(labels, return_inverse=True)[1]`` if they spread further.
 
-    A batch has to hold items that belong together: give ``fit`` data that a sampler has put in order. A loss
-    with weights of its own is trained by :class:`~finetuner.tuner.keras.KerasTuner` alone.
+    A batch has to hold items that belong together: :class:`~finetuner.tuner.keras.Sampled` hands ``fit`` such, with
+    labels that every engine can hold. A loss with weights of its own is trained by
+    :class:`~finetuner.tuner.keras.KerasTuner` alone.
 
     Args:
         loss: one of ours that gives one number a batch.
