@@ -1,8 +1,6 @@
 """Training as a whole: it learns, repeats itself bit for bit, and says what is wrong."""
 
-import contextlib
 import json
-import signal
 import subprocess
 import sys
 import warnings
@@ -183,19 +181,6 @@ def test_interrupt_keeps_what_was_trained(backend):
     assert len(run.history) == 2
     assert not same(before, weights(a_tuner))
     assert run.metrics["after"].keys() == run.metrics["before"].keys()
-
-
-def test_an_interrupt_that_a_framework_swallows_is_heard(backend):
-    def swallowing(item):
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        return item
-
-    before = signal.getsignal(signal.SIGINT)
-    run = tuner(backend).fit(TRAIN, preprocess_fn=swallowing, epochs=3, batch_size=16)
-    assert run.interrupted
-    assert run.history == []
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_progress_bar(backend):

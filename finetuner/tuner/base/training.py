@@ -1,11 +1,8 @@
 """The one training loop: epochs, callbacks, validation, history. A backend gives the step."""
 
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,63 +94,35 @@ def train(
             getattr(callback, hook)(state)
 
     try:
-        with interrupts() as heed:
-            if validate is not None and not state.history:
-                state.history.append({"epoch": tuner.epoch, **validate()})
-            tell("on_fit_begin")
-            while tuner.epoch < state.epochs and not state.stop:
-                sampler.set_epoch(tuner.epoch)
-                state.epoch, state.batch, state.batches = tuner.epoch + 1, 0, len(sampler)
-                state.losses, state.pending = [], []
-                tell("on_epoch_begin")
-                tuner.begin_epoch(int(np.random.SeedSequence([tuner.seed, tuner.epoch]).generate_state(1)[0]))
-                started, items = time.perf_counter(), 0
-                for batch in loader(tuner.epoch):
-                    warn_of_no_tuples(state, batch)
-                    state.pending.append(step(state, batch))
-                    heed()
-                    state.batch += 1
-                    state.batch_items = len(batch.indices)
-                    items += state.batch_items
-                    tell("on_batch_end")
-                row = {"epoch": state.epoch, "loss": state.loss}
-                row["seconds"] = time.perf_counter() - started
-                row["items_per_second"] = items / row["seconds"]
-                tuner.epoch += 1
-                if validate is not None:
-                    row |= validate()
-                    heed()
-                state.history.append(row)
-                tell("on_epoch_end")
+        if validate is not None and not state.history:
+            state.history.append({"epoch": tuner.epoch, **validate()})
+        tell("on_fit_begin")
+        while tuner.epoch < state.epochs and not state.stop:
+            sampler.set_epoch(tuner.epoch)
+            state.epoch, state.batch, state.batches = tuner.epoch + 1, 0, len(sampler)
+            state.losses, state.pending = [], []
+            tell("on_epoch_begin")
+            tuner.begin_epoch(int(np.random.SeedSequence([tuner.seed, tuner.epoch]).generate_state(1)[0]))
+            started, items = time.perf_counter(), 0
+            for batch in loader(tuner.epoch):
+                warn_of_no_tuples(state, batch)
+                state.pending.append(step(state, batch))
+                state.batch += 1
+                state.batch_items = len(batch.indices)
+                items += state.batch_items
+                tell("on_batch_end")
+            row = {"epoch": state.epoch, "loss": state.loss}
+            row["seconds"] = time.perf_counter() - started
+            row["items_per_second"] = items / row["seconds"]
+            tuner.epoch += 1
+            if validate is not None:
+                row |= validate()
+            state.history.append(row)
+            tell("on_epoch_end")
     except KeyboardInterrupt:
         state.interrupted = True
     finally:
         tell("on_fit_end")
-
-
-@contextmanager
-def interrupts() -> Iterator[Callable[[], None]]:
-    """Hears a Ctrl-C that a framework swallows, as a bare ``except`` in Keras may; what is yielded raises it anew."""
-    heard: list[int] = []
-
-    def hear(number: int, frame: Any) -> None:
-        heard.append(number)
-        signal.default_int_handler(number, frame)
-
-    def heed() -> None:
-        if heard:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield heed
-        return
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # a user's own is the user's
-        signal.signal(signal.SIGINT, hear)
-    try:
-        yield heed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def step(state: State, batch: Batch) -> Any:
