@@ -1,5 +1,6 @@
 """The command line: what it writes and prints."""
 
+import functools
 import json
 import os
 import re
@@ -149,7 +150,9 @@ def test_ctrl_c_keeps_what_was_trained(model, folder):
     command = [sys.executable, "-m", "finetuner", "fit", "--data", "train.npz", "--eval-data", "test.npz"]
     command += ["--model", f"{model}:make", "--epochs", "1000000", "--batch-size", "24", "--output", "run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a job in the background ignores
+    process = subprocess.Popen(command, env=environment, preexec_fn=heed, **pipes)
     for line in process.stderr:
         if line.startswith("epoch") and "2/1000000" in line:
             break
