@@ -57,12 +57,12 @@ def run_demo(
             importlib.import_module(module)
         except ModuleNotFoundError:
             raise ImportError(f'the demo needs {library}: pip install "finetuner[demo]"') from None
-    load_subpackage(backend)
+    tuner_class = load_subpackage(backend).Tuner
 
     from .plotting import plot_embeddings
 
     train_data, unseen = digits()
-    tuner = load_subpackage(backend).Tuner(
+    tuner = tuner_class(
         BACKENDS[backend](seed),
         loss="TripletLoss",
         loss_options={"margin": 0.1},

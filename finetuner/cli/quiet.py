@@ -4,7 +4,7 @@ Only the program does this, and not the library, whose user has a say in it. Who
 hears what it asks for.
 
 It also keeps Paddle apart from a TensorFlow that a user's file has imported before it, which would crash Python;
-the library does so for the imports of its own, in ``tuner/paddle/loading.py``.
+the library does so for the imports of its own.
 """
 
 import importlib.abc
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
+
+from ..tuner.apart import paddle_apart
 
 __all__ = ["hush", "ignore_chatter"]
 
@@ -73,8 +75,8 @@ class Quietly(importlib.abc.MetaPathFinder):
                 if name in self.quiet:
                     stack.enter_context(captured())
                     stack.enter_context(logging_as_it_was())
-                if name == "paddle" and "tensorflow" in sys.modules:
-                    stack.enter_context(own_symbols())
+                if name == "paddle":
+                    stack.enter_context(paddle_apart())
                 load(module)
 
         return loaded
@@ -89,17 +91,6 @@ def logging_as_it_was() -> Iterator[None]:
         yield
     finally:
         root.level, root.handlers[:] = before
-
-
-@contextmanager
-def own_symbols() -> Iterator[None]:
-    """Has libraries prefer their own symbols to others of the same name."""
-    flags = sys.getdlopenflags()
-    sys.setdlopenflags(flags | getattr(os, "RTLD_DEEPBIND", 0))
-    try:
-        yield
-    finally:
-        sys.setdlopenflags(flags)
 
 
 @contextmanager

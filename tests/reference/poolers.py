@@ -23,31 +23,25 @@ INPUTS = {
 }
 
 
-@reference(POOLERS, "GeM", INPUTS, [{}, *grid(p=[1.0, 2.5, 20.0], eps=[1e-6, 0.1])])
-def gem(x, mask, p=3.0, eps=1e-6):
+def pooled_by(function, x, mask):
+    """``function`` of the values that count, of each item and channel."""
     items = np.moveaxis(x, 1, -1).reshape(len(x), -1, x.shape[1]) if x.ndim > 3 else x
     pooled = np.zeros((items.shape[0], items.shape[2]))
     for i, c in np.ndindex(*pooled.shape):
-        counted = [max(items[i, s, c], eps) for s in range(items.shape[1]) if mask is None or mask[i, s]]
-        if counted:
-            largest = max(counted)
-            pooled[i, c] = largest * np.mean([(value / largest) ** p for value in counted]) ** (1 / p)
-    return pooled
-
-
-def counted(x, mask):
-    """Of each item and channel, in their order, the values that count."""
-    items = np.moveaxis(x, 1, -1).reshape(len(x), -1, x.shape[1]) if x.ndim > 3 else x
-    for i, c in np.ndindex(items.shape[0], items.shape[2]):
-        yield i, c, [items[i, s, c] for s in range(items.shape[1]) if mask is None or mask[i, s]]
-
-
-def pooled_by(function, x, mask):
-    pooled = np.zeros((len(x), x.shape[1] if x.ndim > 3 else x.shape[2]))
-    for i, c, values in counted(x, mask):
+        values = [items[i, s, c] for s in range(items.shape[1]) if mask is None or mask[i, s]]
         if values:
             pooled[i, c] = function(values)
     return pooled
+
+
+@reference(POOLERS, "GeM", INPUTS, [{}, *grid(p=[1.0, 2.5, 20.0], eps=[1e-6, 0.1])])
+def gem(x, mask, p=3.0, eps=1e-6):
+    def mean(values):
+        values = [max(value, eps) for value in values]
+        largest = max(values)
+        return largest * np.mean([(value / largest) ** p for value in values]) ** (1 / p)
+
+    return pooled_by(mean, x, mask)
 
 
 @reference(POOLERS, "AveragePooling", INPUTS, [{}])

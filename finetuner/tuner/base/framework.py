@@ -10,7 +10,7 @@ import numpy as np
 
 from .loader import Batch, Batches
 
-__all__ = ["Framework", "checked_embeddings", "takes_keywords"]
+__all__ = ["Framework", "check_fit", "checked_embeddings", "no_device", "takes_keywords"]
 
 
 class Framework(ABC):
@@ -125,6 +125,22 @@ def checked_embeddings(embeddings: Any, is_tensor: bool, count: int) -> Any:
     if len(shape) != 2 or shape[0] != count or "float" not in dtype:
         raise TypeError(f"the model must return floats [N, D], here [{count}, D], got {dtype} {shape}")
     return embeddings
+
+
+def check_fit(rule: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` with the ``rule`` unless both hold tensors of the same names and shapes."""
+    for name in sorted(own.keys() | given.keys()):
+        if name not in own or name not in given:
+            raise ValueError(f"{rule}: {name} is in one of them alone")
+        here, there = list(own[name].shape), list(given[name].shape)
+        if here != there:
+            raise ValueError(f"{rule}: {name} has shape {here} here and {there} there")
+
+
+def no_device(device: str, error: Exception) -> ValueError:
+    """What to raise when a framework answered a device with ``error``."""
+    reason = str(error).strip().partition("\n")[0]
+    return ValueError(f"device must be one that is there, such as 'cpu', got {device!r}: {reason}")
 
 
 def takes_keywords(call: Callable[..., Any], inputs: Mapping[str, Any]) -> bool:

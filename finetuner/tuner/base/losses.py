@@ -161,7 +161,7 @@ class NTXentLoss(Loss):
 
     def __init__(self, temperature: float = 0.1):
         super().__init__()
-        self.temperature = checks.at_least("temperature", checks.above("temperature", temperature, 0), 1.2e-38)
+        self.temperature = normal_temperature(temperature)
 
 
 class SupConLoss(Loss):
@@ -186,7 +186,7 @@ class SupConLoss(Loss):
 
     def __init__(self, temperature: float = 0.1):
         super().__init__()
-        self.temperature = checks.at_least("temperature", checks.above("temperature", temperature, 0), 1.2e-38)
+        self.temperature = normal_temperature(temperature)
 
 
 class MultiSimilarityLoss(Loss):
@@ -219,6 +219,11 @@ class MultiSimilarityLoss(Loss):
 
 
 TripletMarginLoss = TripletLoss
+
+
+def normal_temperature(temperature: float) -> float:
+    """Return ``temperature`` if it is above 0 and float32 has it as a normal number, else raise ``ValueError``."""
+    return checks.at_least("temperature", checks.above("temperature", temperature, 0), 1.2e-38)
 
 
 def fitting_miner(miner: Miner | None, tuples: str) -> Miner | None:

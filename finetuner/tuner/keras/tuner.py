@@ -16,7 +16,7 @@ from keras import ops
 from safetensors.numpy import load_file, save_file
 
 from .. import ENGINES, base
-from ..base.framework import checked_embeddings, takes_keywords
+from ..base.framework import check_fit, checked_embeddings, no_device, takes_keywords
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
@@ -57,6 +57,7 @@ class KerasTuner(base.Tuner):
 
     backend = "keras"
     restored = "epoch"  # Keras' step cannot be stopped half-way
+    snapshot: dict[str, np.ndarray] | None = None  # of all that is trained, as it was when the epoch began
 
     # The step, and what it needs.
 
@@ -130,8 +131,7 @@ class KerasTuner(base.Tuner):
                 if keras.backend.backend() == "tensorflow" and kind not in placed:
                     raise ValueError(f"TensorFlow takes {placed} in its place")
             except Exception as error:  # each engine has its own
-                reason = str(error).partition("\n")[0]
-                raise ValueError(f"device must be one that is there, such as 'cpu', got {device!r}: {reason}") from None
+                raise no_device(device, error) from None
         return device
 
     def on_device(self) -> Any:
@@ -182,8 +182,6 @@ class KerasTuner(base.Tuner):
 
     def end_training(self) -> None:
         self.snapshot = None
-
-    snapshot: dict[str, np.ndarray] | None = None  # of all that is trained, as it was when the epoch began
 
     # Weights and state, by place: names depend on what else the process has made.
 
@@ -237,9 +235,6 @@ def copied(variables: list[Any]) -> dict[str, np.ndarray]:
 def assign(rule: str, variables: list[Any], tensors: dict[str, np.ndarray]) -> None:
     """Give variables the values of their places; raise ``ValueError`` with the ``rule`` if these do not fit."""
     own = {str(place): variable for place, variable in enumerate(variables)}
-    for place in {**own, **tensors}:
-        here, there = (list(side[place].shape) if place in side else "none" for side in (own, tensors))
-        if here != there:
-            raise ValueError(f"{rule}: variable {place} has shape {here} here and {there} there")
+    check_fit(rule, *({f"variable {place}": value for place, value in side.items()} for side in (own, tensors)))
     for place, variable in own.items():
         variable.assign(tensors[place])

@@ -13,7 +13,7 @@ from paddle import nn
 from safetensors.paddle import load_file, save_file
 
 from .. import base
-from ..base.framework import checked_embeddings, takes_keywords
+from ..base.framework import check_fit, checked_embeddings, no_device, takes_keywords
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
@@ -87,8 +87,7 @@ class PaddleTuner(base.Tuner):
             try:
                 paddle.empty([0]).to(device)
             except (ValueError, RuntimeError, OSError) as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise ValueError(f"device must be one that is there, such as 'cpu', got {device!r}: {reason}") from None
+                raise no_device(device, error) from None
             return device.lower()
         return str(paddle.device.get_device())
 
@@ -136,15 +135,7 @@ class PaddleTuner(base.Tuner):
         return copied(self.embed_model.state_dict())
 
     def load_model_state(self, tensors: dict[str, paddle.Tensor]) -> None:
-        own = self.embed_model.state_dict()
-        for name in sorted(own.keys() | tensors.keys()):
-            if name not in own or name not in tensors:
-                raise ValueError(f"the weights must be those of the same model: {name} is in one of them alone")
-            if own[name].shape != tensors[name].shape:
-                raise ValueError(
-                    f"the weights must be those of the same model: {name} has shape {own[name].shape} here and "
-                    f"{tensors[name].shape} there"
-                )
+        check_fit("the weights must be those of the same model", self.embed_model.state_dict(), tensors)
         self.embed_model.set_state_dict(tensors)
 
     def loss_state(self) -> dict[str, paddle.Tensor]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .. import base
-from ..base.framework import checked_embeddings, takes_keywords
+from ..base.framework import checked_embeddings, no_device, takes_keywords
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
@@ -82,8 +82,7 @@ class PytorchTuner(base.Tuner):
             try:
                 return torch.empty(0, device=device).device
             except (RuntimeError, AssertionError) as error:
-                reason = str(error).partition("\n")[0]
-                raise ValueError(f"device must be one that is there, such as 'cpu', got {device!r}: {reason}") from None
+                raise no_device(device, error) from None
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")
 
