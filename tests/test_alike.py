@@ -5,6 +5,7 @@ What a framework has to have of its own is listed here with its reason, and noth
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,15 @@ def names_of(backend):
             if isinstance(child, ast.ClassDef | ast.FunctionDef) and not isinstance(node, ast.FunctionDef):
                 visit(child, f"{prefix}.{translated(child.name)}")
 
-    for path in sorted((TUNER / backend).glob("*.py")):
-        if path.stem not in FILES[backend]:
-            visit(ast.parse(path.read_text()), path.stem)
+    for path in files_of(backend):
+        place = ".".join(path.with_suffix("").parts)
+        if place not in FILES[backend]:
+            visit(ast.parse((TUNER / backend / path).read_text()), place)
     return found
+
+
+def files_of(backend):
+    return sorted(path.relative_to(TUNER / backend) for path in (TUNER / backend).rglob("*.py"))
 
 
 def arguments(node):
@@ -110,7 +116,7 @@ def arguments(node):
 
 @pytest.mark.parametrize("backend", ["keras", "paddle"])
 def test_files(backend):
-    ours, theirs = ({path.name for path in (TUNER / b).glob("*.py")} for b in ("pytorch", backend))
+    ours, theirs = (set(map(str, files_of(name))) for name in ("pytorch", backend))
     assert theirs - {f"{name}.py" for name in FILES[backend]} == ours
 
 
@@ -135,9 +141,7 @@ def test_what_is_listed_is_there(backend):
 
 def test_a_difference_is_seen(tmp_path, monkeypatch):
     for backend in ("pytorch", "keras"):
-        (tmp_path / backend).mkdir()
-        for path in (TUNER / backend).glob("*.py"):
-            (tmp_path / backend / path.name).write_text(path.read_text())
+        shutil.copytree(TUNER / backend, tmp_path / backend)
     changed = tmp_path / "keras" / "functional.py"
     changed.write_text(changed.read_text().replace("reduction: str) ->", "how: str) ->"))
     monkeypatch.setattr("tests.test_alike.TUNER", tmp_path)

@@ -8,8 +8,8 @@ CASES = [("TripletLoss", batch) for batch in ("pairs", "uneven", "duplicates wit
 
 
 def sign_turned_round(backend, patch):
-    right = backend.losses.pairwise_distance
-    patch.setattr(backend.losses, "pairwise_distance", lambda *args: -right(*args))
+    right = backend.losses.batch.pairwise_distance
+    patch.setattr(backend.losses.batch, "pairwise_distance", lambda *args: -right(*args))
 
 
 def diagonal_kept_as_positive(backend, patch):
@@ -17,21 +17,23 @@ def diagonal_kept_as_positive(backend, patch):
         def __init__(self, labels, reference_labels=None):
             super().__init__(labels, labels if reference_labels is None else reference_labels)
 
-    patch.setattr(backend.losses, "Relations", Relations)
+    patch.setattr(backend.losses.batch, "Relations", Relations)
 
 
 def mean_over_the_wrong_count(backend, patch):
     def reduce(sums, count, active, reduction):
         return right(sums, count + 1, active, reduction)
 
-    right = backend.losses.reduce
-    patch.setattr(backend.losses, "reduce", reduce)
+    right = backend.losses.batch.reduce
+    patch.setattr(backend.losses.batch, "reduce", reduce)
 
 
 def detached_distance(backend, patch):
-    right = backend.losses.pairwise_distance
+    right = backend.losses.batch.pairwise_distance
     # Not all of it, or a framework would complain by itself.
-    patch.setattr(backend.losses, "pairwise_distance", lambda *args: backend.detached(right(*args)) + 0 * right(*args))
+    patch.setattr(
+        backend.losses.batch, "pairwise_distance", lambda *args: backend.detached(right(*args)) + 0 * right(*args)
+    )
 
 
 def missing_floor_under_a_root(backend, patch):
@@ -40,8 +42,8 @@ def missing_floor_under_a_root(backend, patch):
             return right(queries, references, distance)
         return backend.sum((queries[:, None] - references[None]) ** 2, axis=2) ** 0.5
 
-    right = backend.losses.pairwise_distance
-    patch.setattr(backend.losses, "pairwise_distance", naive)
+    right = backend.losses.batch.pairwise_distance
+    patch.setattr(backend.losses.batch, "pairwise_distance", naive)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from .reference import LOSSES, MINERS, POOLERS
 
 INTERFACES = {"losses": "Loss", "miner": "Miner", "poolers": "Pooler"}
 REFERENCES = {"losses": LOSSES, "miner": MINERS, "poolers": POOLERS}
-ALIASES = {"TripletMarginLoss": "TripletLoss"}
+ALIASES = {"TripletMarginLoss": "TripletLoss", "ClipLoss": "CLIPLoss"}
 NAMED = [(module.__name__.rpartition(".")[2], name) for module in (losses, miner, poolers) for name in module.__all__]
 
 

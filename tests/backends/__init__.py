@@ -20,17 +20,24 @@ class Backend:
             setattr(self, file, importlib.import_module(f"finetuner.tuner.{self.name}.{file}"))
         self.Tuner = importlib.import_module(f"finetuner.tuner.{self.name}").Tuner
 
-    def loss(self, name, miner=None, **params):
-        """The loss ``name``; a miner is given by its parameters."""
-        cls = getattr(self.losses, name)
+    def loss(self, name, miner=None, weights=None, **params):
+        """The loss ``name``, of which the reference may have several kinds; a miner is given by its parameters."""
+        cls = getattr(self.losses, name.partition(":")[0])
         if miner is not None:
             kind = {"triplets": "TripletEasyHardMiner", "pairs": "SiameseEasyHardMiner"}[cls.tuples]
             params["miner"] = getattr(self.miner, kind)(**miner)
-        return cls(**params)
+        loss = cls(**params)
+        if weights is not None:
+            loss.make_weights(weights)
+        return loss
 
     def tensor(self, x, dtype=None):
         """``x`` as a tensor, None as it is."""
         raise NotImplementedError
+
+    def constant(self, x):
+        """``x`` as a tensor, of float32 if it holds no integers."""
+        return self.tensor(x, "float32" if getattr(x, "dtype", np.dtype(int)).kind == "f" else None)
 
     def numpy(self, x):
         """A tensor as an array."""

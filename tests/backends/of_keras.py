@@ -27,7 +27,7 @@ class Keras(Backend):
 
     def value_and_grads(self, function, arrays, constants):
         inputs = [self.tensor(x, "float32") for x in arrays]
-        constants = [*map(self.tensor, constants)]
+        constants = [*map(self.constant, constants)]
 
         def weighted(*given):
             value = function(*given, *constants)

@@ -19,7 +19,7 @@ class Pytorch(Backend):
         for x in inputs:
             if x is not None:
                 x.requires_grad_(True)
-        value = function(*inputs, *map(self.tensor, constants))
+        value = function(*inputs, *map(self.constant, constants))
         weight = torch.arange(1.0, 1 + value.numel()).reshape(value.shape)
         (weight * value).sum().backward()
         return self.numpy(value), [None if x is None else self.numpy(x.grad) for x in inputs]

@@ -57,3 +57,132 @@ CLASSES = {
     "sessions": of([[3, 0], [3, 1], [3, -1], [8, 0], [8, 1], [8, -1]]),
     "sessions without matches": of([[0, 0], [0, -1], [0, -1], [1, 0], [1, -1], [1, -1]]),
 }
+
+CLASSES["explicit triplets"] = of([[0, 0], [0, 2], [0, -2], [1, 0], [1, 2], [1, -2]])
+
+
+class Rows(NamedTuple):
+    """Pairs with a score each."""
+
+    first: np.ndarray
+    second: np.ndarray
+    label: np.ndarray
+
+
+class Towers(NamedTuple):
+    """Pairs that belong together."""
+
+    first: np.ndarray
+    second: np.ndarray
+
+
+class Triplets(NamedTuple):
+    anchor: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray
+
+
+class Stacked(NamedTuple):
+    """Triplets in one array, in the order anchor, positive, negative, anchor, ..."""
+
+    rows: np.ndarray
+
+
+class Taught(NamedTuple):
+    embeddings: np.ndarray
+    teacher: np.ndarray
+
+
+class Centres(NamedTuple):
+    x: np.ndarray
+    labels: np.ndarray
+    weight: np.ndarray
+
+
+class Scores(NamedTuple):
+    scores: np.ndarray
+    relevance: np.ndarray
+    groups: np.ndarray | None = None
+
+
+class Logits(NamedTuple):
+    logits: np.ndarray
+    labels: np.ndarray
+
+
+# The arguments of each that a loss is differentiated by.
+MOVING = {
+    Batch: ("x", "references"),
+    Rows: ("first", "second"),
+    Towers: ("first", "second"),
+    Triplets: ("anchor", "positive", "negative"),
+    Stacked: ("rows",),
+    Taught: ("embeddings",),
+    Centres: ("x", "weight"),
+    Scores: ("scores",),
+    Logits: ("logits",),
+}
+
+Y, Z = points(6, seed=2), points(6, seed=3)
+LABEL = np.array([0, 1, 0.25, 1, 0, 0.5])
+
+
+ROWS = {
+    "ordinary": Rows(X, Y, LABEL),
+    "whole labels": Rows(X, Y, np.array([0, 1, 1, 0, 1, 0])),
+    "one row": Rows(X[:1], Y[:1], LABEL[1:2]),
+    "duplicates": Rows(X, rows(Y, r0=X[0], r1=X[1], r2=X[2]), LABEL),
+    "zero vectors": Rows(rows(X, r0=0.0, r3=0.0), rows(Y, r1=0.0, r3=0.0), LABEL),
+    "huge norms": Rows(X * 2.0**20, Y * 2.0**20, LABEL),
+}
+TOWERS = {name: Towers(batch.first, batch.second) for name, batch in ROWS.items() if name != "whole labels"}
+TOWERS["all the same"] = Towers(np.repeat(X[:1], 6, axis=0), np.repeat(X[:1], 6, axis=0))
+TRIPLETS = {
+    "ordinary": Triplets(X, Y, Z),
+    "one row": Triplets(X[:1], Y[:1], Z[:1]),
+    "duplicates": Triplets(X, rows(Y, r0=X[0], r1=X[1]), rows(Z, r1=X[1], r2=X[2])),
+    "zero vectors": Triplets(rows(X, r0=0.0), rows(Y, r0=0.0, r1=0.0), rows(Z, r2=0.0)),
+    "huge norms": Triplets(X * 2.0**20, Y * 2.0**20, Z * 2.0**20),
+    "stacked": Stacked(X),
+}
+TAUGHT = {
+    "ordinary": Taught(X, points(6, 5, seed=2)),
+    "one row": Taught(X[:1], Y[:1]),
+    "duplicates": Taught(rows(X, r1=X[0], r3=X[2]), Y),
+    "zero vectors": Taught(rows(X, r0=0.0, r1=0.0), rows(Y, r2=0.0)),
+    "as the teacher": Taught(X, X),
+    "common offset": Taught((X + 64).astype(np.float32).astype(np.float64), Y),
+}
+W = points(3, seed=4)
+THREE = np.array([0, 1, 2, 2, 1, 0])
+CENTRES = {
+    "ordinary": Centres(X, THREE, W),
+    "one class": Centres(X, np.zeros(6, np.int64), W),
+    "batch of one": Centres(X[:1], THREE[1:2], W),
+    "on its centre": Centres(rows(X, r0=W[0], r1=2 * W[1], r3=W[0]), THREE, W),
+    "opposite to its centre": Centres(rows(X, r0=-W[0], r1=-2 * W[1], r3=-W[0]), THREE, W),
+    "zero vectors": Centres(rows(X, r0=0.0, r2=0.0), THREE, W),
+    "huge and tiny norms": Centres(X * 2.0 ** np.array([[5, -5, 0, 5, -5, 0]]).T, THREE, W * 2.0**10),
+    "one centre twice": Centres(X, THREE, rows(W, r1=W[0])),
+}
+S = points(6, 1, seed=5)[:, 0]
+RELEVANCE = np.array([2, 0, 1, 0, 3, 1])
+SCORES = {
+    "one group": Scores(S, RELEVANCE),
+    "groups": Scores(S, RELEVANCE, np.array([7, 7, 7, 2, 2, 2])),
+    "uneven groups": Scores(S, RELEVANCE, np.array([2**24, 2**24, 2**24 + 1, 2**24, 5, 2**24 + 1])),
+    "half a point": Scores(S, RELEVANCE / 2, np.array([0, 1, 0, 1, 0, 1])),
+    "all as relevant": Scores(S, np.full(6, 2), np.array([0, 0, 0, 1, 1, 1])),
+    "all irrelevant": Scores(S, np.zeros(6)),
+    "nothing to compare": Scores(S, RELEVANCE, np.arange(6)),
+    "one item": Scores(S[:1], RELEVANCE[:1]),
+    "in a column": Scores(S[:, None], RELEVANCE, np.array([7, 7, 7, 2, 2, 2])),
+    "large scores": Scores(S * 100, RELEVANCE, np.array([7, 7, 7, 2, 2, 2])),
+}
+LOGITS = {
+    "ordinary": Logits(X, np.array([0, 1, 2, 3, 1, 1])),
+    "one row": Logits(X[:1], np.array([2])),
+    "one class": Logits(X[:, :1], np.zeros(6, np.int64)),
+    "certain": Logits(rows(X, r0=[60, 0, 0, 0], r1=[0, 60, 0, 0], r2=[60, 0, 0, 0]), np.array([0, 1, 2, 3, 1, 1])),
+    "ties": Logits(np.zeros((6, 4)), np.array([0, 1, 2, 3, 1, 1])),
+}

@@ -123,3 +123,31 @@ def multi_similarity_loss(batch, alpha=2.0, beta=50.0, base=0.5):
         if positives or negatives:
             anchors.append(pull + push)
     return np.mean(anchors) if anchors else 0.0
+
+
+@reference(
+    LOSSES,
+    "SurrogatePrecision",
+    CLASSES,
+    [{}, *grid(k=[1, 3], temperature1=[0.5], temperature2=[0.1]), *grid(k=[2], reduction=["sum", "none"])],
+)
+def surrogate_precision(batch, k=5, temperature1=1.0, temperature2=0.01, reduction="mean"):
+    """Two anchors at a right angle, each with its duplicate, k = 1: of each item its like is at 0 and two others at 1, so
+    the rank is 1 + 2 sigmoid(-100) = 1, the cut sigmoid(1 - 1) = 1/2, and the loss 1/2.
+    """
+    d = distance_matrix(batch, "cosine")
+    relations = relation_matrix(batch)
+
+    def sigmoid(x):
+        return np.exp(-np.logaddexp(0, -x))
+
+    rows = []
+    for i in range(len(d)):
+        others = [j for j in range(len(d[i])) if relations[i][j] != 0]
+        positives = [j for j in others if relations[i][j] == 1]
+        found = 0.0
+        for j in positives:
+            rank = 1 + sum(sigmoid((d[i][j] - d[i][other]) / temperature2) for other in others if other != j)
+            found += sigmoid((k - rank) / temperature1)
+        rows.append([(1 - found / min(k, len(positives)), 1)] if positives else [])
+    return reduced(rows, reduction)

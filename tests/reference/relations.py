@@ -8,9 +8,11 @@ def relation(query, reference):
     if np.ndim(query) == 0:
         return 1 if query == reference else -1
     (session, role), (other_session, other_role) = query, reference
-    if session != other_session or (role == -1 and other_role == -1):
+    if session != other_session or role in (2, -2):  # which only answer
         return 0
-    return -1 if -1 in (role, other_role) else 1
+    if role == -1:
+        return -1 if other_role in (0, 1) else 0
+    return 1 if other_role >= 0 else -1
 
 
 def relation_matrix(batch):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["above", "at_least", "expected_shape", "nearest", "one_of", "some_of", "whole"]
+__all__ = ["above", "at_least", "expected_shape", "nearest", "normal_temperature", "one_of", "some_of", "whole"]
 
 T = TypeVar("T")
 
@@ -59,6 +59,11 @@ def whole(name: str, value: int, bound: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     return int(at_least(name, value, bound))
+
+
+def normal_temperature(temperature: float) -> float:
+    """Return ``temperature`` if it is above 0 and float32 has it as a normal number, else raise ``ValueError``."""
+    return at_least("temperature", above("temperature", temperature, 0), 1.2e-38)
 
 
 def expected_shape(name: str, shape: Sequence[Any], *forms: Sequence[str]) -> None:

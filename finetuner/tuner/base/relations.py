@@ -11,14 +11,16 @@ labels                  positive                                 negative
 session and role                                                 and the other no match
 ======================  =======================================  ====================================
 
+The roles are 0 for an anchor, 1 for a match and -1 for no match; and 2 and -2 for a match and a non-match that only
+answer: they are positives and negatives of others and have none themselves. So an explicit triplet is a session of
+the roles 0, 2, -2, whose one triplet it is.
+
 A batch against itself is the rectangular case with the diagonal left out: an item is neither its own
 positive nor its own negative. Each backend's ``functional.Relations`` is this table in its tensors; here
 is what can be told from labels on the host.
 """
 
 import numpy as np
-
-from .dataset import NO_MATCH
 
 __all__ = ["LABEL_FORMS", "has_tuples"]
 
@@ -30,7 +32,7 @@ def has_tuples(labels: np.ndarray, tuples: str) -> bool:
     sessions = labels.ndim == 2
     groups = np.unique(labels[:, 0] if sessions else labels, return_inverse=True)[1]
     sizes = np.bincount(groups)
-    counts = np.bincount(groups, weights=labels[:, 1] != NO_MATCH) if sessions else sizes
+    counts = np.bincount(groups, weights=labels[:, 1] >= 0) if sessions else sizes
     others = sizes - counts if sessions else len(labels) - sizes
     positive, negative = counts > 1, (counts > 0) & (others > 0)
     found = {"pairs": positive | negative, "triplets": positive & negative, "positives": positive}

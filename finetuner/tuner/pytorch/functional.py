@@ -5,24 +5,31 @@ zero, bounds and ties): a guarded value is replaced before the operation that wo
 """
 
 import torch
-from torch.nn import functional as F
 
 __all__ = [
     "Relations",
+    "angle",
+    "at_least_float32",
+    "falling_cosine",
     "farthest",
+    "group_ranks",
     "hinge",
+    "itself",
+    "label_smoothing",
+    "masked_mean",
     "nearest",
+    "of_groups",
+    "one_hot",
     "pairwise_distance",
     "reduce",
+    "row_distance",
     "row_logsumexp",
-    "soft_triplets",
-    "triplets",
+    "spread",
     "unit",
 ]
 
 FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
 NOISE = 16 * torch.finfo(torch.float32).eps  # squared distances below this share of the norms are rounding
-BLOCK = 2**22  # elements of the largest temporary of a computation in blocks
 
 
 class Relations:
@@ -41,13 +48,14 @@ class Relations:
             negative = ~positive
         else:
             session = queries[..., 0] == references[..., 0]
-            query_fits, reference_fits = queries[..., 1] >= 0, references[..., 1] >= 0
-            positive = session & query_fits & reference_fits
-            negative = session & (query_fits ^ reference_fits)
+            asking, asked = queries[..., 1], references[..., 1]
+            fits, misfits = (asking == 0) | (asking == 1), asking == -1
+            positive = session & fits & (asked >= 0)
+            negative = session & (fits & (asked < 0) | misfits & ((asked == 0) | (asked == 1)))
         if self.within:
             rows = torch.arange(start, start + len(queries), device=queries.device)
-            itself = rows[:, None] == torch.arange(references.shape[1], device=queries.device)
-            positive, negative = positive & ~itself, negative & ~itself
+            same = rows[:, None] == torch.arange(references.shape[1], device=queries.device)
+            positive, negative = positive & ~same, negative & ~same
         return positive, negative
 
 
@@ -93,6 +101,34 @@ def pairwise_distance(queries: torch.Tensor, references: torch.Tensor, distance:
     return (square + directionless[0][:, None] + directionless[1][None, :]) / 2
 
 
+def row_distance(first: torch.Tensor, second: torch.Tensor, distance: str) -> torch.Tensor:
+    """Distance of each row to the row beside it, as :func:`pairwise_distance`: two ``[N, D]`` to ``[N]``."""
+    if distance == "cosine":
+        first, second = unit(first), unit(second)
+    square = ((first - second) ** 2).sum(dim=1)
+    if distance == "euclidean":
+        apart = square > 0
+        return torch.where(apart, torch.sqrt(torch.where(apart, square, 1.0)), 0.0)
+    if distance == "sqeuclidean":
+        return square
+    directionless = [(x.detach() == 0).all(dim=1).to(x.dtype) for x in (first, second)]
+    return (square + directionless[0] + directionless[1]) / 2
+
+
+def angle(distances: torch.Tensor) -> torch.Tensor:
+    """Angle of a cosine distance, from 0 to pi, with a gradient of 0 at either end, where it has none."""
+    inside = (distances > 0) & (2 - distances > NOISE)
+    safe = torch.where(inside, distances, 1.0)
+    end = torch.where(distances.detach() > 1, torch.pi, 0.0).to(safe.dtype)
+    return torch.where(inside, torch.atan2(torch.sqrt(safe * (2 - safe)), 1 - safe), end)
+
+
+def falling_cosine(x: torch.Tensor) -> torch.Tensor:
+    """The cosine up to pi, and then its halves hung on below each other, so that it never rises again."""
+    half = torch.floor(x.detach() / torch.pi)
+    return (1 - 2 * (half % 2)) * torch.cos(x) - 2 * half
+
+
 def hinge(x: torch.Tensor) -> torch.Tensor:
     """``max(0, x)``, with a gradient of 0 at 0."""
     return torch.where(x > 0, x, 0.0)
@@ -115,55 +151,70 @@ def row_logsumexp(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.logsumexp(x, dim=1, keepdim=True)
 
 
-def triplets(
-    distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margin: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[N]``.
+def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of x where ``mask`` holds, or by how much it does; 0 where it nowhere does."""
+    weights = mask.to(x.dtype)
+    return (x * weights).sum() / weights.sum().clamp(min=1e-12)
 
-    With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
-    So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. Both counts come
-    from searching sorted rows, and from the same comparisons, so that they agree to the last triplet.
-    As :math:`\sum_p c_p = \sum_n c_n`, any number may be taken off all values; the mean of the positives
-    keeps the sums small.
+
+def spread(x: torch.Tensor) -> torch.Tensor:
+    """1 less the squared length of the mean of unit rows: 0 where all are one, 1 where they lie all around."""
+    centre = unit(x).mean(dim=0)
+    return 1 - (centre * centre).sum()
+
+
+def itself(x: torch.Tensor) -> torch.Tensor:
+    """The diagonal mask ``[N, N]`` of rows ``[N, ...]``."""
+    return torch.eye(len(x), dtype=torch.bool, device=x.device)
+
+
+def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Mask ``[N, C]`` of the class of each label ``[N]``."""
+    return labels[:, None] == torch.arange(num_classes, device=labels.device)
+
+
+def label_smoothing(
+    y: torch.Tensor, num_classes: int, epsilon: float = 0.2, categories: torch.Tensor | None = None
+) -> torch.Tensor:
+    r"""Labels that leave a share of each item to other classes: ``[N]`` integers to ``[N, C]`` floats.
+
+    .. math:: q_{ic} = (1 - \epsilon) [c = y_i] + \epsilon \frac{[c \in S_i]}{|S_i|}
+
+    where :math:`S_i` holds all classes, or those of the category of :math:`y_i`.
+
+    Args:
+        y: the class of each item, ``[N]``.
+        num_classes: C.
+        epsilon: the share, at least 0 and below 1.
+        categories: ``[C]`` integers, the category of each class.
+
+    Source: Szegedy et al., "Rethinking the inception architecture for computer vision", CVPR 2016.
     """
-    dtype = distances.dtype
-    count = positive.sum(dim=1).to(dtype)
-    limits = distances + margin
-    with torch.no_grad():
-        below = torch.where(negative, distances, torch.inf).sort(dim=1).values
-        above = torch.where(positive, limits, torch.inf).sort(dim=1).values
-        active_negatives = torch.searchsorted(below, limits.contiguous()).to(dtype)
-        inactive_positives = torch.searchsorted(above, distances.contiguous(), right=True).to(dtype)
-        weights = torch.where(negative, inactive_positives - count[:, None], 0.0)
-        weights = torch.where(positive, active_negatives, weights)
-        shift = torch.where(positive, limits, 0.0).sum(dim=1, keepdim=True) / count.clamp(min=1)[:, None]
-        active = torch.where(positive, weights, 0.0).sum(dim=1)
-    sums = (weights * (torch.where(positive, limits, distances) - shift)).sum(dim=1)
-    return sums, count * negative.sum(dim=1).to(dtype), active
+    own = one_hot(y, num_classes)
+    same = torch.ones_like(own)
+    if categories is not None:
+        categories = torch.as_tensor(categories, device=y.device)
+        same = categories[y.long()][:, None] == categories[None, :]
+    return (1 - epsilon) * own.float() + epsilon * same.float() / same.float().sum(dim=1, keepdim=True)
 
 
-def soft_triplets(
-    distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, in blocks of anchors.
+def of_groups(x: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
+    """Mask ``[N, N]`` of the items that are of one group, of rows ``[N]``; of all where there are no groups."""
+    if groups is None:
+        return torch.ones((len(x), len(x)), dtype=torch.bool, device=x.device)
+    return groups[:, None] == groups[None, :]
 
-    The value and its derivative by each distance are summed a block at a time without keeping the
-    block; a product that is 0 in value then carries the derivative to the distances.
-    """
-    values, weights = [], []
-    with torch.no_grad():
-        step = max(1, BLOCK // distances.shape[1] ** 2)
-        for start in range(0, len(distances), step):
-            block = slice(start, start + step)
-            pairs = positive[block, :, None] & negative[block, None, :]
-            gap = distances[block, :, None] - distances[block, None, :]
-            slope = torch.where(pairs, torch.sigmoid(gap), 0.0)
-            values.append(torch.where(pairs, F.softplus(gap), 0.0).sum(dim=(1, 2)))
-            weights.append(slope.sum(dim=2) - slope.sum(dim=1))
-        count = (positive.sum(dim=1) * negative.sum(dim=1)).to(distances.dtype)
-    carrier = torch.cat(weights) * (distances - distances.detach())
-    return torch.cat(values) + carrier.sum(dim=1), count, count
+
+def group_ranks(x: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+    """Rank of each item in its group from 1, the highest first, and of equals the first: ``[N]`` to ``[N]``."""
+    place = torch.arange(len(x), device=x.device)
+    ahead = (x[None, :] > x[:, None]) | ((x[None, :] == x[:, None]) & (place[None, :] < place[:, None]))
+    return 1 + (same & ahead).sum(dim=1).to(x.dtype)
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """``x`` itself in float32 or float64, and in float32 if it is anything else."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def reduce(sums: torch.Tensor, count: torch.Tensor, active: torch.Tensor, reduction: str) -> torch.Tensor:

@@ -1,31 +1,30 @@
-"""Every loss before it meets a tensor: its formula, its hyper-parameters, their checks and its docs.
+"""The losses of a whole batch, which know embeddings and relations: who belongs to whom.
 
-A backend adds ``compute``, which turns a batch into a scalar. Losses know embeddings and relations (who
-belongs to whom, see :mod:`finetuner.tuner.base.relations`), and never what kind of label said so.
+See :mod:`finetuner.tuner.base.relations`; they never know what kind of label said so.
 """
 
 from typing import Any, ClassVar
 
-from . import checks
-from .miner import Miner
-from .relations import LABEL_FORMS
+from .. import checks
+from ..miner import Miner
+from ..relations import LABEL_FORMS
+from .interface import DISTANCES, MEANS, Loss, Tensor
 
 __all__ = [
-    "Loss",
+    "BatchLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseLoss",
     "SupConLoss",
+    "SurrogatePrecision",
     "TripletLoss",
     "TripletMarginLoss",
 ]
 
-Tensor = Any  # whatever the framework at hand calls a tensor
-DISTANCES = ("cosine", "euclidean", "sqeuclidean")
 REDUCTIONS = ("mean", "nonzero_mean", "sum", "none")
 
 
-class Loss:
+class BatchLoss(Loss):
     """Interface of all losses of a whole batch.
 
     ``loss(embeddings, labels)`` sees the batch against itself: each row is a query, all other rows are
@@ -33,12 +32,13 @@ class Loss:
     rows, such as a memory bank. Embeddings are ``[N, D]`` and ``[M, D]`` floats, computed on in float32
     at least; labels are ``[N]`` integers (classes, instances) or ``[N, 2]`` integers (session, role).
     The result is a scalar, ``[]``; a batch without any tuple to learn from gives 0 with gradients of 0.
+
+    Args:
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
     """
 
     tuples: ClassVar[str] = "pairs"  # what the loss is a mean over: "pairs", "triplets" or "positives"
-
-    def __init__(self) -> None:
-        super().__init__()  # of the framework's layer, so that attributes can be set from here on
+    distance = "cosine"
 
     def compute(self, queries: Tensor, references: Tensor, relations: Any) -> Tensor:
         """The loss of queries ``[N, D]`` against references ``[M, D]``, both at least float32."""
@@ -67,7 +67,7 @@ class Loss:
             raise ValueError(f"embeddings and references must be of one dimension, got {dimensions}")
 
 
-class TripletLoss(Loss):
+class TripletLoss(BatchLoss):
     r"""Brings positives closer to their anchor than negatives, by a margin.
 
     .. math:: \frac{1}{|T|} \sum_{(a, p, n) \in T} \max(0,\; d_{ap} - d_{an} + m)
@@ -76,12 +76,17 @@ class TripletLoss(Loss):
     miner selects. Without a margin the hinge is softened to :math:`\log(1 + e^{d_{ap} - d_{an}})`.
     The sum is exact over all triplets and takes the memory of the distances alone.
 
+    Triplets may also be given row by row: ``loss(anchor, positive, negative)``, three ``[T, D]``, or
+    ``loss(rows)``, one ``[3 T, D]`` in the order anchor, positive, negative, anchor, ...; ``"none"`` then gives
+    ``[T]``.
+
     Args:
         distance: d, one of ``"cosine"`` (1 - cos), ``"euclidean"`` and ``"sqeuclidean"``.
         margin: m, at least 0, in units of the distance; None for the soft form.
         miner: selects the triplets; all of the batch by default.
         reduction: ``"mean"`` over the triplets, ``"nonzero_mean"`` over those whose loss is above 0,
             their ``"sum"``, or ``"none"``: ``[N]``, the sum of each anchor.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -98,15 +103,36 @@ class TripletLoss(Loss):
         margin: float | None = 1.0,
         miner: Miner | None = None,
         reduction: str = "mean",
+        need_logs: bool = False,
     ):
-        super().__init__()
+        super().__init__(need_logs)
         self.distance = checks.one_of("distance", distance, DISTANCES)
         self.margin = None if margin is None else checks.at_least("margin", margin, 0)
         self.miner = fitting_miner(miner, self.tuples)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
 
+    def explicit(
+        self, embeddings: Tensor, labels: Tensor | None, references: Tensor | None, reference_labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Anchors, positives and negatives ``[T, D]``, if triplets were given row by row; None if labels were.
 
-class SiameseLoss(Loss):
+        Raises:
+            ValueError: if the shapes do not fit.
+        """
+        if labels is None:
+            checks.expected_shape("rows", embeddings.shape, ["3 T", "D"])
+            if references is not None or embeddings.shape[0] % 3:
+                raise ValueError(f"rows without labels must be triplets, [3 T, D] alone, got {list(embeddings.shape)}")
+            return embeddings[0::3], embeddings[1::3], embeddings[2::3]
+        if references is None or reference_labels is not None or len(labels.shape) != 2:
+            return None
+        shapes = [list(x.shape) for x in (embeddings, labels, references)]
+        if len(shapes[0]) != 2 or shapes.count(shapes[0]) < 3:
+            raise ValueError(f"anchor, positive and negative must be of one shape [T, D], got {shapes}")
+        return embeddings, labels, references
+
+
+class SiameseLoss(BatchLoss):
     r"""Brings positives together, and drives negatives apart up to a margin.
 
     .. math:: \frac{1}{|P|} \sum_{\{i, j\} \in P} s_{ij}\, d_{ij} + (1 - s_{ij}) \max(0,\; m - d_{ij})
@@ -119,6 +145,7 @@ class SiameseLoss(Loss):
         miner: selects the pairs; all of the batch by default. A pair counts if either end selects it.
         reduction: ``"mean"`` over the pairs, ``"nonzero_mean"`` over those whose loss is above 0, their
             ``"sum"``, or ``"none"``: ``[N]``, each row's share, half of each of its pairs.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -128,16 +155,21 @@ class SiameseLoss(Loss):
     """
 
     def __init__(
-        self, distance: str = "cosine", margin: float = 1.0, miner: Miner | None = None, reduction: str = "mean"
+        self,
+        distance: str = "cosine",
+        margin: float = 1.0,
+        miner: Miner | None = None,
+        reduction: str = "mean",
+        need_logs: bool = False,
     ):
-        super().__init__()
+        super().__init__(need_logs)
         self.distance = checks.one_of("distance", distance, DISTANCES)
         self.margin = checks.at_least("margin", margin, 0)
         self.miner = fitting_miner(miner, self.tuples)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
 
 
-class NTXentLoss(Loss):
+class NTXentLoss(BatchLoss):
     r"""Tells the other view of an instance, or a member of its class, from all that is negative.
 
     .. math:: -\frac{1}{|P|} \sum_{(i, j) \in P} \log
@@ -149,6 +181,7 @@ class NTXentLoss(Loss):
 
     Args:
         temperature: tau, above 0 and no less than float32's smallest normal number.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
         ValueError: if the temperature is out of its range.
@@ -159,12 +192,12 @@ class NTXentLoss(Loss):
 
     tuples = "positives"
 
-    def __init__(self, temperature: float = 0.1):
-        super().__init__()
-        self.temperature = normal_temperature(temperature)
+    def __init__(self, temperature: float = 0.1, need_logs: bool = False):
+        super().__init__(need_logs)
+        self.temperature = checks.normal_temperature(temperature)
 
 
-class SupConLoss(Loss):
+class SupConLoss(BatchLoss):
     r"""Tells all members of a class from all that is negative: NT-Xent's softmax, with every positive in it.
 
     .. math:: -\frac{1}{|A|} \sum_{i \in A} \frac{1}{|P_i|} \sum_{j \in P_i} \log
@@ -175,6 +208,7 @@ class SupConLoss(Loss):
 
     Args:
         temperature: tau, above 0 and no less than float32's smallest normal number.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
         ValueError: if the temperature is out of its range.
@@ -184,12 +218,12 @@ class SupConLoss(Loss):
 
     tuples = "positives"
 
-    def __init__(self, temperature: float = 0.1):
-        super().__init__()
-        self.temperature = normal_temperature(temperature)
+    def __init__(self, temperature: float = 0.1, need_logs: bool = False):
+        super().__init__(need_logs)
+        self.temperature = checks.normal_temperature(temperature)
 
 
-class MultiSimilarityLoss(Loss):
+class MultiSimilarityLoss(BatchLoss):
     r"""Weighs each pair by how it compares with the others of its anchor.
 
     .. math:: \frac{1}{|A|} \sum_{i \in A}
@@ -203,6 +237,7 @@ class MultiSimilarityLoss(Loss):
         alpha: how sharply positives are weighed, above 0.
         beta: how sharply negatives are weighed, above 0.
         base: lambda, the similarity about which pairs count.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -211,19 +246,55 @@ class MultiSimilarityLoss(Loss):
     2019, without its mining.
     """
 
-    def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5):
-        super().__init__()
+    def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5, need_logs: bool = False):
+        super().__init__(need_logs)
         self.alpha = checks.above("alpha", alpha, 0)
         self.beta = checks.above("beta", beta, 0)
         self.base = checks.number("base", base)
 
 
+class SurrogatePrecision(BatchLoss):
+    r"""Precision at k, smoothed until it has a gradient: ranks are sums of sigmoids, and so is the cut at k.
+
+    .. math:: 1 - \frac{1}{|A|} \sum_{i \in A} \frac{1}{\min(k, |P_i|)} \sum_{j \in P_i}
+        \sigma\Big(\frac{k - r_{ij}}{\tau_1}\Big), \qquad
+        r_{ij} = 1 + \sum_{l \in P_i \cup N_i \setminus j} \sigma\Big(\frac{d_{ij} - d_{il}}{\tau_2}\Big)
+
+    where d is the cosine distance, :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A the
+    anchors that have a positive. Takes blocks of anchors, and never a tensor of N x N x N. It goes below 0 where
+    more than k positives share the first ranks.
+
+    Args:
+        k: the depth, at least 1.
+        temperature1: of the cut at k, above 0, in ranks.
+        temperature2: of the ranks, above 0, in units of the distance.
+        reduction: ``"mean"`` over the anchors, their ``"sum"``, or ``"none"``: ``[N]``, 0 of rows that are none.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: Patel et al., "Recall@k surrogate loss with large batches and similarity mixup", CVPR 2022.
+    """
+
+    tuples = "positives"
+
+    def __init__(
+        self,
+        k: int = 5,
+        temperature1: float = 1.0,
+        temperature2: float = 0.01,
+        reduction: str = "mean",
+        need_logs: bool = False,
+    ):
+        super().__init__(need_logs)
+        self.k = checks.whole("k", k, 1)
+        self.temperature1 = checks.above("temperature1", temperature1, 0)
+        self.temperature2 = checks.above("temperature2", temperature2, 0)
+        self.reduction = checks.one_of("reduction", reduction, MEANS)
+
+
 TripletMarginLoss = TripletLoss
-
-
-def normal_temperature(temperature: float) -> float:
-    """Return ``temperature`` if it is above 0 and float32 has it as a normal number, else raise ``ValueError``."""
-    return checks.at_least("temperature", checks.above("temperature", temperature, 0), 1.2e-38)
 
 
 def fitting_miner(miner: Miner | None, tuples: str) -> Miner | None:

@@ -1,32 +1,36 @@
-"""The losses of :mod:`finetuner.tuner.base.losses`, for PyTorch."""
+"""The losses of :mod:`finetuner.tuner.base.losses.batch`, for PyTorch."""
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from .. import base
-from .functional import (
+from ...base.losses import batch as base
+from ..functional import (
     Relations,
+    at_least_float32,
     hinge,
+    masked_mean,
     pairwise_distance,
     reduce,
+    row_distance,
     row_logsumexp,
-    soft_triplets,
-    triplets,
+    spread,
 )
+from ..kernels import soft_precision, soft_triplets, triplets
+from .interface import Loss, exact
 
 __all__ = [
-    "Loss",
+    "BatchLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseLoss",
     "SupConLoss",
+    "SurrogatePrecision",
     "TripletLoss",
     "TripletMarginLoss",
 ]
 
 
-class Loss(base.Loss, nn.Module):
+class BatchLoss(base.BatchLoss, Loss):
     def forward(
         self,
         embeddings: torch.Tensor,
@@ -36,13 +40,46 @@ class Loss(base.Loss, nn.Module):
     ) -> torch.Tensor:
         self.check(embeddings, labels, references, reference_labels)
         relations = Relations(labels, reference_labels)
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with exact(embeddings):
             queries = at_least_float32(embeddings)
             references = queries if references is None else at_least_float32(references)
+            if self.need_logs:
+                self.note(queries, references, relations)
             return self.compute(queries, references, relations)
 
+    def note(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> None:
+        distances = pairwise_distance(queries.detach(), references.detach(), self.distance)
+        positive, negative = relations.rows()
+        self.noted["active"] = (positive | negative).any().to(distances.dtype)
+        self.noted["positive_distance"] = masked_mean(distances, positive)
+        self.noted["negative_distance"] = masked_mean(distances, negative)
+        self.noted["spread"] = spread(queries.detach())
 
-class TripletLoss(base.TripletLoss, Loss):
+
+class TripletLoss(base.TripletLoss, BatchLoss):
+    def forward(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        references: torch.Tensor | None = None,
+        reference_labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        rows = self.explicit(embeddings, labels, references, reference_labels)
+        if rows is None:
+            return super().forward(embeddings, labels, references, reference_labels)
+        with exact(embeddings):
+            return self.compute_rows(*map(at_least_float32, rows))
+
+    def compute_rows(self, anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+        near, far = row_distance(anchor, positive, self.distance), row_distance(anchor, negative, self.distance)
+        terms = F.softplus(near - far) if self.margin is None else hinge(near - far + self.margin)
+        active = (terms.detach() > 0).to(terms.dtype)
+        if self.need_logs:
+            self.noted["active"] = active.mean()
+            self.noted["positive_distance"], self.noted["negative_distance"] = near.detach().mean(), far.detach().mean()
+            self.noted["spread"] = spread(anchor.detach())
+        return reduce(terms, torch.ones_like(terms), active, self.reduction)
+
     def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
         distances = pairwise_distance(queries, references, self.distance)
         positive, negative = relations.rows()
@@ -52,10 +89,12 @@ class TripletLoss(base.TripletLoss, Loss):
             sums, count, active = soft_triplets(distances, positive, negative)
         else:
             sums, count, active = triplets(distances, positive, negative, self.margin)
+        if self.need_logs:
+            self.noted["active"] = active.sum() / count.sum().clamp(min=1)
         return reduce(sums, count, active, self.reduction)
 
 
-class SiameseLoss(base.SiameseLoss, Loss):
+class SiameseLoss(base.SiameseLoss, BatchLoss):
     def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
         distances = pairwise_distance(queries, references, self.distance)
         positive, negative = relations.rows()
@@ -69,10 +108,12 @@ class SiameseLoss(base.SiameseLoss, Loss):
         terms = torch.where(positive, distances, torch.where(negative, apart, 0.0))
         count = (positive | negative).sum(dim=1).to(terms.dtype)
         active = (terms.detach() > 0).sum(dim=1).to(terms.dtype)
+        if self.need_logs:
+            self.noted["active"] = active.sum() / count.sum().clamp(min=1)
         return reduce(share * terms.sum(dim=1), share * count, share * active, self.reduction)
 
 
-class NTXentLoss(base.NTXentLoss, Loss):
+class NTXentLoss(base.NTXentLoss, BatchLoss):
     def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
         logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
         positive, negative = relations.rows()
@@ -82,7 +123,7 @@ class NTXentLoss(base.NTXentLoss, Loss):
         return reduce(sums, count, count, "mean")
 
 
-class SupConLoss(base.SupConLoss, Loss):
+class SupConLoss(base.SupConLoss, BatchLoss):
     def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
         logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
         positive, negative = relations.rows()
@@ -93,7 +134,7 @@ class SupConLoss(base.SupConLoss, Loss):
         return reduce(means, anchors, anchors, "mean")
 
 
-class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
+class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
     def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
         above = 1 - self.base - pairwise_distance(queries, references, "cosine")
         positive, negative = relations.rows()
@@ -103,9 +144,13 @@ class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
         return reduce((pull + push)[:, 0], anchors, anchors, "mean")
 
 
+class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
+    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
+        distances = pairwise_distance(queries, references, "cosine")
+        positive, negative = relations.rows()
+        anchors = positive.any(dim=1).to(distances.dtype)
+        precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
+        return reduce(anchors - precision, anchors, anchors, self.reduction)
+
+
 TripletMarginLoss = TripletLoss
-
-
-def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """``x`` itself in float32 or float64, and in float32 if it is narrower."""
-    return x if x.dtype == torch.float64 else x.float()

@@ -1,0 +1,327 @@
+"""Losses that have a centre for each class, and ask of each item to lie nearer to its own by a margin."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import checks
+from .interface import MEANS, Tensor, WeightedLoss, check_rows, xavier_uniform
+
+__all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "MarginLoss", "SphereFaceLoss"]
+
+
+class MarginLoss(WeightedLoss):
+    r"""Interface of the SphereFace family: cross-entropy of scaled cosines to the classes' centres.
+
+    .. math:: -\frac{1}{N} \sum_i \sum_c q_{ic} \log \frac{e^{z_{ic}}}{\sum_k e^{z_{ik}}}, \qquad
+        z_{ic} = s \cdot \begin{cases} \psi(\theta_{ic}) & c = y_i \\ \cos \theta_{ic} & c \ne y_i \end{cases}
+
+    where :math:`\theta` is the angle between an embedding and a centre, :math:`\psi` the member's own, which falls
+    from 0 to pi, and q the smoothed labels. Called with embeddings ``[N, D]`` and labels ``[N]``, integers in
+    ``0 .. num_classes - 1``; the centres are ``loss.weight``, ``[num_classes, in_features]``, or given as a third
+    argument. On its centre and opposite to it an embedding has, of this centre, a gradient of 0.
+
+    Args:
+        in_features, num_classes, scale, smoothing_epsilon, label2category, reduction, need_logs: as said below.
+    """
+
+    takes: ClassVar[str] = "classes"
+    sampler: ClassVar[str] = "random"
+    distance = "cosine"
+    weight: Any
+
+    def __init__(
+        self,
+        in_features: int | None = None,
+        num_classes: int | None = None,
+        scale: float = 64.0,
+        smoothing_epsilon: float = 0.0,
+        label2category: Mapping[Any, Any] | Sequence[Any] | None = None,
+        reduction: str = "mean",
+        need_logs: bool = False,
+    ):
+        super().__init__(need_logs)
+        self.weight = None  # until its size is known
+        self.in_features = None if in_features is None else checks.whole("in_features", in_features, 1)
+        self.num_classes = None if num_classes is None else checks.whole("num_classes", num_classes, 1)
+        self.scale = checks.above("scale", scale, 0)
+        self.smoothing_epsilon = checks.at_least("smoothing_epsilon", smoothing_epsilon, 0)
+        if smoothing_epsilon >= 1:
+            raise ValueError(f"smoothing_epsilon must be below 1, got {smoothing_epsilon}")
+        if label2category is not None and not smoothing_epsilon:
+            raise ValueError("label2category must go with a smoothing_epsilon above 0, got 0")
+        self.label2category = label2category
+        self.categories: np.ndarray | None = None  # [num_classes], as numbers
+        self.reduction = checks.one_of("reduction", reduction, MEANS)
+        self.size_as_told()
+
+    def size_as_told(self) -> None:
+        """Make the weights, if both sizes were given."""
+        if self.in_features is not None and self.num_classes is not None:
+            self.size(self.in_features, self.num_classes)
+
+    def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
+        """The loss of ``[N, D]`` with labels ``[N]``, by centres ``[C, D]``, floats of float32 at least."""
+        raise NotImplementedError
+
+    def with_margin(self, distances: Tensor) -> Tensor:
+        r""":math:`\psi(\theta)` of cosine distances, :math:`1 - \cos \theta`: ``[N, C]`` to ``[N, C]``."""
+        raise NotImplementedError
+
+    def check(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None = None) -> None:
+        """Raise ``ValueError`` if shapes do not fit, or the weights are not made yet."""
+        check_rows({"embeddings": embeddings, "labels": labels}, {"embeddings": [["N", "D"]], "labels": [["N"]]})
+        if weight is None and self.sizes is None:
+            raise ValueError(
+                "in_features and num_classes must be given before a loss is called, or its size() be: got "
+                f"in_features={self.in_features} and num_classes={self.num_classes}"
+            )
+        width = self.sizes[0] if self.sizes else weight.shape[1]  # type: ignore[union-attr]
+        if embeddings.shape[1] != width:
+            raise ValueError(f"embeddings must have {width} features, as the loss has, got {embeddings.shape[1]}")
+
+    def check_labels(self, labels: np.ndarray, count: int) -> None:
+        """Raise ``ValueError`` for labels, on the host, that are none of ``count`` classes."""
+        wrong = np.unique(labels[(labels < 0) | (labels >= count)])
+        if len(wrong):
+            raise ValueError(f"labels must lie in 0..{count - 1}, got {checks.some_of(wrong)}")
+
+    def size(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
+        """Make the weights, or let those that are there grow to more classes, whose centres are new ones.
+
+        Args:
+            in_features: D, of the embeddings ``[N, D]``.
+            num_classes: how many classes there are.
+            seed: of the first weights, drawn by numpy, the same in every framework.
+            names: what the keys of ``label2category`` call the classes; by default their numbers.
+
+        Raises:
+            ValueError: if the weights are there already and are for more classes or another D, or a class has no
+                category.
+        """
+        have = self.sizes
+        if have is not None and (in_features != have[0] or num_classes < have[1]):
+            raise ValueError(
+                f"a loss of {have[1]} classes and {have[0]} features must keep both or take more classes, got "
+                f"{num_classes} classes and {in_features} features"
+            )
+        if self.label2category is not None:
+            self.categories = categories_of(self.label2category, range(num_classes) if names is None else names)
+        if have is None:
+            self.make_weights(self.first_weights(in_features, num_classes, np.random.default_rng(seed)))
+        elif num_classes > have[1]:
+            old = self.weights_on_host()
+            new = xavier_uniform((num_classes, old["weight"].shape[1]), np.random.default_rng([seed, num_classes]))
+            new[: have[1]] = old["weight"]
+            self.make_weights({**old, "weight": new})
+        self.in_features, self.num_classes = in_features, num_classes
+
+    def first_weights(self, in_features: int, num_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """The weights that a training begins with, by name."""
+        return {"weight": xavier_uniform((num_classes, in_features), rng)}
+
+    @property
+    def sizes(self) -> tuple[int, int] | None:
+        """``in_features`` and ``num_classes`` of the weights; None before they are made."""
+        return None if self.weight is None else (self.in_features, self.num_classes)  # type: ignore[return-value]
+
+
+def categories_of(label2category: Mapping[Any, Any] | Sequence[Any], names: Sequence[Any]) -> np.ndarray:
+    """The category of each class as a number: ``[C]`` int32."""
+    known = label2category if isinstance(label2category, Mapping) else dict(enumerate(label2category))
+    missing = [name for name in names if name not in known]
+    if missing:
+        told = checks.some_of(missing)
+        raise ValueError(f"label2category must have a category for each class, and has none for {told}")
+    return np.unique([str(known[name]) for name in names], return_inverse=True)[1].astype(np.int32)
+
+
+class ArcFaceLoss(MarginLoss):
+    r"""A margin in radians, added to the angle between an item and the centre of its class.
+
+    .. math:: -\frac{1}{N} \sum_i \log \frac{e^{s \psi(\theta_{i y_i})}}
+        {e^{s \psi(\theta_{i y_i})} + \sum_{c \ne y_i} e^{s \cos \theta_{ic}}}, \qquad
+        \psi(\theta) = \begin{cases} \cos(\theta + m) & \theta \le \pi - m \\ -2 - \cos(\theta + m) & \theta > \pi - m
+        \end{cases}
+
+    Beyond :math:`\pi - m`, where the cosine would rise again, :math:`\psi` goes on falling, without a step. Called
+    with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``; the centres are
+    ``loss.weight``, ``[num_classes, in_features]``, or given as a third argument.
+
+    Args:
+        in_features: D; may be left to :meth:`size` or to a tuner.
+        num_classes: how many classes there are; likewise.
+        margin: m, in radians, at least 0 and at most pi.
+        scale: s, above 0.
+        smoothing_epsilon: the share of a label that is taken from an item's own class and spread evenly, at least 0,
+            below 1.
+        label2category: a category for each label, as a mapping or a sequence: smoothing then spreads within the
+            category of the item's class. For a tuner its keys are the classes as the data names them.
+        reduction: ``"mean"`` over the items, their ``"sum"``, or ``"none"``: ``[N]``.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or a label is.
+
+    Source: Deng et al., "ArcFace: Additive angular margin loss for deep face recognition", CVPR 2019. Its authors' code
+    goes on with :math:`\cos \theta - m \sin m` beyond :math:`\pi - m`, which has a step there.
+    """
+
+    def __init__(
+        self,
+        in_features: int | None = None,
+        num_classes: int | None = None,
+        margin: float = 0.5,
+        scale: float = 64.0,
+        smoothing_epsilon: float = 0.0,
+        label2category: Mapping[Any, Any] | Sequence[Any] | None = None,
+        reduction: str = "mean",
+        need_logs: bool = False,
+    ):
+        super().__init__(in_features, num_classes, scale, smoothing_epsilon, label2category, reduction, need_logs)
+        self.margin = checks.at_least("margin", margin, 0)
+        if margin > np.pi:
+            raise ValueError(f"margin must be at most pi, got {margin}")
+
+
+class ArcFaceLossWithMLP(ArcFaceLoss):
+    r"""ArcFace of what a small network makes of the embeddings; the network is the loss's own, and ends with it.
+
+    The projector's layers are linear, with rectifiers between them; the last has none. So the embeddings need not
+    be what the classes ask for, only hold it.
+
+    Args:
+        in_features: D, of the embeddings; may be left to :meth:`size` or to a tuner.
+        num_classes: how many classes there are; likewise.
+        margin: in radians, at least 0 and at most pi.
+        scale: above 0.
+        smoothing_epsilon: the share of a label that is taken from an item's own class and spread evenly, at least 0,
+            below 1.
+        label2category: a category for each label, as in :class:`ArcFaceLoss`.
+        reduction: ``"mean"`` over the items, their ``"sum"``, or ``"none"``: ``[N]``.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        mlp_features: the widths of the projector's layers; the centres have the last, ``[num_classes, width]``.
+
+    Raises:
+        ValueError: if an argument is out of its range, or a label is.
+
+    Source: Deng et al., "ArcFace", CVPR 2019; the projector as in Chen et al., "A simple framework for contrastive
+    learning of visual representations", ICML 2020.
+    """
+
+    def __init__(
+        self,
+        in_features: int | None = None,
+        num_classes: int | None = None,
+        margin: float = 0.5,
+        scale: float = 64.0,
+        smoothing_epsilon: float = 0.0,
+        label2category: Mapping[Any, Any] | Sequence[Any] | None = None,
+        reduction: str = "mean",
+        need_logs: bool = False,
+        mlp_features: Sequence[int] = (128,),
+    ):
+        super().__init__(None, num_classes, margin, scale, smoothing_epsilon, label2category, reduction, need_logs)
+        self.mlp_features = [checks.whole("mlp_features", width, 1) for width in mlp_features]
+        if not self.mlp_features:
+            raise ValueError("mlp_features must hold a width at least, got none")
+        self.in_features = None if in_features is None else checks.whole("in_features", in_features, 1)
+        self.size_as_told()
+
+    def first_weights(self, in_features: int, num_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """The projector's layers, ``[out, in]`` each with its bias, and the centres."""
+        widths = [in_features, *self.mlp_features]
+        arrays: dict[str, np.ndarray] = {}
+        for i in range(len(widths) - 1):
+            arrays[f"mlp_weight_{i}"] = xavier_uniform((widths[i + 1], widths[i]), rng)
+            arrays[f"mlp_bias_{i}"] = np.zeros(widths[i + 1], np.float32)
+        return arrays | super().first_weights(widths[-1], num_classes, rng)
+
+    def layer(self, number: int) -> tuple[Tensor, Tensor]:
+        """Weight ``[out, in]`` and bias ``[out]`` of a layer of the projector."""
+        return getattr(self, f"mlp_weight_{number}"), getattr(self, f"mlp_bias_{number}")
+
+
+class CosFaceLoss(MarginLoss):
+    r"""A margin taken from the cosine between an item and the centre of its class.
+
+    .. math:: -\frac{1}{N} \sum_i \log \frac{e^{s (\cos \theta_{i y_i} - m)}}
+        {e^{s (\cos \theta_{i y_i} - m)} + \sum_{c \ne y_i} e^{s \cos \theta_{ic}}}
+
+    Called with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``; the centres are
+    ``loss.weight``, ``[num_classes, in_features]``, or given as a third argument.
+
+    Args:
+        in_features: D; may be left to :meth:`size` or to a tuner.
+        num_classes: how many classes there are; likewise.
+        margin: m, in units of the cosine, at least 0.
+        scale: s, above 0.
+        smoothing_epsilon: the share of a label that is taken from an item's own class and spread evenly, at least 0,
+            below 1.
+        label2category: a category for each label, as in :class:`ArcFaceLoss`.
+        reduction: ``"mean"`` over the items, their ``"sum"``, or ``"none"``: ``[N]``.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or a label is.
+
+    Source: Wang et al., "CosFace: Large margin cosine loss for deep face recognition", CVPR 2018.
+    """
+
+    def __init__(
+        self,
+        in_features: int | None = None,
+        num_classes: int | None = None,
+        margin: float = 0.35,
+        scale: float = 64.0,
+        smoothing_epsilon: float = 0.0,
+        label2category: Mapping[Any, Any] | Sequence[Any] | None = None,
+        reduction: str = "mean",
+        need_logs: bool = False,
+    ):
+        super().__init__(in_features, num_classes, scale, smoothing_epsilon, label2category, reduction, need_logs)
+        self.margin = checks.at_least("margin", margin, 0)
+
+
+class SphereFaceLoss(MarginLoss):
+    r"""A margin by which the angle between an item and the centre of its class is multiplied.
+
+    .. math:: -\frac{1}{N} \sum_i \log \frac{e^{s \psi(\theta_{i y_i})}}
+        {e^{s \psi(\theta_{i y_i})} + \sum_{c \ne y_i} e^{s \cos \theta_{ic}}}, \qquad
+        \psi(\theta) = (-1)^k \cos(m \theta) - 2k, \quad k = \lfloor m \theta / \pi \rfloor
+
+    Called with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``; the centres are
+    ``loss.weight``, ``[num_classes, in_features]``, or given as a third argument.
+
+    Args:
+        in_features: D; may be left to :meth:`size` or to a tuner.
+        num_classes: how many classes there are; likewise.
+        margin: m, by which the angle is multiplied, at least 1, and whole or not.
+        scale: s, above 0, in place of the embedding's length.
+        smoothing_epsilon: the share of a label that is taken from an item's own class and spread evenly, at least 0,
+            below 1.
+        label2category: a category for each label, as in :class:`ArcFaceLoss`.
+        reduction: ``"mean"`` over the items, their ``"sum"``, or ``"none"``: ``[N]``.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or a label is.
+
+    Source: Liu et al., "SphereFace: Deep hypersphere embedding for face recognition", CVPR 2017, where m = 4 is
+    approached slowly; the defaults are of "SphereFace revived", TPAMI 2022, by the same authors.
+    """
+
+    def __init__(
+        self,
+        in_features: int | None = None,
+        num_classes: int | None = None,
+        margin: float = 1.5,
+        scale: float = 30.0,
+        smoothing_epsilon: float = 0.0,
+        label2category: Mapping[Any, Any] | Sequence[Any] | None = None,
+        reduction: str = "mean",
+        need_logs: bool = False,
+    ):
+        super().__init__(in_features, num_classes, scale, smoothing_epsilon, label2category, reduction, need_logs)
+        self.margin = checks.at_least("margin", margin, 1)
