@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import embed, evaluate, fit
-    from .tuner.base import ClassDataset, InstanceDataset, SessionDataset
+    from .tuner.base import (
+        ClassDataset,
+        InstanceDataset,
+        PairDataset,
+        RankingDataset,
+        SessionDataset,
+        TargetDataset,
+        TripletDataset,
+    )
 
 __version__ = "0.1.0"
 
@@ -18,10 +26,26 @@ _HOME = {
     "evaluate": "finetuner.api",
     "ClassDataset": "finetuner.tuner.base",
     "InstanceDataset": "finetuner.tuner.base",
+    "PairDataset": "finetuner.tuner.base",
+    "RankingDataset": "finetuner.tuner.base",
     "SessionDataset": "finetuner.tuner.base",
+    "TargetDataset": "finetuner.tuner.base",
+    "TripletDataset": "finetuner.tuner.base",
 }
 
-__all__ = ["ClassDataset", "InstanceDataset", "SessionDataset", "__version__", "embed", "evaluate", "fit"]
+__all__ = [
+    "ClassDataset",
+    "InstanceDataset",
+    "PairDataset",
+    "RankingDataset",
+    "SessionDataset",
+    "TargetDataset",
+    "TripletDataset",
+    "__version__",
+    "embed",
+    "evaluate",
+    "fit",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,8 @@ def fit(
     optimizer: Any = "Adam",
     optimizer_options: Mapping[str, Any] | None = None,
     learning_rate: float = 1e-3,
+    loss_optimizer: Any = None,
+    loss_optimizer_options: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -31,11 +33,11 @@ def fit(
     """Train ``model`` in place, by the tuner of its framework.
 
     Args:
-        model: from a batch of inputs to embeddings ``[N, D]``.
+        model: from a batch of inputs to embeddings ``[N, D]``; for pairs of two kinds, a pair of models.
         train_data: a dataset of ours, ``(x, y)``, or the framework's own dataset of such pairs.
         eval_data: the same, to judge by, best of classes that are not trained on.
-        loss, loss_options, miner, miner_options, optimizer, optimizer_options, learning_rate, callbacks,
-            device, seed: see :class:`~finetuner.tuner.base.tuner.Tuner`.
+        loss, loss_options, miner, miner_options, optimizer, optimizer_options, learning_rate, loss_optimizer,
+            loss_optimizer_options, callbacks, device, seed: see :class:`~finetuner.tuner.base.tuner.Tuner`.
         **fit_options: ``epochs``, ``batch_size`` and the rest of
             :meth:`~finetuner.tuner.base.tuner.Tuner.fit`.
 
@@ -54,6 +56,8 @@ def fit(
         miner=miner,
         miner_options=miner_options,
         optimizer_options=optimizer_options,
+        loss_optimizer=loss_optimizer,
+        loss_optimizer_options=loss_optimizer_options,
     )
     run: Run = tuner.fit(train_data, eval_data, **fit_options)
     return run

@@ -8,7 +8,8 @@ import numpy as np
 
 from .neighbours import checked, nearest_neighbours, search
 from .tuner.base.checks import expected_shape, nearest, some_of
-from .tuner.base.dataset import ANCHOR, MATCH, NO_MATCH, coded
+from .tuner.base.dataset import ANCHOR, MATCH, NO_MATCH
+from .tuner.base.items import coded
 
 __all__ = [
     "DEFAULT_METRICS",

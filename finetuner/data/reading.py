@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..tuner.base.checks import nearest, some_of
-from ..tuner.base.dataset import ClassDataset, Dataset, SessionDataset, rows
+from ..tuner.base.dataset import ClassDataset, Dataset, SessionDataset
+from ..tuner.base.items import rows
 from .common import existing
 from .images import ImageFiles
 from .tables import from_numpy, narrowed, read_table

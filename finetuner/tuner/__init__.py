@@ -62,5 +62,6 @@ def is_keras(file: str) -> bool:
 
 
 def tuner_class(model: Any) -> Any:
-    """The tuner for ``model``; imports its subpackage and no other."""
-    return load_subpackage(subpackage_of(model)).Tuner
+    """The tuner for ``model``, or a pair of models; imports its subpackage and no other."""
+    first = model[0] if isinstance(model, tuple | list) and model else model
+    return load_subpackage(subpackage_of(first)).Tuner

@@ -71,6 +71,16 @@ class Backend:
         """A model that returns ``function`` of what ``model`` does."""
         raise NotImplementedError
 
+    native = {}  # names and options of the framework's own losses, by what they are
+
+    def native_loss(self, name, options):
+        """An instance of one of the framework's own losses."""
+        raise NotImplementedError
+
+    def two_inputs(self, first, second):
+        """A model with two inputs, of which each of two models takes one."""
+        raise NotImplementedError
+
     def frozen(self, model):
         """``model``, without a weight to train."""
         raise NotImplementedError

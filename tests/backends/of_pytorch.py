@@ -8,6 +8,27 @@ from . import Backend
 class Pytorch(Backend):
     name, framework, epsilon = "pytorch", "torch", "eps"
 
+    native = {
+        "mse": ("MSELoss", {}),
+        "mae": ("L1Loss", {}),
+        "huber": ("HuberLoss", {}),
+        "cross-entropy": ("CrossEntropyLoss", {}),
+    }
+
+    def native_loss(self, name, options):
+        return getattr(nn, name)(**options)
+
+    def two_inputs(self, first, second):
+        class TwoInputs(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = first, second
+
+            def forward(self, a, b):
+                return self.first(a), self.second(b)
+
+        return TwoInputs()
+
     def tensor(self, x, dtype=None):
         return None if x is None else torch.tensor(x, dtype=dtype and getattr(torch, dtype))
 

@@ -29,7 +29,10 @@ from .miner import Miner, SiameseEasyHardMiner, TripletEasyHardMiner
 from .poolers import AveragePooling, CLSPooling, GeM, MaxPooling, Pooler
 from .run import Run
 from .sampler import ClassSampler, InstanceSampler, RandomSampler, Sampler, SessionSampler
+from .sampling import GroupSampler
+from .targets import RankingDataset, TargetDataset
 from .tuner import Tuner
+from .tuples import PairDataset, TripletDataset
 
 __all__ = [
     "ArcFaceLoss",
@@ -51,6 +54,7 @@ __all__ = [
     "EarlyStopping",
     "FocalLoss",
     "GeM",
+    "GroupSampler",
     "InstanceDataset",
     "InstanceSampler",
     "LambdaRankLoss",
@@ -60,10 +64,12 @@ __all__ = [
     "Miner",
     "MultiSimilarityLoss",
     "NTXentLoss",
+    "PairDataset",
     "Pooler",
     "ProgressBar",
     "RandomSampler",
     "RankNetLoss",
+    "RankingDataset",
     "Run",
     "Sampler",
     "SessionDataset",
@@ -73,6 +79,8 @@ __all__ = [
     "SphereFaceLoss",
     "SupConLoss",
     "SurrogatePrecision",
+    "TargetDataset",
+    "TripletDataset",
     "TripletEasyHardMiner",
     "TripletLoss",
     "TripletMarginLoss",

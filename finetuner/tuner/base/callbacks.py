@@ -141,6 +141,11 @@ class Checkpoint(Callback):
             oldest.rmdir()
 
 
+# What an epoch's line shows, where it is there.
+SHOWN = ("loss", "val_loss", "hit@1", "mAP@R", "spearman", "triplet_accuracy", "nDCG")
+LOGS = ("active", "positive_distance", "negative_distance", "spread")  # of a loss with need_logs
+
+
 class ProgressBar(Callback):
     """Shows a bar with loss and items per second, and leaves a line an epoch.
 
@@ -150,7 +155,7 @@ class ProgressBar(Callback):
         metrics: which numbers of the history to show in an epoch's line, by their beginnings.
     """
 
-    def __init__(self, console: Any = None, metrics: Sequence[str] = ("loss", "val_loss", "hit@1", "mAP@R")):
+    def __init__(self, console: Any = None, metrics: Sequence[str] = SHOWN):
         self.console = console
         self.metrics = tuple(metrics)
         self.bar: Any = None
@@ -191,7 +196,9 @@ class ProgressBar(Callback):
         if now - self.shown < 0.1 and state.batch < state.batches:
             return
         self.shown = now
-        numbers = f"loss {state.loss:.4f}  {self.items / (now - self.started):,.0f} items/s"
+        told = [("loss", state.loss), *state.logs.items()]
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in told)
+        numbers += f"  {self.items / (now - self.started):,.0f} items/s"
         self.bar.update(self.task, completed=state.batch, numbers=numbers, refresh=True)
 
     def on_epoch_end(self, state: "State") -> None:
@@ -221,7 +228,7 @@ class ProgressBar(Callback):
         return f"{name:<{7 + 2 * width}}"
 
     def _line(self, epoch: int | str, row: dict[str, Any], epochs: int) -> str:
-        numbers = [f"{name} {row[name]:.4f}" for name in self.metrics if name in row]
+        numbers = [f"{name} {row[name]:.4f}" for name in (*self.metrics, *LOGS) if name in row]
         if "seconds" in row:
             numbers.append(f"{row['seconds']:.1f} s  {row['items_per_second']:,.0f} items/s")
         return "  ".join([self._name(epoch, epochs), *numbers])

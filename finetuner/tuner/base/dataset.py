@@ -5,19 +5,22 @@ are coded on the host: whatever the user calls the classes, a loss sees ``0 .. C
 every framework can hold, and :attr:`Dataset.classes` keeps the names.
 """
 
-import inspect
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .checks import some_of, whole
+from .checks import whole
+from .items import coded, is_array, num_items, numbers, rows, takes_two
 
 __all__ = [
     "ANCHOR",
     "MATCH",
+    "NEGATIVE",
     "NO_MATCH",
+    "POSITIVE",
     "ClassDataset",
     "Dataset",
     "InstanceDataset",
@@ -28,52 +31,7 @@ __all__ = [
 ]
 
 ANCHOR, MATCH, NO_MATCH = 0, 1, -1  # the roles of a session's items
-
-
-def is_array(x: Any) -> bool:
-    """Whether ``x`` can be indexed with an integer array: numpy's, or a framework's tensor."""
-    return hasattr(x, "shape") and hasattr(x, "dtype") and hasattr(x, "__getitem__")
-
-
-def num_items(x: Any) -> int:
-    """Number of items in an array, a sequence, or a mapping of arrays of one length."""
-    if isinstance(x, Mapping):
-        lengths = {key: num_items(value) for key, value in x.items()}
-        if len(set(lengths.values())) != 1:
-            raise ValueError(f"x must hold arrays of one length, got {lengths or 'an empty mapping'}")
-        return next(iter(lengths.values()))
-    if is_array(x):
-        if not x.shape:
-            raise ValueError("x must have one row an item, got an array without dimensions")
-        return int(x.shape[0])
-    if isinstance(x, str | bytes) or not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
-        raise TypeError(f"x must be an array, a sequence or a mapping of arrays, got {type(x).__name__}")
-    return len(x)
-
-
-def rows(x: Any, indices: np.ndarray) -> Any:
-    """The items at ``indices``: an array, a mapping of arrays, or a list, as ``x`` is."""
-    if isinstance(x, Mapping):
-        return {key: rows(value, indices) for key, value in x.items()}
-    return x[indices] if is_array(x) else [x[int(i)] for i in indices]
-
-
-def coded(y: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values of ``y`` in order, and the place of each item's in them as int32."""
-    if is_array(y) and not isinstance(y, np.ndarray) and hasattr(y, "tolist"):
-        y = y.tolist()  # of a framework, perhaps on a device
-    y = np.asarray(y)
-    if y.ndim != 1:
-        raise ValueError(f"{name} must have shape [N], got {list(y.shape)}")
-    missing = [i for i, value in enumerate(y.tolist()) if value is None or value != value]  # NaN is not itself
-    if missing:
-        raise ValueError(f"{name} must not be missing, and is at items {some_of(missing)}")
-    try:
-        classes, codes = np.unique(y, return_inverse=True)
-    except TypeError:
-        kinds = sorted({type(value).__name__ for value in y})
-        raise TypeError(f"{name} must be of one type, got {' and '.join(kinds)}") from None
-    return classes, codes.astype(np.int32)
+POSITIVE, NEGATIVE = 2, -2  # of a match and a non-match that only answer
 
 
 class Dataset(ABC):
@@ -85,13 +43,17 @@ class Dataset(ABC):
             :class:`numpy.random.Generator`, by which the items of a run can be had again.
 
     Attributes:
-        labels: ``[N]`` int32 classes, or ``[N, 2]`` int32 session and role; what losses are given.
+        labels: ``[N]`` int32 classes, ``[N, 2]`` int32 session and role, or float32 numbers; what losses are given.
         classes: ``[C]``, the user's name of each class, session or instance.
+        weights: ``[N]`` float32, how much each item counts; None where all count alike.
     """
 
+    gives: tuple[str, ...] = ("relations",)  # what it tells of its items, see losses.TAKES
+    size = 1  # how many rows an item has: a pair two, a triplet three
     views = 1  # how often a batch holds each of its items
     labels: np.ndarray
     classes: np.ndarray
+    weights: np.ndarray | None = None
 
     def __init__(self, x: Any, augment: Callable[..., Any] | None = None):
         self.x = x
@@ -112,13 +74,25 @@ class Dataset(ABC):
         item = {key: value[0] for key, value in items.items()} if isinstance(items, Mapping) else items[0]
         return item, self.labels[index]
 
+    @property
+    def num_rows(self) -> int:
+        """How many rows the items have in all, of which :attr:`labels` holds one each."""
+        return len(self) * self.size
+
     def batch(self, indices: np.ndarray, seed: Sequence[int] | None = None) -> Any:
-        """The items at ``indices``: as ``x`` holds them, or with a ``seed`` a list of them augmented."""
-        items = rows(self.x, indices)
+        """The rows at ``indices``: as ``x`` holds them, or with a ``seed`` a list of them augmented."""
+        return self._varied(rows(self.x, indices), len(indices), seed)
+
+    def targets(self, indices: np.ndarray, form: str) -> tuple[np.ndarray, ...]:
+        """What a loss that takes ``form`` is told of the rows at ``indices``: an array a argument."""
+        labels = self.labels[indices]
+        return (labels, self.weights[indices]) if form == "values" and self.weights is not None else (labels,)
+
+    def _varied(self, items: Any, count: int, seed: Sequence[int] | None) -> Any:
         if self.augment is None or seed is None:
             return items
         if isinstance(items, Mapping):
-            items = [{key: value[i] for key, value in items.items()} for i in range(len(indices))]
+            items = [{key: value[i] for key, value in items.items()} for i in range(count)]
         rng = np.random.default_rng(list(seed))
         seeded = takes_two(self.augment)
         return [self.augment(item, rng) if seeded else self.augment(item) for item in items]
@@ -126,6 +100,13 @@ class Dataset(ABC):
     def _check_length(self, name: str, values: np.ndarray) -> None:
         if len(values) != len(self):
             raise ValueError(f"x and {name} must be of one length, got {len(self)} and {len(values)}")
+
+    def _take_weights(self, weights: Any) -> None:
+        if weights is not None:
+            self.weights = numbers("weights", weights)
+            self._check_length("weights", self.weights)
+            if (self.weights < 0).any() or not self.weights.any():
+                raise ValueError(f"weights must be at least 0 and not all 0, got {self.weights.min()} as the least")
 
     @abstractmethod
     def __repr__(self) -> str: ...
@@ -139,16 +120,32 @@ class ClassDataset(Dataset):
         y: ``[N]``, the class of each: numbers or strings, in any order and with gaps.
         augment: varies an item in training: ``augment(item)``, or ``augment(item, rng)`` with a seeded
             :class:`numpy.random.Generator`.
+        weights: ``[N]``, how much each item counts in a loss of the framework's own; at least 0.
 
     Raises:
-        ValueError: if there is no item, ``x`` and ``y`` differ in length, or a class is missing.
+        ValueError: if there is no item, ``x`` and ``y`` differ in length, a class is missing, or a weight is below 0.
         TypeError: if ``augment`` cannot be called, or the classes are of several types.
     """
 
-    def __init__(self, x: Any, y: Any, augment: Callable[..., Any] | None = None):
+    gives = ("relations", "classes", "values")
+
+    def __init__(self, x: Any, y: Any, augment: Callable[..., Any] | None = None, weights: Any = None):
         super().__init__(x, augment)
         self.classes, self.labels = coded(y, "y")
         self._check_length("y", self.labels)
+        self._take_weights(weights)
+
+    def renumbered(self, names: list[Any]) -> "ClassDataset":
+        """The same items with classes numbered as in ``names``, to which new ones are added at the end."""
+        numbers = {name: number for number, name in enumerate(names)}
+        for name in self.classes.tolist():
+            if name not in numbers:
+                numbers[name] = len(names)
+                names.append(name)
+        other = copy.copy(self)
+        other.labels = np.array([numbers[name] for name in self.classes.tolist()], np.int32)[self.labels]
+        other.classes = np.array(names)
+        return other
 
     def __repr__(self) -> str:
         return f"ClassDataset({len(self)} items, {len(self.classes)} classes)"
@@ -295,13 +292,3 @@ def labels_in_common(datasets: Sequence[Dataset]) -> list[np.ndarray]:
         names[:] = codes[start + names]
         shared.append(labels)
     return shared
-
-
-def takes_two(function: Callable[..., Any]) -> bool:
-    """Whether ``function`` asks for a second positional argument that has no default."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # built in, without a signature
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters) == 2

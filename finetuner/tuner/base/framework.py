@@ -10,7 +10,15 @@ import numpy as np
 
 from .loader import Batch, Batches
 
-__all__ = ["Framework", "check_fit", "checked_embeddings", "no_device", "takes_keywords"]
+__all__ = [
+    "Framework",
+    "check_fit",
+    "check_sides",
+    "checked_embeddings",
+    "no_device",
+    "required_inputs",
+    "takes_keywords",
+]
 
 
 class Framework(ABC):
@@ -44,8 +52,28 @@ class Framework(ABC):
         """The miners there are, by name."""
 
     @abstractmethod
+    def as_towers(self, first: Any, second: Any) -> Any:
+        """A model with two inputs, of which each of two models takes one: it returns what both return."""
+
+    @abstractmethod
+    def takes_two_inputs(self, model: Any) -> bool:
+        """Whether ``model`` has two inputs, and thus one for each side of a pair."""
+
+    @abstractmethod
+    def as_loss(self, loss: Any) -> Any:
+        """A loss of the framework's own in the form that tuners know; any other as it is."""
+
+    @abstractmethod
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> Any:
         """The optimizer by name, class or instance, of the model's weights; None if it has none to train."""
+
+    @abstractmethod
+    def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> Any:
+        """The optimizer by name, class or instance, of the loss's weights."""
+
+    @abstractmethod
+    def kind_and_options(self, optimizer: Any) -> tuple[Any, dict[str, Any]]:
+        """Class and settings of an optimizer, of which another one can be made."""
 
     @abstractmethod
     def begin_training(self) -> None:
@@ -68,19 +96,23 @@ class Framework(ABC):
         """The batches one after another, prepared by so many processes."""
 
     @abstractmethod
-    def train_step(self, inputs: Any, labels: np.ndarray) -> Any:
+    def train_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> Any:
         """Take one step and return the loss, on the device; raise :class:`NotFiniteError` before a bad one."""
 
     @abstractmethod
+    def noted(self) -> dict[str, Any]:
+        """What a loss with ``need_logs`` tells of the last step, on the device; empty of any other loss."""
+
+    @abstractmethod
     def as_floats(self, losses: list[Any]) -> list[float]:
-        """Fetch what :meth:`train_step` returned."""
+        """Fetch what :meth:`train_step` returned, or :meth:`noted`."""
 
     @abstractmethod
     def embed_step(self, inputs: Any, count: int) -> np.ndarray:
         """Embeddings ``[count, D]`` of one batch, in evaluation mode."""
 
     @abstractmethod
-    def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
+    def loss_of(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         """The loss of embeddings that are there already, ``[N, D]``, without gradients."""
 
     @abstractmethod
@@ -100,11 +132,11 @@ class Framework(ABC):
         """Take over what :meth:`loss_state` gave."""
 
     @abstractmethod
-    def optimizer_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """State of the optimizer: tensors, and what JSON can hold."""
+    def optimizer_state(self, optimizer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """State of an optimizer: tensors, and what JSON can hold."""
 
     @abstractmethod
-    def load_optimizer_state(self, tensors: dict[str, Any], plain: dict[str, Any]) -> None:
+    def load_optimizer_state(self, optimizer: Any, tensors: dict[str, Any], plain: dict[str, Any]) -> None:
         """Take over what :meth:`optimizer_state` gave."""
 
     @abstractmethod
@@ -125,6 +157,26 @@ def checked_embeddings(embeddings: Any, is_tensor: bool, count: int) -> Any:
     if len(shape) != 2 or shape[0] != count or "float" not in dtype:
         raise TypeError(f"the model must return floats [N, D], here [{count}, D], got {dtype} {shape}")
     return embeddings
+
+
+def check_sides(sides: Any, is_tensor: Callable[[Any], bool], count: int) -> tuple[Any, Any]:
+    """Return both sides that a model with two inputs made of ``count`` rows, if they are floats ``[count / 2, D]``."""
+    if not isinstance(sides, tuple | list) or len(sides) != 2:
+        raise TypeError(f"a model with two inputs must return two embeddings, got {type(sides).__name__}")
+    first, second = (checked_embeddings(side, is_tensor(side), count // 2) for side in sides)
+    if first.shape[1] != second.shape[1]:
+        raise TypeError(f"both sides must be of one dimension, got {first.shape[1]} and {second.shape[1]}")
+    return first, second
+
+
+def required_inputs(call: Callable[..., Any]) -> int:
+    """How many positional arguments ``call`` cannot do without."""
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)
 
 
 def check_fit(rule: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -6,17 +6,38 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import checks
-from .dataset import Dataset, is_array
+from .dataset import Dataset
+from .items import is_array
 
-__all__ = ["Batch", "Batches", "finite", "not_finite_rows", "stack"]
+__all__ = ["Batch", "Batches", "TwoSides", "finite", "not_finite_rows", "stack"]
+
+Prepare = Callable[[Any], Any] | tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None] | None
 
 
 class Batch(NamedTuple):
     """What a step of training is given."""
 
     inputs: Any  # for the model
-    labels: np.ndarray  # [N] or [N, 2] int32
-    indices: np.ndarray  # [N], of the items in their dataset
+    targets: tuple[np.ndarray, ...]  # for the loss, of one length; most often labels, [N] or [N, 2] int32, alone
+    indices: np.ndarray  # [N], of the rows in their dataset
+    size: int = 1  # how many rows an item has
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The first of the targets."""
+        return self.targets[0]
+
+    @property
+    def items(self) -> np.ndarray:
+        """The numbers of the items in their dataset, in the order of the batch."""
+        return self.indices[:: self.size] // self.size
+
+
+class TwoSides(NamedTuple):
+    """Inputs of a model with an input for each side of a pair: those of the even rows, and of the odd ones."""
+
+    first: Any
+    second: Any
 
 
 class Batches(Sequence[Batch]):
@@ -25,22 +46,27 @@ class Batches(Sequence[Batch]):
     Args:
         dataset: where the items are.
         plan: the indices of each batch.
-        preprocess_fn: turns an item into what the model takes a row of; by default it is that already.
+        preprocess_fn: turns an item into what the model takes a row of; by default it is that already. For a model
+            with two inputs it may be two functions, one a side.
         collate_fn: turns a list of (preprocessed) items into the model's input, such as a tokenizer;
-            by default they are stacked.
+            by default they are stacked. Likewise it may be two.
         seed: with the batch's number, the seed of datasets that augment their items; None to take the
             items as they are.
+        form: what the loss takes, see ``losses.TAKES``.
+        two_sides: whether the model has an input for each side of a pair.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         plan: Sequence[np.ndarray],
-        preprocess_fn: Callable[[Any], Any] | None = None,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
+        preprocess_fn: Prepare = None,
+        collate_fn: Prepare = None,
         seed: Sequence[int] | None = None,
+        form: str = "relations",
+        two_sides: bool = False,
     ):
-        self.dataset, self.plan, self.seed = dataset, plan, seed
+        self.dataset, self.plan, self.seed, self.form, self.two_sides = dataset, plan, seed, form, two_sides
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
 
     def __len__(self) -> int:
@@ -48,12 +74,25 @@ class Batches(Sequence[Batch]):
 
     def __getitem__(self, number: Any) -> Any:
         indices = self.plan[number]
-        items = self.dataset.batch(indices, None if self.seed is None else (*self.seed, number))
-        if self.preprocess_fn is not None:
-            items = [self.preprocess_fn(item) for item in one_by_one(items, len(indices))]
-        if self.collate_fn is not None:
-            items = self.collate_fn(one_by_one(items, len(indices)))
-        return Batch(stack(items), self.dataset.labels[indices], indices)
+        seed = None if self.seed is None else (*self.seed, number)
+        if self.two_sides:
+            inputs: Any = TwoSides(*(self.prepared(indices[s::2], seed and (*seed, s), s) for s in (0, 1)))
+        else:
+            inputs = self.prepared(indices, seed)
+        return Batch(inputs, self.dataset.targets(indices, self.form), indices, self.dataset.size)
+
+    def prepared(self, indices: np.ndarray, seed: Sequence[int] | None, side: int = 0) -> Any:
+        """The model's input for the rows at ``indices``."""
+        items = self.dataset.batch(indices, seed)
+        preprocess_fn, collate_fn = (
+            function[side] if isinstance(function, tuple) else function
+            for function in (self.preprocess_fn, self.collate_fn)
+        )
+        if preprocess_fn is not None:
+            items = [preprocess_fn(item) for item in one_by_one(items, len(indices))]
+        if collate_fn is not None:
+            items = collate_fn(one_by_one(items, len(indices)))
+        return stack(items)
 
 
 def one_by_one(items: Any, count: int) -> list[Any]:

@@ -2,14 +2,14 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from . import checks
-from .dataset import ANCHOR, MATCH, NO_MATCH, Dataset, InstanceDataset, SessionDataset
+from .dataset import ANCHOR, MATCH, NO_MATCH
 
-__all__ = ["ClassSampler", "InstanceSampler", "RandomSampler", "Sampler", "SessionSampler", "sampler_for"]
+__all__ = ["ClassSampler", "InstanceSampler", "RandomSampler", "Sampler", "SessionSampler", "packed"]
 
 Batches = list[np.ndarray]
 
@@ -58,10 +58,20 @@ class RandomSampler(Sampler):
         shuffle: whether to draw a new order each epoch, or to keep the given one.
         drop_last: leave out the last batch of an epoch if it is short.
         seed: of the random generator.
+        size: how many rows an item has, all of which a batch holds side by side: 2 of pairs, 3 of triplets.
     """
 
-    def __init__(self, num_items: int, batch_size: int, shuffle: bool = True, drop_last: bool = False, seed: int = 0):
+    def __init__(
+        self,
+        num_items: int,
+        batch_size: int,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        seed: int = 0,
+        size: int = 1,
+    ):
         super().__init__(seed)
+        self.size = checks.whole("size", size, 1)
         self.num_items = checks.whole("num_items", num_items, 1)
         self.batch_size = checks.whole("batch_size", batch_size, 1)
         self.shuffle, self.drop_last = shuffle, drop_last
@@ -71,7 +81,9 @@ class RandomSampler(Sampler):
         order = rng.permutation(self.num_items) if self.shuffle else np.arange(self.num_items)
         stops = range(self.batch_size, self.num_items, self.batch_size)
         batches = np.split(order, stops)
-        return batches[:-1] if self.drop_last and len(batches[-1]) < self.batch_size else batches
+        if self.drop_last and len(batches[-1]) < self.batch_size:
+            del batches[-1]
+        return [(batch[:, None] * self.size + np.arange(self.size)).ravel() for batch in batches]
 
 
 class ClassSampler(Sampler):
@@ -256,15 +268,8 @@ class SessionSampler(Sampler):
 
     def plan(self, rng: np.random.Generator) -> Batches:
         """All batches of an epoch."""
-        batches: Batches = []
-        batch: list[np.ndarray] = []
-        for place in rng.permutation(len(self._sessions)):
-            session = self._fitting(self._sessions[place], rng)
-            if sum(map(len, batch)) + len(session) > self.batch_size:
-                batches.append(np.concatenate(batch))
-                batch = []
-            batch.append(session)
-        return [*batches, np.concatenate(batch)]
+        order = rng.permutation(len(self._sessions))
+        return packed((self._fitting(self._sessions[place], rng) for place in order), self.batch_size)
 
     def _fitting(self, session: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The session, or of one that is too long one item of each role and then as many as fit."""
@@ -278,10 +283,13 @@ class SessionSampler(Sampler):
         return session[order[: self.batch_size]]
 
 
-def sampler_for(dataset: Dataset, batch_size: int, num_items_per_class: int | None = None, seed: int = 0) -> Sampler:
-    """The sampler that brings together what belongs together in ``dataset``."""
-    if isinstance(dataset, InstanceDataset):
-        return InstanceSampler(len(dataset), batch_size, dataset.views, seed)
-    if isinstance(dataset, SessionDataset):
-        return SessionSampler(dataset.labels, batch_size, seed)
-    return ClassSampler(dataset.labels, batch_size, num_items_per_class, seed)
+def packed(pieces: Iterable[np.ndarray], batch_size: int) -> Batches:
+    """Batches of whole pieces, in their order, each as full as it gets before the next piece would not fit."""
+    batches: Batches = []
+    batch: list[np.ndarray] = []
+    for piece in pieces:
+        if batch and sum(map(len, batch)) + len(piece) > batch_size:
+            batches.append(np.concatenate(batch))
+            batch = []
+        batch.append(piece)
+    return [*batches, np.concatenate(batch)]

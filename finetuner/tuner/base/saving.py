@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .losses.interface import WeightedLoss
 from .run import new_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -10,16 +11,23 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "save"]
 
+OPTIMIZERS = ("optimizer", "loss_optimizer")  # of a tuner
+
 
 def save(tuner: "Tuner", path: str | Path) -> Path:
     """Write the tuner into the new folder ``path``; see :meth:`~finetuner.tuner.base.tuner.Tuner.save`."""
     with new_folder(path) as folder:
-        slots, plain = ({}, {}) if tuner.optimizer is None else tuner.optimizer_state()
-        state = {f"optimizer.{name}": value for name, value in slots.items()}
-        state |= {f"loss.{name}": value for name, value in tuner.loss_state().items()}
+        state = {f"loss.{name}": value for name, value in tuner.loss_state().items()}
+        plain: dict[str, Any] = {}
+        for kind in OPTIMIZERS:
+            optimizer = getattr(tuner, kind)
+            slots, settings = ({}, {}) if optimizer is None else tuner.optimizer_state(optimizer)
+            state |= {f"{kind}.{name}": value for name, value in slots.items()}
+            plain[kind] = None if optimizer is None else {"name": type(optimizer).__name__, **settings}
         tuner.write_tensors(folder / "weights.safetensors", tuner.model_state())
         tuner.write_tensors(folder / "training.safetensors", state)
-        training = {"epoch": tuner.epoch, "optimizer": type(tuner.optimizer).__name__, **plain}
+        sizes = getattr(tuner.loss, "sizes", None)
+        training = {"epoch": tuner.epoch, "classes": tuner.classes, "loss_sizes": sizes, **plain}
         write_json(folder / "training.json", training)
         write_json(folder / "config.json", tuner.config)
         write_json(folder / "history.json", tuner.history)
@@ -37,16 +45,30 @@ def load(tuner: "Tuner", path: str | Path, weights_only: bool) -> None:
     if weights_only:
         tuner.load_model_state(weights)
         return
-    training, optimizer = read_json(path / "training.json"), type(tuner.optimizer).__name__
-    if training["optimizer"] != optimizer:
-        raise ValueError(f"the optimizer must be {training['optimizer']} to go on from {path}, got {optimizer}")
+    training = read_json(path / "training.json")
     history, metrics = read_json(path / "history.json"), read_json(path / "metrics.json")
     state = tensors_of(tuner, path / "training.safetensors")
+    check_kind(tuner, "optimizer", training, path)
     tuner.load_model_state(weights)
+    if training["loss_sizes"] is not None and isinstance(tuner.loss, WeightedLoss):
+        in_features, num_classes = training["loss_sizes"]
+        tuner.loss.size(in_features, num_classes, tuner.seed)
+        tuner.find_loss_optimizer_once()
+    check_kind(tuner, "loss_optimizer", training, path)
     tuner.load_loss_state(below("loss.", state))
-    if tuner.optimizer is not None:
-        tuner.load_optimizer_state(below("optimizer.", state), training)
+    for kind in OPTIMIZERS:
+        if training[kind] is not None:
+            tuner.load_optimizer_state(getattr(tuner, kind), below(f"{kind}.", state), training[kind])
     tuner.epoch, tuner.history, tuner.metrics = training["epoch"], history, metrics
+    tuner.classes = training["classes"]
+
+
+def check_kind(tuner: "Tuner", kind: str, training: dict[str, Any], path: Path) -> None:
+    """Raise ``ValueError`` unless the tuner's optimizer of this kind is what was saved."""
+    saved, here = (training[kind] or {}).get("name"), getattr(tuner, kind)
+    name = None if here is None else type(here).__name__
+    if saved != name:
+        raise ValueError(f"the {kind} must be {saved} to go on from {path}, got {name}")
 
 
 def below(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:

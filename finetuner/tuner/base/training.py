@@ -10,15 +10,15 @@ import numpy as np
 
 from . import checks
 from .callbacks import Callback
-from .dataset import Dataset
-from .loader import Batch, finite, not_finite_rows
+from .loader import Batch, TwoSides, finite, not_finite_rows
 from .relations import has_tuples
-from .sampler import ClassSampler, Sampler, SessionSampler
+from .sampler import Sampler
 
 if TYPE_CHECKING:
     from .tuner import Tuner
+    from .validation import Validation
 
-__all__ = ["NotFiniteError", "State", "Validation", "train"]
+__all__ = ["NotFiniteError", "State", "train"]
 
 
 class NotFiniteError(ValueError):
@@ -51,12 +51,23 @@ class State:
     best_epoch: int | None = None
     losses: list[float] = field(default_factory=list, repr=False)
     pending: list[Any] = field(default_factory=list, repr=False)  # losses still on the device
+    noted: dict[str, list[Any]] = field(default_factory=dict, repr=False)  # what the loss tells of batches, likewise
+    noted_sums: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def loss(self) -> float:
         """Mean loss of the epoch so far; reading it waits for the device."""
         self.settle()
         return float(np.mean(self.losses)) if self.losses else float("nan")
+
+    @property
+    def logs(self) -> dict[str, float]:
+        """Means over the epoch so far of what a loss with ``need_logs`` tells; reading it waits for the device."""
+        for name, values in self.noted.items():
+            if values:
+                self.noted_sums[name] = self.noted_sums.get(name, 0.0) + float(np.sum(self.tuner.as_floats(values)))
+        self.noted = {name: [] for name in self.noted}
+        return {name: total / max(1, self.batch) for name, total in self.noted_sums.items()}
 
     @property
     def last_loss(self) -> float:
@@ -100,18 +111,20 @@ def train(
         while tuner.epoch < state.epochs and not state.stop:
             sampler.set_epoch(tuner.epoch)
             state.epoch, state.batch, state.batches = tuner.epoch + 1, 0, len(sampler)
-            state.losses, state.pending = [], []
+            state.losses, state.pending, state.noted, state.noted_sums = [], [], {}, {}
             tell("on_epoch_begin")
             tuner.begin_epoch(int(np.random.SeedSequence([tuner.seed, tuner.epoch]).generate_state(1)[0]))
             started, items = time.perf_counter(), 0
             for batch in loader(tuner.epoch):
                 warn_of_no_tuples(state, batch)
                 state.pending.append(step(state, batch))
+                for name, value in tuner.noted().items():
+                    state.noted.setdefault(name, []).append(value)
                 state.batch += 1
                 state.batch_items = len(batch.indices)
                 items += state.batch_items
                 tell("on_batch_end")
-            row = {"epoch": state.epoch, "loss": state.loss}
+            row = {"epoch": state.epoch, "loss": state.loss, **state.logs}
             row["seconds"] = time.perf_counter() - started
             row["items_per_second"] = items / row["seconds"]
             tuner.epoch += 1
@@ -131,19 +144,21 @@ def step(state: State, batch: Batch) -> Any:
     if not finite(batch.inputs):
         raise NotFiniteError(f"inputs must be finite, and {where} {bad_items(batch)} are not")
     try:
-        return state.tuner.train_step(batch.inputs, batch.labels)
+        return state.tuner.train_step(batch.inputs, batch.targets)
     except NotFiniteError as error:
         if len(not_finite_rows(batch.inputs)):
             raise NotFiniteError(f"inputs must be finite, and {where} {bad_items(batch)} are not") from None
         raise NotFiniteError(
-            f"{error} {where} (items {checks.some_of(batch.indices)} of the data), though the inputs are finite; "
+            f"{error} {where} (items {checks.some_of(batch.items)} of the data), though the inputs are finite; "
             f"the model has the weights from before this {state.tuner.restored}; a lower learning rate may help"
         ) from None
 
 
 def bad_items(batch: Batch) -> str:
     """Which items of the data are not finite."""
-    return f"items {checks.some_of(batch.indices[not_finite_rows(batch.inputs)])} of the data"
+    bad = not_finite_rows(batch.inputs)
+    items = batch.items if batch.size > 1 and isinstance(batch.inputs, TwoSides) else batch.indices // batch.size
+    return f"items {checks.some_of(np.unique(items[bad]))} of the data"
 
 
 def warn_of_no_tuples(state: State, batch: Batch) -> None:
@@ -157,42 +172,3 @@ def warn_of_no_tuples(state: State, batch: Batch) -> None:
         "a ClassSampler brings items of one class together",
         stacklevel=2,
     )
-
-
-class Validation:
-    """Validation loss and retrieval metrics of held-out data, from one pass of the model over it.
-
-    The loss is the mean over batches that are drawn once, so that epochs can be compared.
-
-    Raises:
-        ValueError: if nothing in the data belongs together.
-    """
-
-    def __init__(self, tuner: "Tuner", dataset: Dataset, batch_size: int, metrics: Iterable[str] | None):
-        from ... import evaluation
-
-        self.tuner, self.dataset = tuner, dataset
-        self.metrics = tuple(evaluation.DEFAULT_METRICS if metrics is None else metrics)
-        evaluation.check_metrics(self.metrics)
-        self.indices = np.repeat(np.arange(len(dataset)), dataset.views)
-        self.labels = dataset.labels[self.indices]
-        self.plan: list[np.ndarray] = []
-        try:
-            sampler = SessionSampler if self.labels.ndim == 2 else ClassSampler
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # singletons are the index's distractors here
-                self.plan = sampler(self.labels, batch_size).batches()
-        except ValueError as error:
-            raise ValueError(f"eval_data: {error}") from None
-
-    def __call__(self) -> dict[str, float]:
-        """``val_loss`` and the metrics of the model as it is."""
-        from ... import evaluation
-
-        seed = (self.tuner.seed,) if self.dataset.views > 1 else None  # views are made by augmenting
-        embeddings = self.tuner.embeddings_of(self.dataset, self.indices, seed=seed)
-        losses = [self.tuner.loss_of(embeddings[batch], self.labels[batch]) for batch in self.plan]
-        metrics = evaluation.retrieval_metrics(
-            embeddings, self.labels, metrics=self.metrics, distance=self.tuner.distance
-        )
-        return {"val_loss": float(np.mean(losses)), **metrics}

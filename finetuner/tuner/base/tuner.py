@@ -12,24 +12,29 @@ from .callbacks import Callback, ProgressBar
 from .dataset import Dataset, as_dataset, as_items, labels_in_common
 from .framework import Framework
 from .loader import Batch, Batches, finite
+from .preparing import Preparing
 from .registry import create, describe
 from .run import Run
-from .sampler import RandomSampler, Sampler, sampler_for
+from .sampler import RandomSampler, Sampler
+from .sampling import chosen_sampler
 from .saving import load, save
-from .training import NotFiniteError, State, Validation, bad_items, train
+from .training import NotFiniteError, State, bad_items, train
+from .validation import Validation
 
 __all__ = ["Tuner"]
 
 Items = Callable[[Any], Any]
 
 
-class Tuner(Framework):
+class Tuner(Preparing, Framework):
     """Trains an embedding model.
 
     Args:
         embed_model: the framework's model, from a batch of inputs to ``[N, D]``. Inputs that are a
-            mapping are passed as keyword arguments where the model takes them so.
-        loss: a name, such as ``"TripletLoss"``, a class or an instance.
+            mapping are passed as keyword arguments where the model takes them so. For pairs it may be two models,
+            one a side, or a model with two inputs that returns both embeddings.
+        loss: a name, such as ``"TripletLoss"``, a class or an instance; of the framework's own losses, too, for a
+            head that classifies, regresses or scores.
         optimizer: the name of an optimizer of the framework, a class, or an instance that already
             holds the model's weights.
         learning_rate: of the optimizer, above 0; an instance keeps its own.
@@ -40,7 +45,10 @@ class Tuner(Framework):
         loss_options: arguments of a loss given by name or class.
         miner: for the loss: a name, a class or an instance.
         miner_options: arguments of a miner given by name or class.
-        optimizer_options: arguments of an optimizer given by name or class.
+        optimizer_options: arguments of an optimizer given by name or class; ``learning_rate`` is understood by all.
+        loss_optimizer: what trains a loss's own weights, such as ArcFace's centres: a name, a class, or an instance
+            that already holds them; by default one of the model's kind and settings.
+        loss_optimizer_options: arguments of it, which by default go on top of ``optimizer_options``.
 
     Raises:
         ValueError: for an unknown name, or an option out of its range.
@@ -61,7 +69,14 @@ class Tuner(Framework):
         miner: Any = None,
         miner_options: Mapping[str, Any] | None = None,
         optimizer_options: Mapping[str, Any] | None = None,
+        loss_optimizer: Any = None,
+        loss_optimizer_options: Mapping[str, Any] | None = None,
     ):
+        self.model = embed_model
+        if isinstance(embed_model, tuple | list):
+            if len(embed_model) != 2:
+                raise TypeError(f"embed_model must be a model or a pair of models, got {len(embed_model)}")
+            embed_model = self.as_towers(*map(self.check_model, embed_model))
         self.embed_model = self.check_model(embed_model)
         self.learning_rate = checks.above("learning_rate", learning_rate, 0)
         self.seed = checks.whole("seed", seed, 0)
@@ -72,9 +87,14 @@ class Tuner(Framework):
             loss_options = {**(loss_options or {}), "miner": miner}
         elif miner_options:
             raise ValueError(f"miner_options must go with a miner, got {dict(miner_options)} and no miner")
-        self.loss = create("loss", loss, self.known_losses(), loss_options)
+        self.loss = self.as_loss(create("loss", loss, self.known_losses(), loss_options))
         self.distance = getattr(self.loss, "distance", "cosine")  # that retrieval is judged by
         self.optimizer = self.find_optimizer(optimizer, dict(optimizer_options or {}))
+        self.loss_optimizer: Any = None  # found when the loss has its weights
+        self.loss_optimizer_asked = self.asked_of_loss(
+            optimizer, optimizer_options, loss_optimizer, loss_optimizer_options
+        )
+        self.classes: list[Any] = []  # the names of a loss's classes, in the order of its centres
         self.preprocess_fn: Items | None = None
         self.collate_fn: Items | None = None
         self.epoch = 0  # how many are done
@@ -91,6 +111,8 @@ class Tuner(Framework):
             "loss": describe(self.loss),
             "optimizer": describe(optimizer),
             "optimizer_options": describe(dict(optimizer_options or {})),
+            "loss_optimizer": describe(loss_optimizer),
+            "loss_optimizer_options": describe(dict(loss_optimizer_options or {})),
             "learning_rate": learning_rate,
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
         }
@@ -118,10 +140,11 @@ class Tuner(Framework):
             preprocess_fn: turns an item into what the model takes a row of.
             collate_fn: turns a list of (preprocessed) items into the model's input, as a tokenizer does.
             epochs: how many to train, at least 1.
-            batch_size: items a batch at the most.
+            batch_size: items a batch at the most; a pair or a triplet is one.
             num_items_per_class: how many items of a class a batch holds, see
                 :class:`~finetuner.tuner.base.sampler.ClassSampler`.
-            sampler: ``"auto"`` takes the sampler of the data's kind; or an instance.
+            sampler: ``"class"`` brings together what belongs together, ``"random"`` draws item by item, ``"auto"`` is
+                what the loss needs: see :func:`~finetuner.tuner.base.sampling.chosen_sampler`; or an instance.
             num_workers: how many processes (of Keras: threads) prepare batches; 0 for this one.
             metrics: names of retrieval metrics, see :mod:`finetuner.evaluation`.
 
@@ -134,21 +157,22 @@ class Tuner(Framework):
                 middle of a training if a loss or an input is not finite.
             TypeError: if the data is of no known kind, or the model returns no ``[N, D]``.
         """
-        dataset = as_dataset(self.own_data(train_data), "train_data")
         epochs = checks.whole("epochs", epochs, 1)
         num_workers = checks.whole("num_workers", num_workers, 0)
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
-        if isinstance(sampler, str):
-            checks.one_of("sampler", sampler, ("auto",))
-            sampler = sampler_for(dataset, batch_size, num_items_per_class, self.seed)
-        elif num_items_per_class is not None:
-            raise ValueError("num_items_per_class must be left to the sampler, where one is given")
+        dataset = self.told_of(as_dataset(self.own_data(train_data), "train_data"))
+        sampler = chosen_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed)
+        if self.optimizer is None:
+            raise ValueError("the model must have weights to train, and has none or all of them are frozen")
+        self.prepare_loss(dataset)
         validate = None
         if eval_data is not None:
-            validate = Validation(self, as_dataset(self.own_data(eval_data), "eval_data"), batch_size, metrics)
+            judged = self.told_of(as_dataset(self.own_data(eval_data), "eval_data"), training=False)
+            validate = Validation(self, judged, batch_size, metrics)
             self.config["eval_data"] = repr(validate.dataset)
         self.config |= {
             "train_data": repr(dataset),
+            "loss": describe(self.loss),
             "fit": {
                 "epochs": epochs,
                 "batch_size": getattr(sampler, "batch_size", None),
@@ -162,11 +186,10 @@ class Tuner(Framework):
         }
 
         def loader(epoch: int) -> Iterable[Batch]:
-            batches = Batches(dataset, sampler.batches(), preprocess_fn, collate_fn, (self.seed, epoch))
+            seed, two_sides = (self.seed, epoch), self.two_sides(dataset)
+            batches = Batches(dataset, sampler.batches(), preprocess_fn, collate_fn, seed, self.form, two_sides)
             return self.load_batches(batches, num_workers)
 
-        if self.optimizer is None:
-            raise ValueError("the model must have weights to train, and has none or all of them are frozen")
         state = State(self, self.epoch + epochs, history=self.history)
         self.begin_training()
         try:
@@ -175,11 +198,11 @@ class Tuner(Framework):
             self.end_training()
         if validate is not None:
             self.metrics = self.before_and_after(state, validate)
-        return Run(self.embed_model, self.history, self.metrics, self.config, state.interrupted, state.best_epoch, self)
+        return Run(self.model, self.history, self.metrics, self.config, state.interrupted, state.best_epoch, self)
 
     def before_and_after(self, state: State, validate: Validation) -> dict[str, dict[str, float]]:
         """The metrics of the model as it came, and as it is; fewer if Ctrl-C left no time for them."""
-        names = ("val_loss", *validate.metrics)
+        names = validate.names
         rows = [{name: row[name] for name in names} for row in state.history if row.keys() >= set(names)]
         if not rows:
             return {}
@@ -215,7 +238,9 @@ class Tuner(Framework):
         self.preprocess_fn = preprocess_fn or self.preprocess_fn
         self.collate_fn = collate_fn or self.collate_fn
         dataset = as_items(self.own_data(x))
-        return self.embeddings_of(dataset, np.arange(len(dataset)), batch_size, num_workers)
+        if isinstance(self.model, tuple | list) and dataset.size != 2:
+            raise ValueError("a pair of models must be given a PairDataset, or each embed its own items by itself")
+        return self.embeddings_of(dataset, np.arange(dataset.num_rows), batch_size, num_workers)
 
     def evaluate(
         self,
@@ -264,8 +289,10 @@ class Tuner(Framework):
         seed: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Embeddings of the items at ``indices``, ``[N, D]`` float32; augmented, if there is a ``seed``."""
-        plan = RandomSampler(len(indices), batch_size, shuffle=False).batches()
-        batches = Batches(dataset, [indices[p] for p in plan], self.preprocess_fn, self.collate_fn, seed)
+        plan = RandomSampler(len(indices), batch_size * dataset.size, shuffle=False).batches()
+        functions = self.preprocess_fn, self.collate_fn
+        two_sides = self.two_sides(dataset)
+        batches = Batches(dataset, [indices[p] for p in plan], *functions, seed, self.form, two_sides)
         parts = []
         for batch in self.load_batches(batches, num_workers):
             if not finite(batch.inputs):
@@ -273,7 +300,7 @@ class Tuner(Framework):
             parts.append(self.embed_step(batch.inputs, len(batch.indices)))
             bad = np.flatnonzero(~np.isfinite(parts[-1]).all(axis=1))
             if len(bad):
-                items = checks.some_of(batch.indices[bad])
+                items = checks.some_of(np.unique(batch.indices[bad] // batch.size))
                 raise NotFiniteError(f"embeddings must be finite, and are not for items {items} of the data")
         return np.concatenate(parts)
 

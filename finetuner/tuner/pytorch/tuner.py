@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .. import base
-from ..base.framework import checked_embeddings, no_device, takes_keywords
-from ..base.loader import Batch, Batches
+from ..base.framework import check_sides, checked_embeddings, no_device, required_inputs, takes_keywords
+from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
 from .data import as_pairs, load_batches, to_device
+from .losses.heads import NativeLoss
 
 __all__ = ["PytorchTuner"]
 
@@ -29,22 +30,25 @@ class PytorchTuner(base.Tuner):
 
     # The step, and what it needs.
 
-    def train_step(self, inputs: Any, labels: np.ndarray) -> torch.Tensor:
-        embeddings = self.forward(to_device(inputs, self.device), len(labels))
-        loss = self.loss(embeddings, torch.from_numpy(labels).to(self.device, non_blocking=True))
+    def train_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> torch.Tensor:
+        embeddings = self.forward(to_device(inputs, self.device), len(targets[0]))
+        loss = objective(self.loss)(embeddings, *to_device(targets, self.device))
         if self.device.type == "cpu":  # elsewhere this would wait for the device; the loop looks at the loss
             check_finite(embeddings, loss)
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizers = [one for one in (self.optimizer, self.loss_optimizer) if one is not None]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         return loss.detach()
 
     def forward(self, inputs: Any, count: int) -> torch.Tensor:
         """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
-        if isinstance(inputs, Mapping) and takes_keywords(self.embed_model.forward, inputs):
-            embeddings = self.embed_model(**inputs)
-        else:
-            embeddings = self.embed_model(inputs)
+        if isinstance(inputs, TwoSides):
+            sides = check_sides(self.embed_model(*inputs), torch.is_tensor, count)
+            return torch.stack(sides, dim=1).flatten(0, 1)
+        embeddings = called(self.embed_model, inputs)
         return checked_embeddings(embeddings, isinstance(embeddings, torch.Tensor), count)
 
     @torch.no_grad()
@@ -57,9 +61,11 @@ class PytorchTuner(base.Tuner):
             self.embed_model.train(training)
 
     @torch.no_grad()
-    def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
-        tensors = (torch.from_numpy(array).to(self.device) for array in (embeddings, labels))
-        return float(self.loss(*tensors))
+    def loss_of(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        return float(objective(self.loss)(*to_device((embeddings, *targets), self.device)))
+
+    def noted(self) -> dict[str, torch.Tensor]:
+        return dict(self.loss.noted) if getattr(self.loss, "need_logs", False) else {}
 
     def as_floats(self, losses: list[torch.Tensor]) -> list[float]:
         return torch.stack(losses).tolist()
@@ -86,19 +92,47 @@ class PytorchTuner(base.Tuner):
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")
 
+    def as_towers(self, first: nn.Module, second: nn.Module) -> nn.Module:
+        return Towers(first, second)
+
+    def takes_two_inputs(self, model: nn.Module) -> bool:
+        return required_inputs(model.forward) == 2
+
+    def as_loss(self, loss: Any) -> Any:
+        return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
+
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
-        if isinstance(optimizer, torch.optim.Optimizer):
-            return create("optimizer", optimizer, {}, options)
         self.embed_model.to(self.device)
-        trained = [p for p in self.embed_model.parameters() if p.requires_grad]
-        if not trained:
+        return self.optimizer_of("optimizer", self.embed_model, optimizer, options)
+
+    def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
+        self.loss.to(self.device)
+        return self.optimizer_of("loss_optimizer", self.loss, optimizer, options)
+
+    def optimizer_of(
+        self, kind: str, trained: nn.Module, optimizer: Any, options: dict[str, Any]
+    ) -> torch.optim.Optimizer | None:
+        """The optimizer by name, class or instance, of what is trained; None if it has no weights to train."""
+        weights = [p for p in trained.parameters() if p.requires_grad]
+        if isinstance(optimizer, torch.optim.Optimizer):
+            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            if kind == "loss_optimizer" and not held.issuperset(map(id, weights)):
+                raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
+            return create(kind, optimizer, {}, options)
+        if not weights:
             return None
         known = {name: cls for name, cls in vars(torch.optim).items() if inspect.isclass(cls)}
         known.pop("Optimizer")
-        return create("optimizer", optimizer, known, {"lr": self.learning_rate, **options, "params": trained})
+        options = {"lr": options.pop("learning_rate", self.learning_rate), **options}
+        return create(kind, optimizer, known, {**options, "params": weights})
+
+    def kind_and_options(self, optimizer: torch.optim.Optimizer) -> tuple[Any, dict[str, Any]]:
+        names = inspect.signature(type(optimizer)).parameters
+        return type(optimizer), {name: value for name, value in optimizer.defaults.items() if name in names}
 
     def known_losses(self) -> dict[str, Any]:
-        return {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
+        native = {name: getattr(nn, name) for name in NativeLoss.names}
+        return native | {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
 
     def known_miners(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
@@ -140,8 +174,8 @@ class PytorchTuner(base.Tuner):
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(tensors)
 
-    def optimizer_state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        state = self.optimizer.state_dict()
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        state = optimizer.state_dict()
         tensors: dict[str, torch.Tensor] = {}
         numbers: dict[str, Any] = {}
         for index, slots in state["state"].items():
@@ -149,18 +183,43 @@ class PytorchTuner(base.Tuner):
                 (tensors if isinstance(value, torch.Tensor) else numbers)[f"{index}.{slot}"] = value
         return copied(tensors), {"groups": state["param_groups"], "numbers": numbers}
 
-    def load_optimizer_state(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
+    def load_optimizer_state(
+        self, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], plain: dict[str, Any]
+    ) -> None:
         slots: dict[int, dict[str, Any]] = {}
         for name, value in {**tensors, **plain["numbers"]}.items():
             index, slot = name.split(".", 1)
             slots.setdefault(int(index), {})[slot] = value
-        self.optimizer.load_state_dict({"state": slots, "param_groups": plain["groups"]})
+        optimizer.load_state_dict({"state": slots, "param_groups": plain["groups"]})
 
     def write_tensors(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
         save_file(tensors, path)
 
     def read_tensors(self, path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
+
+
+class Towers(nn.Module):
+    """Two models, one for each side of a pair."""
+
+    def __init__(self, first: nn.Module, second: nn.Module):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, first: Any, second: Any) -> tuple[Any, Any]:
+        return called(self.first, first), called(self.second, second)
+
+
+def called(model: nn.Module, inputs: Any) -> Any:
+    """What ``model`` makes of inputs, of which a mapping is passed as keywords where it takes them so."""
+    if isinstance(inputs, Mapping) and takes_keywords(model.forward, inputs):
+        return model(**inputs)
+    return model(inputs)
+
+
+def objective(loss: Any) -> Any:
+    """How ``loss`` is called with the rows of a batch: of ours as a tuner has them, of others as embeddings."""
+    return getattr(loss, "of_batch", loss)
 
 
 def check_finite(embeddings: torch.Tensor, loss: torch.Tensor) -> None:

@@ -1,5 +1,6 @@
 """What all losses share, before they meet a tensor."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,13 +67,17 @@ class WeightedLoss(Loss):
     The first weights are drawn by numpy, so that they are the same in every framework.
     """
 
-    def size(self, in_features: int, num_classes: int, seed: int = 0) -> None:
+    in_features: int | None = None
+    num_classes: int | None = None
+
+    def size(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
         """Make the weights, or let those that are there grow to more classes, whose centres are new ones.
 
         Args:
             in_features: D, of the embeddings ``[N, D]``.
             num_classes: how many classes there are.
             seed: of the first weights.
+            names: what the data calls the classes.
 
         Raises:
             ValueError: if the weights are there already and are larger, or of another D.

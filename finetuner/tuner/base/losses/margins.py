@@ -72,6 +72,8 @@ class MarginLoss(WeightedLoss):
     def check(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None = None) -> None:
         """Raise ``ValueError`` if shapes do not fit, or the weights are not made yet."""
         check_rows({"embeddings": embeddings, "labels": labels}, {"embeddings": [["N", "D"]], "labels": [["N"]]})
+        if self.label2category is not None and self.categories is None:
+            raise ValueError("label2category must know each class by its number where no tuner tells their names")
         if weight is None and self.sizes is None:
             raise ValueError(
                 "in_features and num_classes must be given before a loss is called, or its size() be: got "
@@ -94,7 +96,7 @@ class MarginLoss(WeightedLoss):
             in_features: D, of the embeddings ``[N, D]``.
             num_classes: how many classes there are.
             seed: of the first weights, drawn by numpy, the same in every framework.
-            names: what the keys of ``label2category`` call the classes; by default their numbers.
+            names: what the data calls the classes, by which ``label2category`` may know them; else by their numbers.
 
         Raises:
             ValueError: if the weights are there already and are for more classes or another D, or a class has no
@@ -107,7 +109,7 @@ class MarginLoss(WeightedLoss):
                 f"{num_classes} classes and {in_features} features"
             )
         if self.label2category is not None:
-            self.categories = categories_of(self.label2category, range(num_classes) if names is None else names)
+            self.categories = categories_of(self.label2category, num_classes, names)
         if have is None:
             self.make_weights(self.first_weights(in_features, num_classes, np.random.default_rng(seed)))
         elif num_classes > have[1]:
@@ -127,14 +129,20 @@ class MarginLoss(WeightedLoss):
         return None if self.weight is None else (self.in_features, self.num_classes)  # type: ignore[return-value]
 
 
-def categories_of(label2category: Mapping[Any, Any] | Sequence[Any], names: Sequence[Any]) -> np.ndarray:
-    """The category of each class as a number: ``[C]`` int32."""
+def categories_of(
+    label2category: Mapping[Any, Any] | Sequence[Any], num_classes: int, names: Sequence[Any] | None
+) -> np.ndarray | None:
+    """The category of each class as a number, ``[C]`` int32; None if only the names that are not told could say."""
     known = label2category if isinstance(label2category, Mapping) else dict(enumerate(label2category))
-    missing = [name for name in names if name not in known]
-    if missing:
-        told = checks.some_of(missing)
-        raise ValueError(f"label2category must have a category for each class, and has none for {told}")
-    return np.unique([str(known[name]) for name in names], return_inverse=True)[1].astype(np.int32)
+    for keys in ([] if names is None else names, range(num_classes)):
+        if keys and all(key in known for key in keys):
+            found = [str(known[key]) for key in keys]
+            found += [f"class {number} without a name" for number in range(len(found), num_classes)]
+            return np.unique(found, return_inverse=True)[1].astype(np.int32)
+    if names is None:
+        return None
+    missing = checks.some_of(name for name in names if name not in known)
+    raise ValueError(f"label2category must have a category for each class, and has none for {missing}")
 
 
 class ArcFaceLoss(MarginLoss):

@@ -1,0 +1,113 @@
+"""What a tuner makes ready before it trains: what the loss is told, its weights and their optimizer."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .dataset import ClassDataset, Dataset
+from .losses.interface import TAKES, WeightedLoss
+from .targets import TargetDataset
+
+if TYPE_CHECKING:
+    from .framework import Framework as Base
+else:
+    Base = object
+
+__all__ = ["Preparing"]
+
+
+class Preparing(Base):
+    """The part of a tuner that has data, loss and model meet."""
+
+    model: Any
+    embed_model: Any
+    loss: Any
+    optimizer: Any
+    loss_optimizer: Any
+    loss_optimizer_asked: tuple[Any, dict[str, Any]]
+    classes: list[Any]
+    preprocess_fn: Any
+    collate_fn: Any
+    device: Any
+    seed: int
+    epoch: int
+
+    def embeddings_of(self, dataset: Dataset, indices: np.ndarray) -> np.ndarray:
+        """See :meth:`~finetuner.tuner.base.tuner.Tuner.embeddings_of`."""
+        raise NotImplementedError
+
+    @property
+    def form(self) -> str:
+        """What the loss is told of each item, a key of ``losses.TAKES``."""
+        return getattr(self.loss, "takes", "relations")
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the loss knows."""
+        return len(self.classes)
+
+    def two_sides(self, dataset: Dataset) -> bool:
+        """Whether the model takes the two sides of each pair of the data as two inputs."""
+        return dataset.size == 2 and self.takes_two_inputs(self.embed_model)
+
+    def told_of(self, dataset: Dataset, training: bool = True) -> Dataset:
+        """The data as the loss is told of it: with a teacher's embeddings, and classes numbered as the loss knows them.
+
+        Raises:
+            ValueError: if it does not tell what the loss takes.
+        """
+        if self.form == "vectors" and "vectors" not in dataset.gives and training:
+            dataset = self.taught(dataset)
+        if training and self.form not in dataset.gives:
+            raise ValueError(f"{type(self.loss).__name__} must be told {TAKES[self.form]}, got {dataset!r}")
+        if training and dataset.weights is not None and self.form != "values":
+            raise ValueError(
+                f"weights must go with a loss of the framework's own, a sum over single items, got {dataset!r} with "
+                f"weights and {type(self.loss).__name__}"
+            )
+        if training and hasattr(self.loss, "check_targets"):
+            self.loss.check_targets(dataset.labels)
+        if self.form in ("classes", "values") and isinstance(dataset, ClassDataset):
+            dataset = dataset.renumbered(self.classes if training else list(self.classes))
+        return dataset
+
+    def taught(self, dataset: Dataset) -> Dataset:
+        """The items with the embeddings of the loss's teacher, which sees them as the student does, not augmented."""
+        teacher = getattr(self.loss, "teacher", None)
+        if teacher is None:
+            raise ValueError(
+                f"{type(self.loss).__name__} must have a teacher's embeddings, TargetDataset(x, embeddings), or a "
+                f"teacher model, got {dataset!r} and none"
+            )
+        asked = type(self)(teacher, callbacks=[], device=str(self.device))  # type: ignore[call-arg]
+        asked.preprocess_fn, asked.collate_fn = self.preprocess_fn, self.collate_fn
+        embeddings = asked.embeddings_of(dataset, np.arange(len(dataset)))
+        return TargetDataset(dataset.x, embeddings, augment=dataset.augment)
+
+    def prepare_loss(self, dataset: Dataset) -> None:
+        """Give the loss weights of the size that model and data ask for, and an optimizer for them."""
+        if not isinstance(self.loss, WeightedLoss):
+            return
+        if self.form == "classes":
+            width = self.embeddings_of(dataset, np.arange(min(2, dataset.num_rows))).shape[1]
+            before = self.loss.sizes
+            self.loss.size(width, max(self.num_classes, self.loss.num_classes or 0), self.seed, self.classes)
+            if self.loss.sizes != before:
+                self.loss_optimizer = None  # which held the weights that these take the place of
+        self.find_loss_optimizer_once()
+
+    def find_loss_optimizer_once(self) -> None:
+        """Make the optimizer of the loss's weights, where there are some and it is not there yet."""
+        if self.loss_optimizer is None and self.loss.weights_on_host():
+            self.loss_optimizer = self.find_loss_optimizer(*self.loss_optimizer_asked)
+
+    def asked_of_loss(
+        self, optimizer: Any, options: Mapping[str, Any] | None, own: Any, own_options: Mapping[str, Any] | None
+    ) -> tuple[Any, dict[str, Any]]:
+        """The optimizer of the loss, and its options: as told, or of the model's kind and settings."""
+        if own is not None:
+            return own, dict(own_options or {})
+        if not isinstance(optimizer, str | type):
+            optimizer, options = self.kind_and_options(optimizer)
+        return optimizer, {**(options or {}), **(own_options or {})}
