@@ -21,9 +21,12 @@ OWN = {
         "tuner.FrameworkTuner.forward": "Keras' step is Trained, and calls the model",
         "data.as_it_is": "Keras' workers are threads, which hand over what they have",
         "tuner.check_finite": "Keras' step ends in a loss that is not finite",
+        "losses.interface.exact": "layers of Keras have types of their own, whatever the policy",
     },
     "keras": {
-        "functional.searched": "keras.ops searches one row at a time",
+        "kernels.searched": "keras.ops searches one row at a time",
+        "losses.margins.MarginLoss.get_config": "Keras' saved files",
+        "losses.rows.DistillationLoss.get_config": "",
         "poolers.with_channels_last": "Keras has two layouts",
         "data.ahead": "threads prepare batches, as Keras' own do",
         "data.Sampled": "samplers go into PyTorch's and Paddle's loaders as they are",

@@ -4,24 +4,34 @@ Each verb guards its own edge, because the frameworks' gradients differ there (a
 zero, bounds and ties): a guarded value is replaced before the operation that would spoil its gradient.
 """
 
-from keras import KerasTensor, ops
+import math
+
+from keras import KerasTensor, backend, ops
 
 __all__ = [
     "Relations",
+    "angle",
+    "at_least_float32",
+    "falling_cosine",
     "farthest",
+    "group_ranks",
     "hinge",
+    "itself",
+    "label_smoothing",
+    "masked_mean",
     "nearest",
+    "of_groups",
+    "one_hot",
     "pairwise_distance",
     "reduce",
+    "row_distance",
     "row_logsumexp",
-    "soft_triplets",
-    "triplets",
+    "spread",
     "unit",
 ]
 
 FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
 NOISE = 16 * 2.0**-23  # squared distances below this share of the norms are rounding
-BLOCK = 2**22  # elements of the largest temporary of a computation in blocks
 
 
 class Relations:
@@ -40,9 +50,10 @@ class Relations:
             negative = ops.logical_not(positive)
         else:
             session = ops.equal(queries[..., 0], references[..., 0])
-            query_fits, reference_fits = queries[..., 1] >= 0, references[..., 1] >= 0
-            positive = session & query_fits & reference_fits
-            negative = session & ops.logical_xor(query_fits, reference_fits)
+            asking, asked = queries[..., 1], references[..., 1]
+            fits, misfits = ops.equal(asking, 0) | ops.equal(asking, 1), ops.equal(asking, -1)
+            positive = session & fits & (asked >= 0)
+            negative = session & (fits & (asked < 0) | misfits & (ops.equal(asked, 0) | ops.equal(asked, 1)))
         if self.within:
             rows = ops.arange(start, start + ops.shape(queries)[0])
             other = ops.not_equal(rows[:, None], ops.arange(ops.shape(references)[1]))
@@ -94,6 +105,34 @@ def pairwise_distance(queries: KerasTensor, references: KerasTensor, distance: s
     return (square + directionless[0][:, None] + directionless[1][None, :]) / 2
 
 
+def row_distance(first: KerasTensor, second: KerasTensor, distance: str) -> KerasTensor:
+    """Distance of each row to the row beside it, as :func:`pairwise_distance`: two ``[N, D]`` to ``[N]``."""
+    if distance == "cosine":
+        first, second = unit(first), unit(second)
+    square = ops.sum((first - second) ** 2, axis=1)
+    if distance == "euclidean":
+        apart = square > 0
+        return ops.where(apart, ops.sqrt(ops.where(apart, square, 1.0)), 0.0)
+    if distance == "sqeuclidean":
+        return square
+    directionless = [ops.cast(ops.all(ops.equal(ops.stop_gradient(x), 0), axis=1), x.dtype) for x in (first, second)]
+    return (square + directionless[0] + directionless[1]) / 2
+
+
+def angle(distances: KerasTensor) -> KerasTensor:
+    """Angle of a cosine distance, from 0 to pi, with a gradient of 0 at either end, where it has none."""
+    inside = (distances > 0) & (2 - distances > NOISE)
+    safe = ops.where(inside, distances, 1.0)
+    end = ops.cast(ops.where(ops.stop_gradient(distances) > 1, math.pi, 0.0), safe.dtype)
+    return ops.where(inside, ops.arctan2(ops.sqrt(safe * (2 - safe)), 1 - safe), end)
+
+
+def falling_cosine(x: KerasTensor) -> KerasTensor:
+    """The cosine up to pi, and then its halves hung on below each other, so that it never rises again."""
+    half = ops.floor(ops.stop_gradient(x) / math.pi)
+    return (1 - 2 * (half % 2)) * ops.cos(x) - 2 * half
+
+
 def hinge(x: KerasTensor) -> KerasTensor:
     """``max(0, x)``, with a gradient of 0 at 0."""
     return ops.where(x > 0, x, 0.0)
@@ -115,61 +154,72 @@ def row_logsumexp(x: KerasTensor, mask: KerasTensor) -> KerasTensor:
     return ops.logsumexp(ops.where(mask, x, -3.4e38), axis=1, keepdims=True)
 
 
-def triplets(
-    distances: KerasTensor, positive: KerasTensor, negative: KerasTensor, margin: float
-) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[N]``.
+def masked_mean(x: KerasTensor, mask: KerasTensor) -> KerasTensor:
+    """Mean of x where ``mask`` holds, or by how much it does; 0 where it nowhere does."""
+    weights = ops.cast(mask, x.dtype)
+    return ops.sum(x * weights) / ops.maximum(ops.sum(weights), 1e-12)
 
-    With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
-    So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. Both counts come
-    from searching sorted rows, and from the same comparisons, so that they agree to the last triplet.
-    As :math:`\sum_p c_p = \sum_n c_n`, any number may be taken off all values; the mean of the positives
-    keeps the sums small.
+
+def spread(x: KerasTensor) -> KerasTensor:
+    """1 less the squared length of the mean of unit rows: 0 where all are one, 1 where they lie all around."""
+    centre = ops.mean(unit(x), axis=0)
+    return 1 - ops.sum(centre * centre)
+
+
+def itself(x: KerasTensor) -> KerasTensor:
+    """The diagonal mask ``[N, N]`` of rows ``[N, ...]``."""
+    place = ops.arange(ops.shape(x)[0])
+    return ops.equal(place[:, None], place[None, :])
+
+
+def one_hot(labels: KerasTensor, num_classes: int) -> KerasTensor:
+    """Mask ``[N, C]`` of the class of each label ``[N]``."""
+    return ops.equal(labels[:, None], ops.arange(num_classes))
+
+
+def label_smoothing(
+    y: KerasTensor, num_classes: int, epsilon: float = 0.2, categories: KerasTensor | None = None
+) -> KerasTensor:
+    r"""Labels that leave a share of each item to other classes: ``[N]`` integers to ``[N, C]`` floats.
+
+    .. math:: q_{ic} = (1 - \epsilon) [c = y_i] + \epsilon \frac{[c \in S_i]}{|S_i|}
+
+    where :math:`S_i` holds all classes, or those of the category of :math:`y_i`.
+
+    Args:
+        y: the class of each item, ``[N]``.
+        num_classes: C.
+        epsilon: the share, at least 0 and below 1.
+        categories: ``[C]`` integers, the category of each class.
+
+    Source: Szegedy et al., "Rethinking the inception architecture for computer vision", CVPR 2016.
     """
-    dtype = distances.dtype
-    count = ops.sum(ops.cast(positive, dtype), axis=1)
-    limits = distances + margin
-    fixed, bounds = ops.stop_gradient(distances), ops.stop_gradient(limits)
-    below = ops.sort(ops.where(negative, fixed, float("inf")), axis=1)
-    above = ops.sort(ops.where(positive, bounds, float("inf")), axis=1)
-    active_negatives = ops.cast(searched(below, bounds, "left"), dtype)
-    inactive_positives = ops.cast(searched(above, fixed, "right"), dtype)
-    weights = ops.where(negative, inactive_positives - count[:, None], 0.0)
-    weights = ops.where(positive, active_negatives, weights)
-    shift = ops.sum(ops.where(positive, bounds, 0.0), axis=1, keepdims=True) / ops.maximum(count, 1)[:, None]
-    active = ops.sum(ops.where(positive, weights, 0.0), axis=1)
-    sums = ops.sum(weights * (ops.where(positive, limits, distances) - shift), axis=1)
-    return sums, count * ops.sum(ops.cast(negative, dtype), axis=1), active
+    own = one_hot(y, num_classes)
+    same = ops.ones_like(own)
+    if categories is not None:
+        categories = ops.convert_to_tensor(categories)
+        same = ops.equal(ops.take(categories, y)[:, None], categories[None, :])
+    own, same = ops.cast(own, "float32"), ops.cast(same, "float32")
+    return (1 - epsilon) * own + epsilon * same / ops.sum(same, axis=1, keepdims=True)
 
 
-def searched(rows: KerasTensor, values: KerasTensor, side: str) -> KerasTensor:
-    """Where the values of each row belong in its sorted row: two ``[N, M]`` to ``[N, M]``."""
-    return ops.vectorized_map(lambda row: ops.searchsorted(row[0], row[1], side=side), (rows, values))
+def of_groups(x: KerasTensor, groups: KerasTensor | None) -> KerasTensor:
+    """Mask ``[N, N]`` of the items that are of one group, of rows ``[N]``; of all where there are no groups."""
+    if groups is None:
+        groups = ops.zeros_like(x, dtype="int32")
+    return ops.equal(groups[:, None], groups[None, :])
 
 
-def soft_triplets(
-    distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, in blocks of anchors.
+def group_ranks(x: KerasTensor, same: KerasTensor) -> KerasTensor:
+    """Rank of each item in its group from 1, the highest first, and of equals the first: ``[N]`` to ``[N]``."""
+    place = ops.arange(ops.shape(x)[0])
+    ahead = (x[None, :] > x[:, None]) | (ops.equal(x[None, :], x[:, None]) & (place[None, :] < place[:, None]))
+    return 1 + ops.sum(ops.cast(same & ahead, x.dtype), axis=1)
 
-    The value and its derivative by each distance are summed a block at a time without keeping the
-    block; a product that is 0 in value then carries the derivative to the distances.
-    """
-    fixed = ops.stop_gradient(distances)
 
-    def anchor(row: tuple[KerasTensor, ...]) -> KerasTensor:
-        distance, positive, negative = row
-        pairs = positive[:, None] & negative[None, :]
-        gap = distance[:, None] - distance[None, :]
-        slope = ops.where(pairs, ops.sigmoid(gap), 0.0)
-        value = ops.sum(ops.where(pairs, ops.softplus(gap), 0.0))
-        return ops.concatenate([value[None], ops.sum(slope, axis=1) - ops.sum(slope, axis=0)])
-
-    found = ops.map(anchor, (fixed, positive, negative))
-    count = ops.sum(ops.cast(positive, fixed.dtype), axis=1) * ops.sum(ops.cast(negative, fixed.dtype), axis=1)
-    values, weights = ops.stop_gradient(found[:, 0]), ops.stop_gradient(found[:, 1:])
-    return values + ops.sum(weights * (distances - fixed), axis=1), count, count
+def at_least_float32(x: KerasTensor) -> KerasTensor:
+    """``x`` itself in float32 or float64, and in float32 if it is anything else."""
+    return x if backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
 def reduce(sums: KerasTensor, count: KerasTensor, active: KerasTensor, reduction: str) -> KerasTensor:

@@ -1,11 +1,14 @@
 """What Keras asks of things of its own: a config to be saved by, labels as they come, a place in ``compile``."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
+
+from ..base.losses.interface import WeightedLoss
 
 __all__ = ["Configured", "KerasLoss", "LossLayer", "PlainLayer"]
 
@@ -21,21 +24,30 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, and a layer's name."""
-        config = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        config = {name: plain(getattr(self, name)) for name in inspect.signature(type(self)).parameters}
         return {**config, "name": self.name} if isinstance(self, layers.Layer) else config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """The thing whose :meth:`get_config` this is."""
-        arguments = {
-            key: keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
-            for key, value in config.items()
-        }
+        arguments = {key: restored(value) if isinstance(value, dict) else value for key, value in config.items()}
         name = arguments.pop("name", None)
         thing = cls(**arguments)
         if isinstance(thing, layers.Layer):
             thing.name = name
         return thing
+
+
+def plain(value: Any) -> Any:
+    """An argument as a file can hold it: a mapping by its items, since the keys of JSON's are strings."""
+    if isinstance(value, Mapping):
+        return {"items": [list(item) for item in value.items()]}
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def restored(value: dict[str, Any]) -> Any:
+    """What :func:`plain` or Keras made a dictionary of."""
+    return dict(value["items"]) if value.keys() == {"items"} else keras.saving.deserialize_keras_object(value)
 
 
 class PlainLayer(Configured, layers.Layer):
@@ -50,14 +62,19 @@ class PlainLayer(Configured, layers.Layer):
 
 
 class LossLayer(PlainLayer):
-    """A layer from embeddings and labels to a loss, which makes sure that the engine can hold the labels."""
+    """A layer from embeddings and what is known of them to a loss; makes sure that the engine can hold the labels.
 
-    def __call__(
-        self, embeddings: Any, labels: Any, references: Any = None, reference_labels: Any = None
-    ) -> KerasTensor:
-        check_held("labels", labels)
-        check_held("reference_labels", reference_labels)
-        return super().__call__(embeddings, labels, references, reference_labels)
+    It is built from the start: weights of a loss are made when their sizes are known, and may grow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.built = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> KerasTensor:
+        for name, value in (*zip(self.call_signature_parameters, args, strict=False), *kwargs.items()):
+            check_held(name, value)
+        return super().__call__(*args, **kwargs)
 
 
 def check_held(name: str, labels: Any) -> None:
@@ -86,16 +103,18 @@ class KerasLoss(Configured, keras.losses.Loss):
     :class:`~finetuner.tuner.keras.KerasTuner` alone.
 
     Args:
-        loss: one of ours that gives one number a batch.
+        loss: one of ours that takes embeddings and labels, and gives one number a batch.
 
     Raises:
-        TypeError: if ``loss`` is none of ours, or labels are not integers.
+        TypeError: if ``loss`` is none of these, or labels are not integers.
         ValueError: if its reduction is ``"none"``, or items are given weights.
     """
 
     def __init__(self, loss: LossLayer):
         if not isinstance(loss, LossLayer):
             raise TypeError(f"loss must be a loss of finetuner.tuner.keras, got {type(loss).__name__}")
+        if loss.takes not in ("relations", "classes") or isinstance(loss, WeightedLoss):
+            raise TypeError(f"loss must be one without weights that takes labels alone, got {type(loss).__name__}")
         if getattr(loss, "reduction", None) == "none":
             raise ValueError("loss must give one number a batch, got reduction='none'")
         super().__init__(name=loss.name, dtype="float32")

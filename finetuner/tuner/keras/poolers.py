@@ -15,7 +15,7 @@ class Pooler(base.Pooler, PlainLayer):
         self.check(x.shape, None if mask is None else mask.shape)
         items = x if len(x.shape) == 3 else with_channels_last(x)
         counts = ops.ones_like(items[:, :, 0]) if mask is None else mask
-        full = items if items.dtype == "float64" else ops.cast(items, "float32")
+        full = items if backend.standardize_dtype(items.dtype) == "float64" else ops.cast(items, "float32")
         return ops.cast(self.compute(full, ops.cast(counts, "bool")[:, :, None]), x.dtype)
 
 

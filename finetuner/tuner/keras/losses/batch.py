@@ -1,31 +1,35 @@
-"""The losses of :mod:`finetuner.tuner.base.losses`, for Keras."""
+"""The losses of :mod:`finetuner.tuner.base.losses.batch`, for Keras."""
 
 from keras import KerasTensor, ops
 
-from .. import base
-from .functional import (
+from ...base.losses import batch as base
+from ..functional import (
     Relations,
+    at_least_float32,
     hinge,
+    masked_mean,
     pairwise_distance,
     reduce,
+    row_distance,
     row_logsumexp,
-    soft_triplets,
-    triplets,
+    spread,
 )
-from .interop import LossLayer
+from ..kernels import soft_precision, soft_triplets, triplets
+from .interface import Loss
 
 __all__ = [
-    "Loss",
+    "BatchLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseLoss",
     "SupConLoss",
+    "SurrogatePrecision",
     "TripletLoss",
     "TripletMarginLoss",
 ]
 
 
-class Loss(base.Loss, LossLayer):
+class BatchLoss(base.BatchLoss, Loss):
     def call(
         self,
         embeddings: KerasTensor,
@@ -37,10 +41,43 @@ class Loss(base.Loss, LossLayer):
         relations = Relations(labels, reference_labels)
         queries = at_least_float32(embeddings)
         references = queries if references is None else at_least_float32(references)
+        if self.need_logs:
+            self.note(queries, references, relations)
         return self.compute(queries, references, relations)
 
+    def note(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> None:
+        distances = pairwise_distance(ops.stop_gradient(queries), ops.stop_gradient(references), self.distance)
+        positive, negative = relations.rows()
+        self.noted["active"] = ops.cast(ops.any(positive | negative), distances.dtype)
+        self.noted["positive_distance"] = masked_mean(distances, positive)
+        self.noted["negative_distance"] = masked_mean(distances, negative)
+        self.noted["spread"] = spread(ops.stop_gradient(queries))
 
-class TripletLoss(base.TripletLoss, Loss):
+
+class TripletLoss(base.TripletLoss, BatchLoss):
+    def call(
+        self,
+        embeddings: KerasTensor,
+        labels: KerasTensor | None = None,
+        references: KerasTensor | None = None,
+        reference_labels: KerasTensor | None = None,
+    ) -> KerasTensor:
+        rows = self.explicit(embeddings, labels, references, reference_labels)
+        if rows is None:
+            return super().call(embeddings, labels, references, reference_labels)
+        return self.compute_rows(*map(at_least_float32, rows))
+
+    def compute_rows(self, anchor: KerasTensor, positive: KerasTensor, negative: KerasTensor) -> KerasTensor:
+        near, far = row_distance(anchor, positive, self.distance), row_distance(anchor, negative, self.distance)
+        terms = ops.softplus(near - far) if self.margin is None else hinge(near - far + self.margin)
+        active = ops.cast(ops.stop_gradient(terms) > 0, terms.dtype)
+        if self.need_logs:
+            self.noted["active"] = ops.mean(active)
+            self.noted["positive_distance"] = ops.mean(ops.stop_gradient(near))
+            self.noted["negative_distance"] = ops.mean(ops.stop_gradient(far))
+            self.noted["spread"] = spread(ops.stop_gradient(anchor))
+        return reduce(terms, ops.ones_like(terms), active, self.reduction)
+
     def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
         distances = pairwise_distance(queries, references, self.distance)
         positive, negative = relations.rows()
@@ -50,10 +87,12 @@ class TripletLoss(base.TripletLoss, Loss):
             sums, count, active = soft_triplets(distances, positive, negative)
         else:
             sums, count, active = triplets(distances, positive, negative, self.margin)
+        if self.need_logs:
+            self.noted["active"] = ops.sum(active) / ops.maximum(ops.sum(count), 1)
         return reduce(sums, count, active, self.reduction)
 
 
-class SiameseLoss(base.SiameseLoss, Loss):
+class SiameseLoss(base.SiameseLoss, BatchLoss):
     def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
         distances = pairwise_distance(queries, references, self.distance)
         positive, negative = relations.rows()
@@ -67,10 +106,12 @@ class SiameseLoss(base.SiameseLoss, Loss):
         terms = ops.where(positive, distances, ops.where(negative, apart, 0.0))
         count = ops.sum(ops.cast(positive | negative, terms.dtype), axis=1)
         active = ops.sum(ops.cast(ops.stop_gradient(terms) > 0, terms.dtype), axis=1)
+        if self.need_logs:
+            self.noted["active"] = ops.sum(active) / ops.maximum(ops.sum(count), 1)
         return reduce(share * ops.sum(terms, axis=1), share * count, share * active, self.reduction)
 
 
-class NTXentLoss(base.NTXentLoss, Loss):
+class NTXentLoss(base.NTXentLoss, BatchLoss):
     def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
         logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
         positive, negative = relations.rows()
@@ -80,7 +121,7 @@ class NTXentLoss(base.NTXentLoss, Loss):
         return reduce(sums, count, count, "mean")
 
 
-class SupConLoss(base.SupConLoss, Loss):
+class SupConLoss(base.SupConLoss, BatchLoss):
     def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
         logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
         positive, negative = relations.rows()
@@ -91,7 +132,7 @@ class SupConLoss(base.SupConLoss, Loss):
         return reduce(means, anchors, anchors, "mean")
 
 
-class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
+class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
     def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
         above = 1 - self.base - pairwise_distance(queries, references, "cosine")
         positive, negative = relations.rows()
@@ -101,9 +142,13 @@ class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
         return reduce((pull + push)[:, 0], anchors, anchors, "mean")
 
 
+class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
+    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
+        distances = pairwise_distance(queries, references, "cosine")
+        positive, negative = relations.rows()
+        anchors = ops.cast(ops.any(positive, axis=1), distances.dtype)
+        precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
+        return reduce(anchors - precision, anchors, anchors, self.reduction)
+
+
 TripletMarginLoss = TripletLoss
-
-
-def at_least_float32(x: KerasTensor) -> KerasTensor:
-    """``x`` itself in float32 or float64, and in float32 if it is narrower."""
-    return x if x.dtype == "float64" else ops.cast(x, "float32")
