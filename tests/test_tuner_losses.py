@@ -154,7 +154,7 @@ def test_samplers_by_name(backend):
     assert taken("ArcFaceLoss", "class") == "ClassSampler"
     with pytest.warns(UserWarning, match="NTXentLoss compares the items of a batch.*sampler='class' is taken") as told:
         assert taken("NTXentLoss", "random") == "ClassSampler"
-    assert len(told) == 1
+    assert len([warning for warning in told if "compares the items" in str(warning.message)]) == 1
     with pytest.raises(ValueError, match="sampler must be one of 'auto', 'random', 'class', got 'classs'"):
         taken("TripletLoss", "classs")
 
@@ -304,7 +304,7 @@ def test_classification(backend, loss):
     if loss == "by instance":
         name, options = backend.native_loss(name, options), None
     a_tuner = backend.Tuner(backend.mlp(D, 16, 4), loss=name, loss_options=options, callbacks=[], learning_rate=0.01)
-    run = a_tuner.fit(TRAIN, epochs=15, batch_size=48)
+    run = a_tuner.fit(TRAIN, epochs=40, batch_size=48)
     assert run.history[-1]["loss"] < 0.5 * run.history[1]["loss"]
     assert (a_tuner.embed(TRAIN).argmax(axis=1) == TRAIN.labels).mean() > 0.9
 

@@ -14,6 +14,20 @@ class Keras(Backend):
     has_float64 = engine != "jax"
     modes = ("eager",) if engine == "torch" else ("eager", "traced")
 
+    native = {
+        "mse": ("MeanSquaredError", {}),
+        "mae": ("MeanAbsoluteError", {}),
+        "huber": ("Huber", {}),
+        "cross-entropy": ("SparseCategoricalCrossentropy", {"from_logits": True}),
+    }
+
+    def native_loss(self, name, options):
+        return getattr(keras.losses, name)(**options)
+
+    def two_inputs(self, first, second):
+        a, b = keras.Input(first.input_shape[1:]), keras.Input(second.input_shape[1:])
+        return keras.Model([a, b], [first(a), second(b)])
+
     def tensor(self, x, dtype=None):
         return None if x is None else keras.ops.convert_to_tensor(x, dtype=dtype)
 

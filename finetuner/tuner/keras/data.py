@@ -8,10 +8,12 @@ import keras
 import numpy as np
 
 from ..base.dataset import ClassDataset, as_dataset
-from ..base.loader import Batch, Batches
-from ..base.sampler import sampler_for
+from ..base.loader import Batch, Batches, TwoSides
+from ..base.sampling import sampler_for
 
-__all__ = ["Sampled", "as_pairs", "load_batches", "to_arrays"]
+__all__ = ["SIDES", "Sampled", "as_pairs", "load_batches", "to_arrays"]
+
+SIDES = ("the first side", "the second side")  # of pairs, as Keras' own step hands them on
 
 
 def as_pairs(data: Any) -> Any:
@@ -60,7 +62,9 @@ def ahead(batches: Batches, num_workers: int) -> Iterator[Batch]:
 
 
 def to_arrays(x: Any) -> Any:
-    """Arrays, or what is made of them, as Keras takes them: float64 becomes float32."""
+    """Arrays, or what is made of them, as Keras takes them: float64 becomes float32, two sides a mapping of both."""
+    if isinstance(x, TwoSides):
+        return dict(zip(SIDES, map(to_arrays, x), strict=True))
     if isinstance(x, Mapping):
         return {key: to_arrays(value) for key, value in x.items()}
     if isinstance(x, list | tuple):

@@ -16,12 +16,21 @@ from keras import ops
 from safetensors.numpy import load_file, save_file
 
 from .. import ENGINES, base
-from ..base.framework import check_fit, checked_embeddings, no_device, takes_keywords
+from ..base.callbacks import LOGS
+from ..base.framework import (
+    check_fit,
+    check_sides,
+    checked_embeddings,
+    no_device,
+    required_inputs,
+    takes_keywords,
+)
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
-from .data import as_pairs, load_batches, to_arrays
+from .data import SIDES, as_pairs, load_batches, to_arrays
+from .losses.heads import NativeLoss
 
 __all__ = ["KerasTuner"]
 
@@ -32,22 +41,34 @@ class Trained(keras.Model):
     def __init__(self, embed_model: Any, loss: Any):
         super().__init__()
         self.embed_model, self.objective = embed_model, loss
+        told = LOGS if getattr(loss, "need_logs", False) else ()
+        self.notes = {name: keras.metrics.Mean(name=name) for name in told}  # made before anything is compiled
 
     def build(self, input_shape: Any) -> None:
         """Nothing to do: the model builds itself when it is first called."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         """What the model makes of a batch of inputs."""
-        if isinstance(x, Mapping) and takes_keywords(self.embed_model.call, x):
-            return self.embed_model(**x, training=training)
-        return self.embed_model(x, training=training)
+        if isinstance(x, Mapping) and x.keys() == set(SIDES):
+            both = [x[side] for side in SIDES]
+            functional = getattr(self.embed_model, "inputs", None) is not None
+            sides = (
+                self.embed_model(both, training=training) if functional else self.embed_model(*both, training=training)
+            )
+            rows = ops.stack(check_sides(sides, ops.is_tensor, 2 * leading(both[0])), axis=1)
+            return ops.reshape(rows, (-1, rows.shape[-1]))
+        return called(self.embed_model, x, training)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """The loss of a batch and the model's regularisers; NaN where an embedding is not finite."""
-        checked_embeddings(y_pred, ops.is_tensor(y_pred), y.shape[0])
-        loss = self.objective(y_pred, ops.convert_to_tensor(y))  # on torch's engine labels come as an array
+        targets = [ops.convert_to_tensor(one) for one in y]  # on torch's engine they come as arrays
+        checked_embeddings(y_pred, ops.is_tensor(y_pred), targets[0].shape[0])
+        loss = getattr(self.objective, "of_batch", self.objective)(y_pred, *targets)
+        for name, metric in self.notes.items():
+            if name in self.objective.noted:
+                metric.update_state(self.objective.noted[name])
         loss = ops.where(ops.all(ops.isfinite(y_pred)), loss, float("nan"))
         return sum(map(ops.sum, self.losses), start=loss)
 
@@ -67,22 +88,30 @@ class KerasTuner(base.Tuner):
         return Trained(self.embed_model, self.loss)
 
     @functools.cached_property
+    def whole_optimizer(self) -> keras.optimizers.Optimizer:
+        """What Keras' own step has of the model's optimizer and the loss's."""
+        if self.loss_optimizer is None:
+            return self.optimizer
+        own = {id(variable) for variable in self.loss.trainable_variables}
+        return keras.optimizers.MultiOptimizer(lambda v: self.loss_optimizer if id(v) in own else self.optimizer)
+
+    @functools.cached_property
     def judge(self) -> Trained:
         """The loss by itself, compiled as in training."""
         judge = Trained(keras.layers.Identity(), self.loss)
         judge.compile()
         return judge
 
-    def train_step(self, inputs: Any, labels: np.ndarray) -> float:
+    def train_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> float:
         inputs = to_arrays(inputs)
         with self.on_device():
             if self.snapshot is None:
                 if not self.trained.built:
                     self.trained.predict_on_batch(inputs)
-                self.optimizer.build(self.trained.trainable_variables)
+                self.whole_optimizer.build(self.trained.trainable_variables)
                 self.snapshot = copied(self.trained_variables())
             self.trained.reset_metrics()  # or it would return a running mean
-            loss = float(self.trained.train_on_batch(inputs, labels))
+            loss = float(self.trained.train_on_batch(inputs, targets, return_dict=True)["loss"])
         if not math.isfinite(loss):
             assign("the step must be undone", self.trained_variables(), self.snapshot)
             raise NotFiniteError(f"the loss must be finite, and is {loss}")
@@ -90,7 +119,7 @@ class KerasTuner(base.Tuner):
 
     def trained_variables(self) -> list[Any]:
         """All that a step may change."""
-        return [*self.trained.variables, *self.optimizer.variables]
+        return [*self.trained.variables, *self.whole_optimizer.variables]
 
     def embed_step(self, inputs: Any, count: int) -> np.ndarray:
         with self.on_device():
@@ -98,10 +127,16 @@ class KerasTuner(base.Tuner):
         checked = checked_embeddings(embeddings, isinstance(embeddings, np.ndarray), count)
         return np.asarray(checked, dtype=np.float32)
 
-    def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
+    def loss_of(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         with self.on_device():
             self.judge.reset_metrics()
-            return float(self.judge.test_on_batch(embeddings, labels))
+            return float(self.judge.test_on_batch(embeddings, targets, return_dict=True)["loss"])
+
+    def noted(self) -> dict[str, float]:
+        notes = self.trained.notes
+        if notes:  # in place of what was there while Keras compiled
+            self.loss.noted = {name: notes[name].result() for name in self.loss.noted}
+        return {name: float(value) for name, value in self.loss.noted.items()} if notes else {}
 
     def as_floats(self, losses: list[float]) -> list[float]:
         return losses
@@ -137,17 +172,48 @@ class KerasTuner(base.Tuner):
     def on_device(self) -> Any:
         return contextlib.nullcontext() if self.device == "auto" else keras.device(self.device)
 
+    def as_towers(self, first: keras.Model, second: keras.Model) -> keras.Model:
+        return Towers(first, second)
+
+    def takes_two_inputs(self, model: keras.Model) -> bool:
+        inputs = getattr(model, "inputs", None)
+        return len(inputs) == 2 if inputs is not None else required_inputs(model.call) == 2
+
+    def as_loss(self, loss: Any) -> Any:
+        return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
+
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> keras.optimizers.Optimizer | None:
+        return self.optimizer_of("optimizer", self.embed_model, optimizer, options)
+
+    def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> keras.optimizers.Optimizer | None:
+        for compiled in ("trained", "judge", "whole_optimizer"):  # of the loss as it was
+            self.__dict__.pop(compiled, None)
+        return self.optimizer_of("loss_optimizer", self.loss, optimizer, options)
+
+    def optimizer_of(
+        self, kind: str, trained: keras.layers.Layer, optimizer: Any, options: dict[str, Any]
+    ) -> keras.optimizers.Optimizer | None:
+        """The optimizer by name, class or instance, of what is trained; None if it has no weights to train."""
         if isinstance(optimizer, keras.optimizers.Optimizer):
-            return create("optimizer", optimizer, {}, options)
-        if self.embed_model.built and not self.embed_model.trainable_variables:
+            held = {id(variable) for variable in getattr(optimizer, "_trainable_variables", [])}
+            if kind == "loss_optimizer" and held and not held.issuperset(map(id, trained.trainable_variables)):
+                raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
+            return create(kind, optimizer, {}, options)
+        if trained.built and not trained.trainable_variables:
             return None
         known = {name: cls for name, cls in vars(keras.optimizers).items() if inspect.isclass(cls)}
         known.pop("Optimizer")
-        return create("optimizer", optimizer, known, {"learning_rate": self.learning_rate, **options})
+        return create(kind, optimizer, known, {"learning_rate": self.learning_rate, **options})
+
+    def kind_and_options(self, optimizer: keras.optimizers.Optimizer) -> tuple[Any, dict[str, Any]]:
+        options = {name: value for name, value in optimizer.get_config().items() if name != "name"}
+        if isinstance(options["learning_rate"], dict):  # a schedule
+            options["learning_rate"] = keras.saving.deserialize_keras_object(options["learning_rate"])
+        return type(optimizer), options
 
     def known_losses(self) -> dict[str, Any]:
-        return {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
+        native = {name: getattr(keras.losses, name) for name in NativeLoss.names}
+        return native | {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
 
     def known_miners(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
@@ -171,7 +237,7 @@ class KerasTuner(base.Tuner):
 
     def begin_training(self) -> None:
         if not self.trained.compiled:
-            self.trained.compile(optimizer=self.optimizer)
+            self.trained.compile(optimizer=self.whole_optimizer)
 
     def begin_epoch(self, seed: int) -> None:
         seed_engine(seed)
@@ -199,19 +265,50 @@ class KerasTuner(base.Tuner):
     def load_loss_state(self, tensors: dict[str, np.ndarray]) -> None:
         assign("the loss must be the one that was saved", getattr(self.loss, "variables", []), tensors)
 
-    def optimizer_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return copied(self.optimizer.variables), {}
+    def optimizer_state(self, optimizer: keras.optimizers.Optimizer) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return copied(optimizer.variables), {}
 
-    def load_optimizer_state(self, tensors: dict[str, np.ndarray], plain: dict[str, Any]) -> None:
+    def load_optimizer_state(
+        self, optimizer: keras.optimizers.Optimizer, tensors: dict[str, np.ndarray], plain: dict[str, Any]
+    ) -> None:
         if tensors:
-            self.optimizer.build(self.trained.trainable_variables)
-            assign("the optimizer must have the options of the one that was saved", self.optimizer.variables, tensors)
+            alone = self.trained if self.loss_optimizer is None else self.embed_model
+            optimizer.build((self.loss if optimizer is self.loss_optimizer else alone).trainable_variables)
+            assign("the optimizer must have the options of the one that was saved", optimizer.variables, tensors)
 
     def write_tensors(self, path: Path, tensors: dict[str, np.ndarray]) -> None:
         save_file(tensors, path)
 
     def read_tensors(self, path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
+
+
+@keras.saving.register_keras_serializable("finetuner")
+class Towers(keras.Model):
+    """Two models, one for each side of a pair."""
+
+    def __init__(self, first: keras.Model, second: keras.Model):
+        super().__init__()
+        self.first, self.second = first, second
+        self.built = first.built and second.built
+
+    def build(self, input_shape: Any) -> None:
+        """Nothing to do: the models build themselves when they are first called."""
+
+    def call(self, first: Any, second: Any, training: bool = False) -> tuple[Any, Any]:
+        return called(self.first, first, training), called(self.second, second, training)
+
+
+def called(model: keras.Model, inputs: Any, training: bool) -> Any:
+    """What ``model`` makes of inputs, of which a mapping is passed as keywords where it takes them so."""
+    if isinstance(inputs, Mapping) and takes_keywords(model.call, inputs):
+        return model(**inputs, training=training)
+    return model(inputs, training=training)
+
+
+def leading(inputs: Any) -> int:
+    """How many items there are in a batch of inputs."""
+    return keras.tree.flatten(inputs)[0].shape[0]
 
 
 def seed_engine(seed: int) -> None:
