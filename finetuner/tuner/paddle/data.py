@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from ..base.loader import Batch, Batches
+from ..base.loader import Batch, Batches, TwoSides
 
 __all__ = ["as_pairs", "load_batches", "to_device"]
 
@@ -77,6 +77,8 @@ def to_device(x: Any, device: str) -> Any:
     """Arrays and tensors, or what is made of them, as tensors on ``device``; float64 arrays become float32."""
     if isinstance(x, Mapping):
         return {key: to_device(value, device) for key, value in x.items()}
+    if isinstance(x, TwoSides):
+        return TwoSides(*(to_device(side, device) for side in x))
     if isinstance(x, list | tuple):
         return type(x)(to_device(value, device) for value in x)
     if isinstance(x, paddle.Tensor):

@@ -13,12 +13,13 @@ from paddle import nn
 from safetensors.paddle import load_file, save_file
 
 from .. import base
-from ..base.framework import check_fit, checked_embeddings, no_device, takes_keywords
-from ..base.loader import Batch, Batches
+from ..base.framework import check_fit, check_sides, checked_embeddings, no_device, required_inputs, takes_keywords
+from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
 from .data import as_pairs, load_batches, to_device
+from .losses.heads import NativeLoss
 
 __all__ = ["PaddleTuner"]
 
@@ -30,24 +31,25 @@ class PaddleTuner(base.Tuner):
 
     # The step, and what it needs.
 
-    def train_step(self, inputs: Any, labels: np.ndarray) -> paddle.Tensor:
-        embeddings = self.forward(to_device(inputs, self.device), len(labels))
-        loss = self.loss(embeddings, paddle.to_tensor(labels, place=self.device))
+    def train_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> paddle.Tensor:
+        embeddings = self.forward(to_device(inputs, self.device), len(targets[0]))
+        loss = objective(self.loss)(embeddings, *to_device(targets, self.device))
         if self.device == "cpu":  # elsewhere this would wait for the device; the loop looks at the loss
             check_finite(embeddings, loss)
-        self.optimizer.clear_grad(set_to_zero=False)
+        optimizers = [one for one in (self.optimizer, self.loss_optimizer) if one is not None]
+        for optimizer in optimizers:
+            optimizer.clear_grad(set_to_zero=False)
         loss.backward()
-        self.optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         return loss.detach()
 
     def forward(self, inputs: Any, count: int) -> paddle.Tensor:
         """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
-        call = self.embed_model.forward
-        call = getattr(call, "dygraph_function", call)  # which tells its arguments, and its compiled form does not
-        if isinstance(inputs, Mapping) and takes_keywords(call, inputs):
-            embeddings = self.embed_model(**inputs)
-        else:
-            embeddings = self.embed_model(inputs)
+        if isinstance(inputs, TwoSides):
+            sides = check_sides(self.embed_model(*inputs), paddle.is_tensor, count)
+            return paddle.stack(sides, axis=1).flatten(0, 1)
+        embeddings = called(self.embed_model, inputs)
         return checked_embeddings(embeddings, isinstance(embeddings, paddle.Tensor), count)
 
     @paddle.no_grad()
@@ -62,9 +64,11 @@ class PaddleTuner(base.Tuner):
                 self.embed_model.train()
 
     @paddle.no_grad()
-    def loss_of(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
-        tensors = (paddle.to_tensor(array, place=self.device) for array in (embeddings, labels))
-        return float(self.loss(*tensors))
+    def loss_of(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        return float(objective(self.loss)(*to_device((embeddings, *targets), self.device)))
+
+    def noted(self) -> dict[str, paddle.Tensor]:
+        return dict(self.loss.noted) if getattr(self.loss, "need_logs", False) else {}
 
     def as_floats(self, losses: list[paddle.Tensor]) -> list[float]:
         return paddle.stack(losses).tolist()
@@ -91,20 +95,50 @@ class PaddleTuner(base.Tuner):
             return device.lower()
         return str(paddle.device.get_device())
 
+    def as_towers(self, first: nn.Layer, second: nn.Layer) -> nn.Layer:
+        return Towers(first, second)
+
+    def takes_two_inputs(self, model: nn.Layer) -> bool:
+        return required_inputs(plain_forward(model)) == 2
+
+    def as_loss(self, loss: Any) -> Any:
+        return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
+
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> paddle.optimizer.Optimizer | None:
-        if isinstance(optimizer, paddle.optimizer.Optimizer):
-            return create("optimizer", optimizer, {}, options)
         self.embed_model.to(device=self.device)
-        trained = [p for p in self.embed_model.parameters() if not p.stop_gradient]
-        if not trained:
+        return self.optimizer_of("optimizer", self.embed_model, optimizer, options)
+
+    def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> paddle.optimizer.Optimizer | None:
+        self.loss.to(device=self.device)
+        return self.optimizer_of("loss_optimizer", self.loss, optimizer, options)
+
+    def optimizer_of(
+        self, kind: str, trained: nn.Layer, optimizer: Any, options: dict[str, Any]
+    ) -> paddle.optimizer.Optimizer | None:
+        """The optimizer by name, class or instance, of what is trained; None if it has no weights to train."""
+        weights = [p for p in trained.parameters() if not p.stop_gradient]
+        if isinstance(optimizer, paddle.optimizer.Optimizer):
+            held = {id(p) for p in optimizer._parameter_list or [] if not isinstance(p, dict)}
+            if kind == "loss_optimizer" and not held.issuperset(map(id, weights)):
+                raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
+            return create(kind, optimizer, {}, options)
+        if not weights:
             return None
         known = {name: cls for name, cls in vars(paddle.optimizer).items() if inspect.isclass(cls)}
         known.pop("Optimizer")
-        options = {"learning_rate": self.learning_rate, **options, "parameters": trained}
-        return create("optimizer", optimizer, known, options)
+        options = {"learning_rate": options.pop("learning_rate", self.learning_rate), **options}
+        return create(kind, optimizer, known, {**options, "parameters": weights})
+
+    def kind_and_options(self, optimizer: paddle.optimizer.Optimizer) -> tuple[Any, dict[str, Any]]:
+        # Paddle keeps of an optimizer's arguments only some, each in a place of its own.
+        names = inspect.signature(type(optimizer)).parameters
+        kept = {name: getattr(optimizer, f"_{name}", None) for name in names}
+        options = {name: value for name, value in kept.items() if isinstance(value, bool | int | float)}
+        return type(optimizer), {**options, "learning_rate": optimizer.get_lr()}
 
     def known_losses(self) -> dict[str, Any]:
-        return {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
+        native = {name: getattr(nn, name) for name in NativeLoss.names}
+        return native | {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
 
     def known_miners(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
@@ -145,25 +179,27 @@ class PaddleTuner(base.Tuner):
         if isinstance(self.loss, nn.Layer):
             self.loss.set_state_dict(tensors)
 
-    def optimizer_state(self) -> tuple[dict[str, paddle.Tensor], dict[str, Any]]:
+    def optimizer_state(self, optimizer: paddle.optimizer.Optimizer) -> tuple[dict[str, paddle.Tensor], dict[str, Any]]:
         tensors: dict[str, paddle.Tensor] = {}
         numbers: dict[str, Any] = {}
-        for name, value in self.optimizer.state_dict().items():
+        for name, value in optimizer.state_dict().items():
             (tensors if isinstance(value, paddle.Tensor) else numbers)[self.place_of(name)] = value
-        return copied(tensors), {"learning_rate": self.optimizer.get_lr(), "numbers": numbers}
+        return copied(tensors), {"learning_rate": optimizer.get_lr(), "numbers": numbers}
 
-    def load_optimizer_state(self, tensors: dict[str, paddle.Tensor], plain: dict[str, Any]) -> None:
-        self.make_slots({place.partition(".")[0] for place in tensors})
+    def load_optimizer_state(
+        self, optimizer: paddle.optimizer.Optimizer, tensors: dict[str, paddle.Tensor], plain: dict[str, Any]
+    ) -> None:
+        self.make_slots(optimizer, {place.partition(".")[0] for place in tensors})
         state = {**tensors, **plain["numbers"]}
-        places = {name: self.place_of(name) for name in self.optimizer.state_dict()}
+        places = {name: self.place_of(name) for name in optimizer.state_dict()}
         if set(places.values()) != state.keys():
             raise ValueError(
                 "the optimizer must have the options of the one that was saved, as their states differ in "
                 f"{', '.join(sorted(state.keys() ^ set(places.values())))}"
             )
-        self.optimizer.set_state_dict({name: state[place] for name, place in places.items()})
+        optimizer.set_state_dict({name: state[place] for name, place in places.items()})
         if "LR_Scheduler" not in state:
-            self.optimizer.set_lr(plain["learning_rate"])
+            optimizer.set_lr(plain["learning_rate"])
 
     def place_of(self, name: str) -> str:
         """A slot's name on disk, by the place of its parameter.
@@ -182,15 +218,15 @@ class PaddleTuner(base.Tuner):
         loss = self.loss.parameters() if isinstance(self.loss, nn.Layer) else []
         return {str(place): p for place, p in enumerate([*self.embed_model.parameters(), *loss])}
 
-    def make_slots(self, places: set[str]) -> None:
+    def make_slots(self, optimizer: paddle.optimizer.Optimizer, places: set[str]) -> None:
         """Bring the slots of these parameters into being, by a step of no effect; only then they have names."""
         parameters = [p for place, p in self.by_place().items() if place in places]
         before = [p.detach().clone() for p in parameters]
         for p in parameters:
             p.grad = paddle.zeros_like(p)
         if parameters:
-            self.optimizer.step()
-            self.optimizer.clear_grad(set_to_zero=False)
+            optimizer.step()
+            optimizer.clear_grad(set_to_zero=False)
         for p, value in zip(parameters, before, strict=True):
             p.set_value(value)
 
@@ -199,6 +235,34 @@ class PaddleTuner(base.Tuner):
 
     def read_tensors(self, path: Path) -> dict[str, paddle.Tensor]:
         return load_file(path)
+
+
+class Towers(nn.Layer):
+    """Two models, one for each side of a pair."""
+
+    def __init__(self, first: nn.Layer, second: nn.Layer):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, first: Any, second: Any) -> tuple[Any, Any]:
+        return called(self.first, first), called(self.second, second)
+
+
+def plain_forward(model: nn.Layer) -> Any:
+    """A model's ``forward``, of a compiled one what it was before, which tells its arguments."""
+    return getattr(model.forward, "dygraph_function", model.forward)
+
+
+def called(model: nn.Layer, inputs: Any) -> Any:
+    """What ``model`` makes of inputs, of which a mapping is passed as keywords where it takes them so."""
+    if isinstance(inputs, Mapping) and takes_keywords(plain_forward(model), inputs):
+        return model(**inputs)
+    return model(inputs)
+
+
+def objective(loss: Any) -> Any:
+    """How ``loss`` is called with the rows of a batch: of ours as a tuner has them, of others as embeddings."""
+    return getattr(loss, "of_batch", loss)
 
 
 def check_finite(embeddings: paddle.Tensor, loss: paddle.Tensor) -> None:
