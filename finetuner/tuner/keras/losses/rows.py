@@ -67,7 +67,8 @@ class CLIPLoss(base.CLIPLoss, WeightedLoss):
         own = itself(first)
         scale = 1 / self.temperature
         if self.learnable:  # minimum has half a gradient at the bound, where training may start
-            scale = ops.exp(ops.where(self.log_scale > math.log(100), math.log(100), self.log_scale))
+            log_scale = ops.convert_to_tensor(self.log_scale)
+            scale = ops.exp(ops.where(log_scale > math.log(100), math.log(100), log_scale))
         logits = -distances * scale  # cos, but for a constant
         partner = ops.sum(ops.where(own, logits, 0.0), axis=1)
         there = ops.softplus(row_logsumexp(logits - partner[:, None], ~own))
