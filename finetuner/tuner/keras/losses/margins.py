@@ -50,8 +50,8 @@ class MarginLoss(base.MarginLoss, WeightedLoss):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments; the category of each class by its number, once classes are numbered."""
-        told = self.label2category if self.categories is None else self.categories.tolist()
-        return {**super().get_config(), "label2category": told}
+        config = super().get_config()
+        return config if self.categories is None else {**config, "label2category": self.categories.tolist()}
 
 
 class ArcFaceLoss(base.ArcFaceLoss, MarginLoss):
