@@ -103,6 +103,13 @@ def test_the_loss_has_an_optimizer_of_its_own(backend):
     assert one.config["loss_optimizer"] == "SGD"
 
 
+def test_an_optimizer_for_a_loss_without_weights(backend):
+    with pytest.raises(
+        ValueError, match="loss_optimizer must go with a loss that has weights .* 'SGD' and TripletLoss"
+    ):
+        tuner(backend, loss_optimizer="SGD").fit(TRAIN)
+
+
 def test_another_optimizer_than_the_saved_one_is_told(backend, tmp_path):
     tuner(backend, loss="ArcFaceLoss", loss_optimizer="SGD").fit(TRAIN, epochs=1).save(tmp_path / "run")
     with pytest.raises(ValueError, match="the loss_optimizer must be SGD to go on from .*, got Adam"):

@@ -88,8 +88,11 @@ def fit(
     optimizer: o.Optimizer = "Adam",
     optimizer_option: o.OptimizerOption = None,
     learning_rate: o.LearningRate = 1e-3,
+    loss_optimizer: o.LossOptimizer = None,
+    loss_optimizer_option: o.LossOptimizerOption = None,
     epochs: o.Epochs = 10,
     batch_size: o.BatchSize = 256,
+    sampler: o.Sampler = "auto",
     num_items_per_class: o.ItemsPerClass = None,
     metric: o.Metric = None,
     early_stopping: o.EarlyStopping = None,
@@ -112,6 +115,7 @@ def fit(
         "loss_options": options("--loss-option", loss_option),
         "miner_options": options("--miner-option", miner_option),
         "optimizer_options": options("--optimizer-option", optimizer_option),
+        "loss_optimizer_options": options("--loss-optimizer-option", loss_optimizer_option),
     }
     check_output(output)
     check_inputs(data, eval_data)
@@ -132,11 +136,13 @@ def fit(
         miner=miner,
         optimizer=optimizer,
         learning_rate=learning_rate,
+        loss_optimizer=loss_optimizer,
         callbacks=callbacks,
         device=device,
         seed=seed,
         epochs=epochs,
         batch_size=batch_size,
+        sampler=sampler,
         num_items_per_class=num_items_per_class,
         num_workers=num_workers,
         metrics=metric,

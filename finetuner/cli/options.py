@@ -28,6 +28,8 @@ __all__ = [
     "LabelColumn",
     "LearningRate",
     "Loss",
+    "LossOptimizer",
+    "LossOptimizerOption",
     "LossOption",
     "Metric",
     "Miner",
@@ -42,6 +44,7 @@ __all__ = [
     "Preprocess",
     "RoleColumn",
     "RunFolder",
+    "Sampler",
     "Seed",
     "SessionColumn",
     "Threads",
@@ -120,9 +123,20 @@ Optimizer = Annotated[str, told("--optimizer", TRAINING, "An optimizer of the fr
 OptimizerOption = Annotated[
     list[str] | None, told("--optimizer-option", TRAINING, "As weight_decay=0.01; repeatable.", "KEY=VALUE")
 ]
+LossOptimizer = Annotated[
+    str | None,
+    told("--loss-optimizer", TRAINING, "Of a loss's own weights; by default of the model's kind and settings.", "NAME"),
+]
+LossOptimizerOption = Annotated[
+    list[str] | None, told("--loss-optimizer-option", TRAINING, "As learning_rate=0.1; repeatable.", "KEY=VALUE")
+]
 LearningRate = Annotated[float, told("--learning-rate", TRAINING, "Of the optimizer.")]
 Epochs = Annotated[int, told("--epochs", TRAINING, "Times through the data.")]
 BatchSize = Annotated[int, told("--batch-size", TRAINING, "At the most.")]
+Sampler = Annotated[
+    str,
+    told("--sampler", TRAINING, "class brings those of a class together, random does not; auto asks the loss.", "NAME"),
+]
 ItemsPerClass = Annotated[int | None, told("--num-items-per-class", TRAINING, "Items of a class in a batch.")]
 Metric = Annotated[
     list[str] | None,

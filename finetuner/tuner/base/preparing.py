@@ -27,6 +27,7 @@ class Preparing(Base):
     loss_optimizer: Any
     loss_optimizer_asked: tuple[Any, dict[str, Any]]
     classes: list[Any]
+    config: dict[str, Any]
     preprocess_fn: Any
     collate_fn: Any
     device: Any
@@ -87,9 +88,7 @@ class Preparing(Base):
 
     def prepare_loss(self, dataset: Dataset) -> None:
         """Give the loss weights of the size that model and data ask for, and an optimizer for them."""
-        if not isinstance(self.loss, WeightedLoss):
-            return
-        if self.form == "classes":
+        if isinstance(self.loss, WeightedLoss) and self.form == "classes":
             width = self.embeddings_of(dataset, np.arange(min(2, dataset.num_rows))).shape[1]
             before = self.loss.sizes
             self.loss.size(width, max(self.num_classes, self.loss.num_classes or 0), self.seed, self.classes)
@@ -98,9 +97,18 @@ class Preparing(Base):
         self.find_loss_optimizer_once()
 
     def find_loss_optimizer_once(self) -> None:
-        """Make the optimizer of the loss's weights, where there are some and it is not there yet."""
-        if self.loss_optimizer is None and self.loss.weights_on_host():
+        """Make the optimizer of the loss's weights, where there are some and it is not there yet.
+
+        Raises:
+            ValueError: if one was asked for, and there are no weights for it.
+        """
+        if self.loss_optimizer is None:
             self.loss_optimizer = self.find_loss_optimizer(*self.loss_optimizer_asked)
+        if self.loss_optimizer is None and self.config["loss_optimizer"] is not None:
+            raise ValueError(
+                f"loss_optimizer must go with a loss that has weights of its own, got {self.config['loss_optimizer']!r} "
+                f"and {type(self.loss).__name__}"
+            )
 
     def asked_of_loss(
         self, optimizer: Any, options: Mapping[str, Any] | None, own: Any, own_options: Mapping[str, Any] | None

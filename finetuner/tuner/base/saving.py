@@ -53,7 +53,7 @@ def load(tuner: "Tuner", path: str | Path, weights_only: bool) -> None:
     if training["loss_sizes"] is not None and isinstance(tuner.loss, WeightedLoss):
         in_features, num_classes = training["loss_sizes"]
         tuner.loss.size(in_features, num_classes, tuner.seed)
-        tuner.find_loss_optimizer_once()
+    tuner.find_loss_optimizer_once()
     check_kind(tuner, "loss_optimizer", training, path)
     tuner.load_loss_state(below("loss.", state))
     for kind in OPTIMIZERS:

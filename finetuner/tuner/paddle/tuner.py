@@ -13,13 +13,14 @@ from paddle import nn
 from safetensors.paddle import load_file, save_file
 
 from .. import base
-from ..base.framework import check_fit, check_sides, checked_embeddings, no_device, required_inputs, takes_keywords
+from ..base.framework import check_fit, check_sides, checked_embeddings, no_device, required_inputs
 from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
 from .data import as_pairs, load_batches, to_device
 from .losses.heads import NativeLoss
+from .models import Towers, called, plain_forward
 
 __all__ = ["PaddleTuner"]
 
@@ -109,6 +110,8 @@ class PaddleTuner(base.Tuner):
         return self.optimizer_of("optimizer", self.embed_model, optimizer, options)
 
     def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> paddle.optimizer.Optimizer | None:
+        if not isinstance(self.loss, nn.Layer) or holds(self.optimizer, self.loss.parameters()):
+            return None
         self.loss.to(device=self.device)
         return self.optimizer_of("loss_optimizer", self.loss, optimizer, options)
 
@@ -118,8 +121,7 @@ class PaddleTuner(base.Tuner):
         """The optimizer by name, class or instance, of what is trained; None if it has no weights to train."""
         weights = [p for p in trained.parameters() if not p.stop_gradient]
         if isinstance(optimizer, paddle.optimizer.Optimizer):
-            held = {id(p) for p in optimizer._parameter_list or [] if not isinstance(p, dict)}
-            if kind == "loss_optimizer" and not held.issuperset(map(id, weights)):
+            if kind == "loss_optimizer" and not holds(optimizer, weights):
                 raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
             return create(kind, optimizer, {}, options)
         if not weights:
@@ -237,27 +239,11 @@ class PaddleTuner(base.Tuner):
         return load_file(path)
 
 
-class Towers(nn.Layer):
-    """Two models, one for each side of a pair."""
-
-    def __init__(self, first: nn.Layer, second: nn.Layer):
-        super().__init__()
-        self.first, self.second = first, second
-
-    def forward(self, first: Any, second: Any) -> tuple[Any, Any]:
-        return called(self.first, first), called(self.second, second)
-
-
-def plain_forward(model: nn.Layer) -> Any:
-    """A model's ``forward``, of a compiled one what it was before, which tells its arguments."""
-    return getattr(model.forward, "dygraph_function", model.forward)
-
-
-def called(model: nn.Layer, inputs: Any) -> Any:
-    """What ``model`` makes of inputs, of which a mapping is passed as keywords where it takes them so."""
-    if isinstance(inputs, Mapping) and takes_keywords(plain_forward(model), inputs):
-        return model(**inputs)
-    return model(inputs)
+def holds(optimizer: paddle.optimizer.Optimizer, weights: Iterable[paddle.Tensor]) -> bool:
+    """Whether all of ``weights`` are trained by ``optimizer``."""
+    groups = [one if isinstance(one, dict) else {"params": [one]} for one in optimizer._param_groups]
+    held = {id(p) for group in groups for p in group["params"]}
+    return held.issuperset(map(id, weights))
 
 
 def objective(loss: Any) -> Any:

@@ -12,13 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .. import base
-from ..base.framework import check_sides, checked_embeddings, no_device, required_inputs, takes_keywords
+from ..base.framework import check_sides, checked_embeddings, no_device, required_inputs
 from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner
 from .data import as_pairs, load_batches, to_device
 from .losses.heads import NativeLoss
+from .models import Towers, called
 
 __all__ = ["PytorchTuner"]
 
@@ -106,6 +107,8 @@ class PytorchTuner(base.Tuner):
         return self.optimizer_of("optimizer", self.embed_model, optimizer, options)
 
     def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
+        if not isinstance(self.loss, nn.Module) or holds(self.optimizer, self.loss.parameters()):
+            return None
         self.loss.to(self.device)
         return self.optimizer_of("loss_optimizer", self.loss, optimizer, options)
 
@@ -115,8 +118,7 @@ class PytorchTuner(base.Tuner):
         """The optimizer by name, class or instance, of what is trained; None if it has no weights to train."""
         weights = [p for p in trained.parameters() if p.requires_grad]
         if isinstance(optimizer, torch.optim.Optimizer):
-            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            if kind == "loss_optimizer" and not held.issuperset(map(id, weights)):
+            if kind == "loss_optimizer" and not holds(optimizer, weights):
                 raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
             return create(kind, optimizer, {}, options)
         if not weights:
@@ -199,22 +201,10 @@ class PytorchTuner(base.Tuner):
         return load_file(path)
 
 
-class Towers(nn.Module):
-    """Two models, one for each side of a pair."""
-
-    def __init__(self, first: nn.Module, second: nn.Module):
-        super().__init__()
-        self.first, self.second = first, second
-
-    def forward(self, first: Any, second: Any) -> tuple[Any, Any]:
-        return called(self.first, first), called(self.second, second)
-
-
-def called(model: nn.Module, inputs: Any) -> Any:
-    """What ``model`` makes of inputs, of which a mapping is passed as keywords where it takes them so."""
-    if isinstance(inputs, Mapping) and takes_keywords(model.forward, inputs):
-        return model(**inputs)
-    return model(inputs)
+def holds(optimizer: torch.optim.Optimizer, weights: Iterable[nn.Parameter]) -> bool:
+    """Whether all of ``weights`` are trained by ``optimizer``."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return held.issuperset(map(id, weights))
 
 
 def objective(loss: Any) -> Any:

@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import KerasTensor, ops
 
+from ...base.losses import centres
 from ...base.losses import margins as base
 from ..functional import (
     angle,
@@ -22,7 +23,7 @@ from .interface import WeightedLoss, on_host
 __all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "MarginLoss", "SphereFaceLoss"]
 
 
-class MarginLoss(base.MarginLoss, WeightedLoss):
+class MarginLoss(centres.MarginLoss, WeightedLoss):
     def call(self, embeddings: KerasTensor, labels: KerasTensor, weight: KerasTensor | None = None) -> KerasTensor:
         self.check(embeddings, labels, weight)
         centres = self.weight if weight is None else weight

@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional as F
 
+from ...base.losses import centres
 from ...base.losses import margins as base
 from ..functional import (
     angle,
@@ -21,7 +22,7 @@ from .interface import WeightedLoss, exact, on_host
 __all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "MarginLoss", "SphereFaceLoss"]
 
 
-class MarginLoss(base.MarginLoss, WeightedLoss):
+class MarginLoss(centres.MarginLoss, WeightedLoss):
     def forward(
         self, embeddings: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None = None
     ) -> torch.Tensor:

@@ -1,0 +1,79 @@
+"""What a tuner makes of models: one of two, and one with its loss, for Keras."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..base.callbacks import LOGS
+from ..base.framework import check_sides, checked_embeddings, takes_keywords
+from .data import SIDES
+
+__all__ = ["Towers", "Trained", "called"]
+
+
+@keras.saving.register_keras_serializable("finetuner")
+class Towers(keras.Model):
+    """Two models, one for each side of a pair."""
+
+    def __init__(self, first: keras.Model, second: keras.Model):
+        super().__init__()
+        self.first, self.second = first, second
+        self.built = first.built and second.built
+
+    def build(self, input_shape: Any) -> None:
+        """Nothing to do: the models build themselves when they are first called."""
+
+    def call(self, first: Any, second: Any, training: bool = False) -> tuple[Any, Any]:
+        return called(self.first, first, training), called(self.second, second, training)
+
+
+def called(model: keras.Model, inputs: Any, training: bool) -> Any:
+    """What ``model`` makes of inputs, of which a mapping is passed as keywords where it takes them so."""
+    if isinstance(inputs, Mapping) and takes_keywords(model.call, inputs):
+        return model(**inputs, training=training)
+    return model(inputs, training=training)
+
+
+def leading(inputs: Any) -> int:
+    """How many items there are in a batch of inputs."""
+    return keras.tree.flatten(inputs)[0].shape[0]
+
+
+class Trained(keras.Model):
+    """A model with its loss, which Keras' own step then trains, compiled as Keras sees fit for the engine."""
+
+    def __init__(self, embed_model: Any, loss: Any):
+        super().__init__()
+        self.embed_model, self.objective = embed_model, loss
+        told = LOGS if getattr(loss, "need_logs", False) else ()
+        self.notes = {name: keras.metrics.Mean(name=name) for name in told}  # made before anything is compiled
+
+    def build(self, input_shape: Any) -> None:
+        """Nothing to do: the model builds itself when it is first called."""
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """What the model makes of a batch of inputs."""
+        if isinstance(x, Mapping) and x.keys() == set(SIDES):
+            both = [x[side] for side in SIDES]
+            functional = getattr(self.embed_model, "inputs", None) is not None
+            sides = (
+                self.embed_model(both, training=training) if functional else self.embed_model(*both, training=training)
+            )
+            rows = ops.stack(check_sides(sides, ops.is_tensor, 2 * leading(both[0])), axis=1)
+            return ops.reshape(rows, (-1, rows.shape[-1]))
+        return called(self.embed_model, x, training)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The loss of a batch and the model's regularisers; NaN where an embedding is not finite."""
+        targets = [ops.convert_to_tensor(one) for one in y]  # on torch's engine they come as arrays
+        checked_embeddings(y_pred, ops.is_tensor(y_pred), targets[0].shape[0])
+        loss = getattr(self.objective, "of_batch", self.objective)(y_pred, *targets)
+        for name, metric in self.notes.items():
+            if name in self.objective.noted:
+                metric.update_state(self.objective.noted[name])
+        loss = ops.where(ops.all(ops.isfinite(y_pred)), loss, float("nan"))
+        return sum(map(ops.sum, self.losses), start=loss)
