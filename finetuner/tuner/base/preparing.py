@@ -105,9 +105,10 @@ class Preparing(Base):
         if self.loss_optimizer is None:
             self.loss_optimizer = self.find_loss_optimizer(*self.loss_optimizer_asked)
         if self.loss_optimizer is None and self.config["loss_optimizer"] is not None:
+            asked = self.config["loss_optimizer"]
             raise ValueError(
-                f"loss_optimizer must go with a loss that has weights of its own, got {self.config['loss_optimizer']!r} "
-                f"and {type(self.loss).__name__}"
+                f"loss_optimizer must go with a loss that has weights of its own, got {asked!r} and "
+                f"{type(self.loss).__name__}"
             )
 
     def asked_of_loss(
