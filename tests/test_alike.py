@@ -52,6 +52,7 @@ OWN = {
     },
     "paddle": {
         "functional.where": "Paddle's makes float32 of numbers",
+        "functional.detached": "compiled, Paddle's shares memory that another operation may overwrite",
         "data.Sealed": "the loader looks into what workers hand it",
         "data.Sealed.__init__": "",
         "data.Sealed.open": "",

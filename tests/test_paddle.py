@@ -71,6 +71,9 @@ def test_a_compiled_model_trains(backend, paddle):
         ("NTXentLoss", {}),
         ("SiameseLoss", {"distance": "euclidean"}),
         ("TripletLoss", {"margin": 0.3}),
+        ("ArcFaceLoss", {"in_features": D, "num_classes": 8, "smoothing_epsilon": 0.1}),
+        ("ArcFaceLossWithMLP", {"in_features": D, "num_classes": 8, "mlp_features": [6, 5]}),
+        ("FocalLoss", {}),
     ],
 )
 def test_a_loss_compiled_for_any_batch_size(backend, paddle, name, options):
@@ -80,6 +83,39 @@ def test_a_loss_compiled_for_any_batch_size(backend, paddle, name, options):
     for count in (12, 30, 48):
         x, y = (paddle.to_tensor(array[::-1][:count].copy()) for array in (TRAIN.x, TRAIN.labels))
         np.testing.assert_allclose(compiled(x, y).item(), loss(x, y).item(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("TripletLoss", [[D]]),
+        ("TripletLoss", [[D], [D], [D]]),
+        ("ContrastiveLoss", [[D], [D], []]),
+        ("CLIPLoss", [[D], [D]]),
+        ("DistillationLoss", [[D], [D + 1]]),
+        ("ListNetLoss", [[], []]),
+        ("LambdaRankLoss", [[], []]),
+    ],
+)
+def test_a_loss_of_rows_compiled_for_any_batch_size(backend, paddle, name, shapes):
+    loss, rng = backend.loss(name), np.random.default_rng(0)
+    specs = [paddle.static.InputSpec([None, *shape], "float32") for shape in shapes]
+    compiled = paddle.jit.to_static(backend.loss(name), full_graph=True, input_spec=specs)
+    for count in (12, 30):
+        tensors = [paddle.to_tensor(rng.uniform(size=[count, *shape]).astype("float32")) for shape in shapes]
+        np.testing.assert_allclose(compiled(*tensors).item(), loss(*tensors).item(), rtol=1e-5)
+
+
+def test_what_is_detached_is_not_overwritten(backend, paddle):
+    """Compiled, ``detach`` shares memory, and the cosine was at times written there before the floor was read."""
+
+    def function(x):
+        return backend.functional.falling_cosine(2 * x)
+
+    angles = paddle.to_tensor(np.linspace(0, 6, 18, dtype="float32"))
+    compiled = paddle.jit.to_static(function, full_graph=True)
+    for _ in range(100):
+        np.testing.assert_allclose(compiled(angles).numpy(), function(angles).numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_autocast_does_not_reach_into_a_compiled_loss(backend, paddle):

@@ -5,25 +5,33 @@ zero, bounds and ties): a guarded value is replaced before the operation that wo
 """
 
 import paddle
-from paddle.nn import functional as F
 
 __all__ = [
     "Relations",
+    "angle",
+    "at_least_float32",
+    "detached",
+    "falling_cosine",
     "farthest",
+    "group_ranks",
     "hinge",
+    "itself",
+    "label_smoothing",
+    "masked_mean",
     "nearest",
+    "of_groups",
+    "one_hot",
     "pairwise_distance",
     "reduce",
+    "row_distance",
     "row_logsumexp",
-    "soft_triplets",
-    "triplets",
+    "spread",
     "unit",
     "where",
 ]
 
 FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
 NOISE = 16 * float(paddle.finfo("float32").eps)  # squared distances below this share of the norms are rounding
-BLOCK = 2**22  # elements of the largest temporary of a computation in blocks
 
 
 class Relations:
@@ -42,13 +50,14 @@ class Relations:
             negative = ~positive
         else:
             session = queries[..., 0] == references[..., 0]
-            query_fits, reference_fits = queries[..., 1] >= 0, references[..., 1] >= 0
-            positive = session & query_fits & reference_fits
-            negative = session & (query_fits ^ reference_fits)
+            asking, asked = queries[..., 1], references[..., 1]
+            fits, misfits = (asking == 0) | (asking == 1), asking == -1
+            positive = session & fits & (asked >= 0)
+            negative = session & (fits & (asked < 0) | misfits & ((asked == 0) | (asked == 1)))
         if self.within:
             rows = paddle.arange(start, start + queries.shape[0])
-            itself = rows[:, None] == paddle.arange(references.shape[1])
-            positive, negative = positive & ~itself, negative & ~itself
+            same = rows[:, None] == paddle.arange(references.shape[1])
+            positive, negative = positive & ~same, negative & ~same
         return positive, negative
 
 
@@ -59,12 +68,20 @@ def where(mask: paddle.Tensor, x: paddle.Tensor | float, y: paddle.Tensor | floa
     return paddle.where(mask, x, y)
 
 
+def detached(x: paddle.Tensor) -> paddle.Tensor:
+    """``x`` without its gradient.
+
+    Compiled, it is a copy: ``detach`` shares memory there, which another operation, run in parallel, may overwrite.
+    """
+    return x.detach() if paddle.in_dynamic_mode() else x.clone().detach()
+
+
 def unit(x: paddle.Tensor) -> paddle.Tensor:
     """Rows at length 1; a zero vector stays zero and has a gradient of zero: ``[N, D]`` to ``[N, D]``.
 
     Scaling by the largest component first lets any float32 norm through without over- or underflow.
     """
-    largest = x.detach().abs().amax(axis=1, keepdim=True)
+    largest = detached(x).abs().amax(axis=1, keepdim=True)
     zero = largest <= FLOOR
     x = where(zero, 0.0, x / where(zero, 1.0, largest))
     square = (x * x).sum(axis=1, keepdim=True)
@@ -83,22 +100,50 @@ def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distanc
     if distance == "cosine":
         queries = unit(queries)
         references = queries if within else unit(references)
-    fixed = references.detach()
+    fixed = detached(references)
     centre = fixed.mean(axis=0)
     far_off = (centre * centre).sum() > 0.9 * (fixed * fixed).sum(axis=1).mean()
     centre = where(far_off, centre, 0.0)
-    directionless = [(x.detach() == 0).all(axis=1).astype(x.dtype) for x in (queries, references)]
+    directionless = [(detached(x) == 0).all(axis=1).astype(x.dtype) for x in (queries, references)]
     queries = queries - centre
     references = queries if within else references - centre
     norms = (queries * queries).sum(axis=1)[:, None] + (references * references).sum(axis=1)[None, :]
     square = norms - 2 * queries @ references.T
-    apart = square.detach() > NOISE * norms.detach()
+    apart = detached(square) > NOISE * detached(norms)
     if distance == "euclidean":
         return where(apart, paddle.sqrt(where(apart, square, 1.0)), 0.0)
     square = where(apart, square, 0.0)
     if distance == "sqeuclidean":
         return square
     return (square + directionless[0][:, None] + directionless[1][None, :]) / 2
+
+
+def row_distance(first: paddle.Tensor, second: paddle.Tensor, distance: str) -> paddle.Tensor:
+    """Distance of each row to the row beside it, as :func:`pairwise_distance`: two ``[N, D]`` to ``[N]``."""
+    if distance == "cosine":
+        first, second = unit(first), unit(second)
+    square = ((first - second) ** 2).sum(axis=1)
+    if distance == "euclidean":
+        apart = square > 0
+        return where(apart, paddle.sqrt(where(apart, square, 1.0)), 0.0)
+    if distance == "sqeuclidean":
+        return square
+    directionless = [(detached(x) == 0).all(axis=1).astype(x.dtype) for x in (first, second)]
+    return (square + directionless[0] + directionless[1]) / 2
+
+
+def angle(distances: paddle.Tensor) -> paddle.Tensor:
+    """Angle of a cosine distance, from 0 to pi, with a gradient of 0 at either end, where it has none."""
+    inside = (distances > 0) & (2 - distances > NOISE)
+    safe = where(inside, distances, 1.0)
+    end = (detached(distances) > 1).astype(safe.dtype) * paddle.pi
+    return where(inside, paddle.atan2(paddle.sqrt(safe * (2 - safe)), 1 - safe), end)
+
+
+def falling_cosine(x: paddle.Tensor) -> paddle.Tensor:
+    """The cosine up to pi, and then its halves hung on below each other, so that it never rises again."""
+    half = paddle.floor(detached(x) / paddle.pi)
+    return (1 - 2 * (half % 2)) * paddle.cos(x) - 2 * half
 
 
 def hinge(x: paddle.Tensor) -> paddle.Tensor:
@@ -123,55 +168,72 @@ def row_logsumexp(x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
     return paddle.logsumexp(x, axis=1, keepdim=True)
 
 
-def triplets(
-    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor, margin: float
-) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[N]``.
+def masked_mean(x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+    """Mean of x where ``mask`` holds, or by how much it does; 0 where it nowhere does."""
+    weights = mask.astype(x.dtype)
+    return (x * weights).sum() / weights.sum().clip(min=1e-12)
 
-    With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
-    So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. Both counts come
-    from searching sorted rows, and from the same comparisons, so that they agree to the last triplet.
-    As :math:`\sum_p c_p = \sum_n c_n`, any number may be taken off all values; the mean of the positives
-    keeps the sums small.
+
+def spread(x: paddle.Tensor) -> paddle.Tensor:
+    """1 less the squared length of the mean of unit rows: 0 where all are one, 1 where they lie all around."""
+    centre = unit(x).mean(axis=0)
+    return 1 - (centre * centre).sum()
+
+
+def itself(x: paddle.Tensor) -> paddle.Tensor:
+    """The diagonal mask ``[N, N]`` of rows ``[N, ...]``."""
+    place = paddle.arange(x.shape[0])
+    return place[:, None] == place[None, :]
+
+
+def one_hot(labels: paddle.Tensor, num_classes: int) -> paddle.Tensor:
+    """Mask ``[N, C]`` of the class of each label ``[N]``."""
+    return labels[:, None] == paddle.arange(num_classes, dtype=labels.dtype)
+
+
+def label_smoothing(
+    y: paddle.Tensor, num_classes: int, epsilon: float = 0.2, categories: paddle.Tensor | None = None
+) -> paddle.Tensor:
+    r"""Labels that leave a share of each item to other classes: ``[N]`` integers to ``[N, C]`` floats.
+
+    .. math:: q_{ic} = (1 - \epsilon) [c = y_i] + \epsilon \frac{[c \in S_i]}{|S_i|}
+
+    where :math:`S_i` holds all classes, or those of the category of :math:`y_i`.
+
+    Args:
+        y: the class of each item, ``[N]``.
+        num_classes: C.
+        epsilon: the share, at least 0 and below 1.
+        categories: ``[C]`` integers, the category of each class.
+
+    Source: Szegedy et al., "Rethinking the inception architecture for computer vision", CVPR 2016.
     """
-    dtype = distances.dtype
-    count = positive.sum(axis=1).to(dtype)
-    limits = distances + margin
-    with paddle.no_grad():
-        below = where(negative, distances, paddle.inf).sort(axis=1)
-        above = where(positive, limits, paddle.inf).sort(axis=1)
-        active_negatives = paddle.searchsorted(below, limits).to(dtype)
-        inactive_positives = paddle.searchsorted(above, distances, right=True).to(dtype)
-        weights = where(negative, inactive_positives - count[:, None], 0.0)
-        weights = where(positive, active_negatives, weights)
-        shift = where(positive, limits, 0.0).sum(axis=1, keepdim=True) / count.clip(min=1)[:, None]
-        active = where(positive, weights, 0.0).sum(axis=1)
-    sums = (weights * (where(positive, limits, distances) - shift)).sum(axis=1)
-    return sums, count * negative.sum(axis=1).to(dtype), active
+    own = one_hot(y, num_classes)
+    same = paddle.ones_like(own)
+    if categories is not None:
+        categories = paddle.to_tensor(categories)
+        same = categories[y.astype("int64")][:, None] == categories[None, :]
+    own, same = own.astype("float32"), same.astype("float32")
+    return (1 - epsilon) * own + epsilon * same / same.sum(axis=1, keepdim=True)
 
 
-def soft_triplets(
-    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
-) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, in blocks of anchors.
+def of_groups(x: paddle.Tensor, groups: paddle.Tensor | None) -> paddle.Tensor:
+    """Mask ``[N, N]`` of the items that are of one group, of rows ``[N]``; of all where there are no groups."""
+    if groups is None:
+        return paddle.ones((x.shape[0], x.shape[0]), dtype="bool")
+    return groups[:, None] == groups[None, :]
 
-    The value and its derivative by each distance are summed a block at a time without keeping the
-    block; a product that is 0 in value then carries the derivative to the distances.
-    """
-    values, weights = [], []
-    with paddle.no_grad():
-        step = max(1, BLOCK // distances.shape[1] ** 2)
-        for start in range(0, distances.shape[0], step):
-            block = slice(start, start + step)
-            pairs = positive[block, :, None] & negative[block, None, :]
-            gap = distances[block, :, None] - distances[block, None, :]
-            slope = where(pairs, paddle.sigmoid(gap), 0.0)
-            values.append(where(pairs, F.softplus(gap), 0.0).sum(axis=(1, 2)))
-            weights.append(slope.sum(axis=2) - slope.sum(axis=1))
-        count = (positive.sum(axis=1) * negative.sum(axis=1)).astype(distances.dtype)
-    carrier = paddle.concat(weights) * (distances - distances.detach())
-    return paddle.concat(values) + carrier.sum(axis=1), count, count
+
+def group_ranks(x: paddle.Tensor, same: paddle.Tensor) -> paddle.Tensor:
+    """Rank of each item in its group from 1, the highest first, and of equals the first: ``[N]`` to ``[N]``."""
+    place = paddle.arange(x.shape[0])
+    ahead = (x[None, :] > x[:, None]) | ((x[None, :] == x[:, None]) & (place[None, :] < place[:, None]))
+    return 1 + (same & ahead).sum(axis=1).astype(x.dtype)
+
+
+def at_least_float32(x: paddle.Tensor) -> paddle.Tensor:
+    """``x`` itself in float32 or float64, and in float32 if it is anything else."""
+    return x if x.dtype == paddle.float64 else x.astype("float32")
 
 
 def reduce(sums: paddle.Tensor, count: paddle.Tensor, active: paddle.Tensor, reduction: str) -> paddle.Tensor:

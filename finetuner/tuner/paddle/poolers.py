@@ -4,7 +4,7 @@ import paddle
 from paddle import nn
 
 from .. import base
-from .functional import where
+from .functional import detached, where
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
@@ -23,7 +23,7 @@ class GeM(base.GeM, Pooler):
     def compute(self, x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
         x = where(x > self.eps, x, self.eps)
         # Powers of shares of the largest value neither overflow nor vanish, whatever p.
-        largest = where(mask, x, 0.0).amax(axis=1, keepdim=True).detach()
+        largest = detached(where(mask, x, 0.0).amax(axis=1, keepdim=True))
         largest = where(largest > 0, largest, 1.0)
         powers = where(mask, (where(mask, x, largest) / largest) ** self.p, 0.0)
         count = mask.sum(axis=1).astype(x.dtype)

@@ -119,7 +119,7 @@ def angle(distances: torch.Tensor) -> torch.Tensor:
     """Angle of a cosine distance, from 0 to pi, with a gradient of 0 at either end, where it has none."""
     inside = (distances > 0) & (2 - distances > NOISE)
     safe = torch.where(inside, distances, 1.0)
-    end = torch.where(distances.detach() > 1, torch.pi, 0.0).to(safe.dtype)
+    end = (distances.detach() > 1).to(safe.dtype) * torch.pi
     return torch.where(inside, torch.atan2(torch.sqrt(safe * (2 - safe)), 1 - safe), end)
 
 
@@ -195,7 +195,8 @@ def label_smoothing(
     if categories is not None:
         categories = torch.as_tensor(categories, device=y.device)
         same = categories[y.long()][:, None] == categories[None, :]
-    return (1 - epsilon) * own.float() + epsilon * same.float() / same.float().sum(dim=1, keepdim=True)
+    own, same = own.float(), same.float()
+    return (1 - epsilon) * own + epsilon * same / same.sum(dim=1, keepdim=True)
 
 
 def of_groups(x: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional as F
 
+from .functional import itself
+
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
 BLOCK = 2**22  # elements of the largest temporary of a computation in blocks
@@ -72,7 +74,7 @@ def soft_precision(
     values, weights = [], []
     with torch.no_grad():
         step = max(1, BLOCK // distances.shape[1] ** 2)
-        same = torch.eye(distances.shape[1], dtype=torch.bool, device=distances.device)
+        same = itself(distances.T)
         for start in range(0, len(distances), step):
             block = slice(start, start + step)
             counted = (positive[block] | negative[block])[:, None, :] & ~same

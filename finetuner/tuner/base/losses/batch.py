@@ -121,7 +121,8 @@ class TripletLoss(BatchLoss):
         """
         if labels is None:
             checks.expected_shape("rows", embeddings.shape, ["3 T", "D"])
-            if references is not None or embeddings.shape[0] % 3:
+            count = max(0, embeddings.shape[0] or 0)  # a compiler that leaves it open says None or -1
+            if references is not None or count % 3:
                 raise ValueError(f"rows without labels must be triplets, [3 T, D] alone, got {list(embeddings.shape)}")
             return embeddings[0::3], embeddings[1::3], embeddings[2::3]
         if references is None or reference_labels is not None or len(labels.shape) != 2:

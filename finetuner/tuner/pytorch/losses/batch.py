@@ -76,7 +76,8 @@ class TripletLoss(base.TripletLoss, BatchLoss):
         active = (terms.detach() > 0).to(terms.dtype)
         if self.need_logs:
             self.noted["active"] = active.mean()
-            self.noted["positive_distance"], self.noted["negative_distance"] = near.detach().mean(), far.detach().mean()
+            self.noted["positive_distance"] = near.detach().mean()
+            self.noted["negative_distance"] = far.detach().mean()
             self.noted["spread"] = spread(anchor.detach())
         return reduce(terms, torch.ones_like(terms), active, self.reduction)
 

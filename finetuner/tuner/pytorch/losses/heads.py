@@ -38,9 +38,7 @@ class RankNetLoss(base.RankNetLoss, HeadLoss):
 class ListNetLoss(base.ListNetLoss, HeadLoss):
     def compute(self, scores: torch.Tensor, relevance: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
         same = of_groups(scores, groups)
-        wanted, chances = (
-            x - row_logsumexp(x[None, :].expand(same.shape), same)[:, 0] for x in (relevance / self.temperature, scores)
-        )
+        wanted, chances = (x - row_logsumexp(x[None, :], same)[:, 0] for x in (relevance / self.temperature, scores))
         if self.need_logs:
             self.noted["active"] = same.any().to(scores.dtype)
         share = 1 / same.sum(dim=1).to(scores.dtype)  # of a group that an item is

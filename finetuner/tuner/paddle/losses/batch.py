@@ -1,34 +1,39 @@
-"""The losses of :mod:`finetuner.tuner.base.losses`, for PaddlePaddle."""
+"""The losses of :mod:`finetuner.tuner.base.losses.batch`, for PaddlePaddle."""
 
 import paddle
-from paddle import nn
 from paddle.nn import functional as F
 
-from .. import base
-from .functional import (
+from ...base.losses import batch as base
+from ..functional import (
     Relations,
+    at_least_float32,
+    detached,
     hinge,
+    masked_mean,
     pairwise_distance,
     reduce,
+    row_distance,
     row_logsumexp,
-    soft_triplets,
-    triplets,
+    spread,
     where,
 )
+from ..kernels import soft_precision, soft_triplets, triplets
+from .interface import Loss, exact
 
 __all__ = [
-    "Loss",
+    "BatchLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseLoss",
     "SupConLoss",
+    "SurrogatePrecision",
     "TripletLoss",
     "TripletMarginLoss",
 ]
 
 
-class Loss(base.Loss, nn.Layer):
-    check = paddle.jit.not_to_static(base.Loss.check)  # a size that a compiler leaves open is -1 to it, not a tensor
+class BatchLoss(base.BatchLoss, Loss):
+    check = paddle.jit.not_to_static(base.BatchLoss.check)
 
     def forward(
         self,
@@ -39,31 +44,69 @@ class Loss(base.Loss, nn.Layer):
     ) -> paddle.Tensor:
         self.check(embeddings, labels, references, reference_labels)
         relations = Relations(labels, reference_labels)
-        with paddle.amp.auto_cast(enable=False):
+        with exact(embeddings):
             queries = at_least_float32(embeddings)
             references = queries if references is None else at_least_float32(references)
+            if self.need_logs:
+                self.note(queries, references, relations)
             return self.compute(queries, references, relations)
 
+    def note(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> None:
+        distances = pairwise_distance(detached(queries), detached(references), self.distance)
+        positive, negative = relations.rows()
+        self.noted["active"] = (positive | negative).any().astype(distances.dtype)
+        self.noted["positive_distance"] = masked_mean(distances, positive)
+        self.noted["negative_distance"] = masked_mean(distances, negative)
+        self.noted["spread"] = spread(detached(queries))
 
-class TripletLoss(base.TripletLoss, Loss):
+
+class TripletLoss(base.TripletLoss, BatchLoss):
+    explicit = paddle.jit.not_to_static(base.TripletLoss.explicit)
+
+    def forward(
+        self,
+        embeddings: paddle.Tensor,
+        labels: paddle.Tensor | None = None,
+        references: paddle.Tensor | None = None,
+        reference_labels: paddle.Tensor | None = None,
+    ) -> paddle.Tensor:
+        rows = self.explicit(embeddings, labels, references, reference_labels)
+        if rows is None:
+            return super().forward(embeddings, labels, references, reference_labels)
+        with exact(embeddings):
+            return self.compute_rows(*map(at_least_float32, rows))
+
+    def compute_rows(self, anchor: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor) -> paddle.Tensor:
+        near, far = row_distance(anchor, positive, self.distance), row_distance(anchor, negative, self.distance)
+        terms = F.softplus(near - far) if self.margin is None else hinge(near - far + self.margin)
+        active = (detached(terms) > 0).astype(terms.dtype)
+        if self.need_logs:
+            self.noted["active"] = active.mean()
+            self.noted["positive_distance"] = detached(near).mean()
+            self.noted["negative_distance"] = detached(far).mean()
+            self.noted["spread"] = spread(detached(anchor))
+        return reduce(terms, paddle.ones_like(terms), active, self.reduction)
+
     def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
         distances = pairwise_distance(queries, references, self.distance)
         positive, negative = relations.rows()
         if self.miner is not None:
-            positive, negative = self.miner.refine(distances.detach(), positive, negative)
+            positive, negative = self.miner.refine(detached(distances), positive, negative)
         if self.margin is None:
             sums, count, active = soft_triplets(distances, positive, negative)
         else:
             sums, count, active = triplets(distances, positive, negative, self.margin)
+        if self.need_logs:
+            self.noted["active"] = active.sum() / count.sum().clip(min=1)
         return reduce(sums, count, active, self.reduction)
 
 
-class SiameseLoss(base.SiameseLoss, Loss):
+class SiameseLoss(base.SiameseLoss, BatchLoss):
     def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
         distances = pairwise_distance(queries, references, self.distance)
         positive, negative = relations.rows()
         if self.miner is not None:
-            positive, negative = self.miner.refine(distances.detach(), positive, negative)
+            positive, negative = self.miner.refine(detached(distances), positive, negative)
         share = 1.0
         if relations.within:  # each pair stands in the masks twice, once from either end
             positive, negative = positive | positive.T, negative | negative.T
@@ -71,11 +114,13 @@ class SiameseLoss(base.SiameseLoss, Loss):
         apart = hinge(self.margin - distances)
         terms = where(positive, distances, where(negative, apart, 0.0))
         count = (positive | negative).sum(axis=1).astype(terms.dtype)
-        active = (terms.detach() > 0).sum(axis=1).astype(terms.dtype)
+        active = (detached(terms) > 0).sum(axis=1).astype(terms.dtype)
+        if self.need_logs:
+            self.noted["active"] = active.sum() / count.sum().clip(min=1)
         return reduce(share * terms.sum(axis=1), share * count, share * active, self.reduction)
 
 
-class NTXentLoss(base.NTXentLoss, Loss):
+class NTXentLoss(base.NTXentLoss, BatchLoss):
     def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
         logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
         positive, negative = relations.rows()
@@ -85,7 +130,7 @@ class NTXentLoss(base.NTXentLoss, Loss):
         return reduce(sums, count, count, "mean")
 
 
-class SupConLoss(base.SupConLoss, Loss):
+class SupConLoss(base.SupConLoss, BatchLoss):
     def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
         logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
         positive, negative = relations.rows()
@@ -96,7 +141,7 @@ class SupConLoss(base.SupConLoss, Loss):
         return reduce(means, anchors, anchors, "mean")
 
 
-class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
+class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
     def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
         above = 1 - self.base - pairwise_distance(queries, references, "cosine")
         positive, negative = relations.rows()
@@ -106,9 +151,13 @@ class MultiSimilarityLoss(base.MultiSimilarityLoss, Loss):
         return reduce((pull + push)[:, 0], anchors, anchors, "mean")
 
 
+class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
+    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
+        distances = pairwise_distance(queries, references, "cosine")
+        positive, negative = relations.rows()
+        anchors = positive.any(axis=1).astype(distances.dtype)
+        precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
+        return reduce(anchors - precision, anchors, anchors, self.reduction)
+
+
 TripletMarginLoss = TripletLoss
-
-
-def at_least_float32(x: paddle.Tensor) -> paddle.Tensor:
-    """``x`` itself in float32 or float64, and in float32 if it is narrower."""
-    return x if x.dtype == paddle.float64 else x.astype("float32")
