@@ -22,6 +22,8 @@ OWN = {
         "data.as_it_is": "Keras' workers are threads, which hand over what they have",
         "tuner.check_finite": "Keras' step ends in a loss that is not finite",
         "losses.interface.exact": "layers of Keras have types of their own, whatever the policy",
+        "tuner.holds": "Keras' optimizers take their weights when they are built",
+        "tuner.objective": "Keras' step is Trained, and calls the loss",
     },
     "keras": {
         "kernels.searched": "keras.ops searches one row at a time",

@@ -9,6 +9,27 @@ from . import Backend
 class Paddle(Backend):
     name = framework = "paddle"
 
+    native = {
+        "mse": ("MSELoss", {}),
+        "mae": ("L1Loss", {}),
+        "huber": ("SmoothL1Loss", {}),
+        "cross-entropy": ("CrossEntropyLoss", {}),
+    }
+
+    def native_loss(self, name, options):
+        return getattr(nn, name)(**options)
+
+    def two_inputs(self, first, second):
+        class TwoInputs(nn.Layer):
+            def __init__(self):
+                super().__init__()
+                self.first, self.second = first, second
+
+            def forward(self, a, b):
+                return self.first(a), self.second(b)
+
+        return TwoInputs()
+
     def tensor(self, x, dtype=None):
         return None if x is None else paddle.to_tensor(x, dtype=dtype)
 

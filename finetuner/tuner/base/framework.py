@@ -69,7 +69,7 @@ class Framework(ABC):
 
     @abstractmethod
     def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> Any:
-        """The optimizer of the loss's weights, likewise; None if there are none, or the model's optimizer holds them."""
+        """The optimizer of the loss's weights, likewise; None if there are none, or the model's has them."""
 
     @abstractmethod
     def kind_and_options(self, optimizer: Any) -> tuple[Any, dict[str, Any]]:

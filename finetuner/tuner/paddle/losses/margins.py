@@ -3,6 +3,7 @@
 import paddle
 from paddle.nn import functional as F
 
+from ...base.losses import centres
 from ...base.losses import margins as base
 from ..functional import (
     angle,
@@ -23,8 +24,8 @@ from .interface import WeightedLoss, exact, on_host
 __all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "MarginLoss", "SphereFaceLoss"]
 
 
-class MarginLoss(base.MarginLoss, WeightedLoss):
-    check = paddle.jit.not_to_static(base.MarginLoss.check)
+class MarginLoss(centres.MarginLoss, WeightedLoss):
+    check = paddle.jit.not_to_static(centres.MarginLoss.check)
 
     def forward(
         self, embeddings: paddle.Tensor, labels: paddle.Tensor, weight: paddle.Tensor | None = None
