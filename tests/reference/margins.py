@@ -72,8 +72,8 @@ def margin_loss(batch, member, scale, smoothing_epsilon=0.0, label2category=None
     ),
 )
 def arcface_loss(batch, margin=0.5, scale=64.0, **params):
-    """Two centres at a right angle, m = 0.5, s = 64. An item on its own centre: its logit is 64 cos 0.5 = 56.1653, the
-    other's 0, so log(1 + e^-56.1653) = 4.05e-25. An item half-way, at 45 degrees from both, with m = pi / 4 and s = 1: its
+    """Two centres at a right angle, m = 0.5, s = 1. An item on its own centre: its logit is cos 0.5 = 0.87758, the
+    other's 0, so log(1 + e^-0.87758) = 0.34788. An item half-way, at 45 degrees from both, with m = pi / 4 and s = 1: its
     own logit is cos(pi / 2) = 0, the other's 0.7071: log(1 + e^0.7071) = 1.1079. An item opposite to its own centre,
     m = 0.5: theta = pi is beyond pi - m, its logit is s (-2 - cos(pi + 0.5)) = s (-2 + 0.87758) = -1.12242 s.
     """
@@ -112,7 +112,7 @@ def cosface_loss(batch, margin=0.35, scale=64.0, **params):
 @reference(LOSSES, "SphereFaceLoss", CENTRES, sized([{}, *grid(margin=[1.0, 4.0], scale=[8.0])]))
 def sphereface_loss(batch, margin=1.5, scale=30.0, **params):
     """Two centres at a right angle, m = 4, s = 1. An item half-way: theta = pi / 4, m theta = pi, k = 1:
-    -cos(pi) - 2 = -1, the other's logit cos(pi / 4) = 0.7071: log(1 + e^1.7071) = 1.8736.
+    -cos(pi) - 2 = -1, the other's logit cos(pi / 4) = 0.7071: log(1 + e^1.7071) = 1.8738.
     """
 
     def member(theta):

@@ -78,7 +78,7 @@ def clip_loss(batch, temperature=0.07, learnable=False):
 def distillation_loss(batch, temperature=0.1):
     """Three items. To the teacher the first two are one and the third is at a right angle; to the student all are at
     right angles. At a temperature of 1: of the first two each, p = (e, 1) / (e + 1) against q = (1/2, 1/2) is
-    0.7310585 log(1.462117) + 0.2689414 log(0.537883) = 0.1109441, of the third 0: 0.0739628 on average.
+    0.7310586 log(1.462117) + 0.2689414 log(0.537883) = 0.1109441, of the third 0: 0.0739627 on average.
     """
 
     def chances(x, i):
