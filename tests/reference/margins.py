@@ -73,7 +73,7 @@ def margin_loss(batch, member, scale, smoothing_epsilon=0.0, label2category=None
 )
 def arcface_loss(batch, margin=0.5, scale=64.0, **params):
     """Two centres at a right angle, m = 0.5, s = 1. An item on its own centre: its logit is cos 0.5 = 0.87758, the
-    other's 0, so log(1 + e^-0.87758) = 0.34788. An item half-way, at 45 degrees from both, with m = pi / 4 and s = 1: its
+    other's 0, so log(1 + e^-0.87758) = 0.34769. An item half-way, at 45 degrees from both, with m = pi / 4 and s = 1: its
     own logit is cos(pi / 2) = 0, the other's 0.7071: log(1 + e^0.7071) = 1.1079. An item opposite to its own centre,
     m = 0.5: theta = pi is beyond pi - m, its logit is s (-2 - cos(pi + 0.5)) = s (-2 + 0.87758) = -1.12242 s.
     """
