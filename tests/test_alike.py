@@ -23,6 +23,7 @@ OWN = {
     },
     "keras": {
         "functional.searched": "keras.ops searches one row at a time",
+        "poolers.Pooler.get_config": "Keras' files are made of arguments",
         "poolers.with_channels_last": "Keras has two layouts",
         "data.ahead": "threads prepare batches, as Keras' own do",
         "data.Sampled": "samplers go into PyTorch's and Paddle's loaders as they are",

@@ -56,6 +56,18 @@ class Backend:
         """Convolutions of 3 x 3 to 8 and 16 channels, each with batch norm and rectifier; average; 8 dense units."""
         raise NotImplementedError
 
+    def named_weights(self, layer):
+        """The weights that a layer trains, by their names in it."""
+        raise NotImplementedError
+
+    def assign(self, weight, value):
+        """Give a weight a value."""
+        raise NotImplementedError
+
+    def gradient_by(self, weight, layer, x, mask):
+        """Of ``sum(w * layer(x, mask))``, w = 1, 2, ..., by the one weight that the layer has."""
+        raise NotImplementedError
+
     def carry(self, model, layers):
         """Give the layers of a model their weights, in their order and as Keras lays them out."""
         raise NotImplementedError

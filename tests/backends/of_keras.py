@@ -31,9 +31,7 @@ class Keras(Backend):
 
         def weighted(*given):
             value = function(*given, *constants)
-            size = int(np.prod(value.shape))
-            weight = keras.ops.reshape(keras.ops.arange(1.0, 1 + size, dtype="float32"), value.shape)
-            return keras.ops.sum(weight * value), value
+            return weighted_sum(value), value
 
         value, grads = getattr(self, f"with_{self.engine}")(weighted, inputs)
         return self.numpy(value), [None if x is None else self.numpy(g) for x, g in zip(inputs, grads, strict=True)]
@@ -97,6 +95,31 @@ class Keras(Backend):
             ]
         return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(8)])
 
+    def named_weights(self, layer):
+        return {variable.name: variable for variable in layer.trainable_variables}
+
+    def assign(self, weight, value):
+        weight.assign(value)
+
+    def gradient_by(self, weight, layer, x, mask):
+        x, mask = self.tensor(x, "float32"), self.tensor(mask)
+        if self.engine == "torch":
+            weight.value.grad = None
+            weighted_sum(layer(x, mask=mask)).backward()
+            return float(weight.value.grad)
+        if self.engine == "tensorflow":
+            import tensorflow
+
+            with tensorflow.GradientTape() as tape:
+                total = weighted_sum(layer(x, mask=mask))
+            return float(tape.gradient(total, weight.value))
+        import jax
+
+        layer(x, mask=mask)  # which builds it
+        return float(
+            jax.grad(lambda value: weighted_sum(layer.stateless_call([value], [], x, mask=mask)[0]))(weight.value)
+        )
+
     def carry(self, model, layers):
         own = [layer for layer in model.layers if layer.get_weights() and "dropout" not in layer.name]
         for layer, arrays in zip(own, layers, strict=True):
@@ -134,3 +157,10 @@ class Keras(Backend):
             yield
         finally:
             keras.config.set_dtype_policy(before)
+
+
+def weighted_sum(value):
+    """What gradients are taken of: see :meth:`Backend.value_and_grads`."""
+    size = int(np.prod(value.shape))
+    weight = keras.ops.reshape(keras.ops.arange(1.0, 1 + size, dtype="float32"), value.shape)
+    return keras.ops.sum(weight * value)

@@ -44,6 +44,18 @@ class Paddle(Backend):
             channels = width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(16, 8))
 
+    def named_weights(self, layer):
+        return dict(layer.named_parameters())
+
+    def assign(self, weight, value):
+        weight.set_value(paddle.full([], value, "float32"))
+
+    def gradient_by(self, weight, layer, x, mask):
+        weight.clear_gradient()
+        value = layer(self.tensor(x, "float32"), self.tensor(mask))
+        (paddle.arange(1.0, 1 + value.size, dtype="float32").reshape(value.shape) * value).sum().backward()
+        return float(weight.grad)
+
     def carry(self, model, layers):
         own = [layer for layer in model if hasattr(layer, "weight")]
         for layer, arrays in zip(own, layers, strict=True):

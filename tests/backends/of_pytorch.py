@@ -46,6 +46,18 @@ class Pytorch(Backend):
             channels = width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 8))
 
+    def named_weights(self, layer):
+        return dict(layer.named_parameters())
+
+    def assign(self, weight, value):
+        weight.data.fill_(value)
+
+    def gradient_by(self, weight, layer, x, mask):
+        weight.grad = None
+        value = layer(self.tensor(x, "float32"), self.tensor(mask))
+        (torch.arange(1.0, 1 + value.numel()).reshape(value.shape) * value).sum().backward()
+        return float(weight.grad)
+
     def carry(self, model, layers):
         own = [layer for layer in model if hasattr(layer, "weight")]
         for layer, arrays in zip(own, layers, strict=True):

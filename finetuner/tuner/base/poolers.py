@@ -1,13 +1,17 @@
 """Poolers: from many vectors an item to one, before they meet a tensor."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from . import checks
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
 Tensor = Any
+LEAST_P = 0.1  # of a trained GeM: the root 1 / p grows without bound below, and the rounding of the mean with it
 
 
 class Pooler:
@@ -26,6 +30,18 @@ class Pooler:
         """Pool ``[N, S, C]``, of which a boolean ``[N, S, 1]`` says what counts, to ``[N, C]``."""
         raise NotImplementedError
 
+    def new_weight(self, name: str, value: float) -> Tensor:
+        """A number that is trained with the model: a weight of the layer, float32, of shape ``[]``."""
+        raise NotImplementedError
+
+    def value_of(self, weight: Tensor) -> float:
+        """What a weight of shape ``[]`` is now."""
+        raise NotImplementedError
+
+    def arguments(self) -> dict[str, Any]:
+        """What makes a pooler like this one, as it is now."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
     def check(self, x: Sequence[int], mask: Sequence[int] | None = None) -> None:
         """Raise ``ValueError`` if the shapes do not fit."""
         if len(x) < 3:
@@ -39,20 +55,34 @@ class GeM(Pooler):
 
     .. math:: \Big(\frac{1}{|S|} \sum_{s \in S} \max(x_s, \epsilon)^p\Big)^{1/p}
 
+    With ``trainable=True`` the exponent is a weight ``p`` of the layer, trained, saved and loaded with the
+    model. Training may drive it anywhere: where it is below 0.1, the pooler is that of p = 0.1, and the
+    gradient by p is the one there, so that p finds its way back once the loss asks for a larger one.
+
     Args:
-        p: the exponent, above 0.
+        p: the exponent, above 0; where it is trained, what it starts from, at least 0.1.
         eps: the least value that enters the mean, above 0; smaller ones are raised to it.
+        trainable: whether p is trained with the model.
 
     Raises:
         ValueError: if an argument is out of its range.
+        TypeError: if p or eps is no number.
 
     Source: Radenovic et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.
     """
 
-    def __init__(self, p: float = 3.0, eps: float = 1e-6):
+    def __init__(self, p: float = 3.0, eps: float = 1e-6, trainable: bool = False):
         super().__init__()
-        self.p = checks.above("p", p, 0)
-        self.eps = checks.above("eps", eps, 0)
+        p = float(checks.above("p", p, 0))
+        self.eps = float(checks.above("eps", eps, 0))
+        self.trainable = checks.one_of("trainable", trainable, (False, True))
+        self.p = self.new_weight("p", checks.at_least("a trained p", p, LEAST_P)) if trainable else p
+
+    def arguments(self) -> dict[str, Any]:
+        """What makes a pooler like this one, as it is now."""
+        trained = not isinstance(self.p, float)  # a layer of Keras' that is frozen is not ``trainable`` any more
+        p = max(self.value_of(self.p), LEAST_P) if trained else self.p
+        return {"p": float(str(np.float32(p))) if trained else p, "eps": self.eps, "trainable": trained}
 
 
 class AveragePooling(Pooler):
