@@ -20,11 +20,19 @@ OWN = {
         "tuner.FrameworkTuner.forward": "Keras' step is Trained, and calls the model",
         "data.as_it_is": "Keras' workers are threads, which hand over what they have",
         "tuner.check_finite": "Keras' step ends in a loss that is not finite",
+        "replacement.check_held": "Keras' optimizers take the weights over when they first see them",
     },
     "keras": {
         "functional.searched": "keras.ops searches one row at a time",
         "poolers.Pooler.get_config": "Keras' files are made of arguments",
         "poolers.with_channels_last": "Keras has two layouts",
+        "replacement.InPlace.build": "Keras would call the pooler to find out that there is nothing to build",
+        "replacement.InPlace.compute_output_shape": "asked for by Keras' layers around others",
+        "replacement.InPlace.compute_output_spec": "",
+        "replacement.layers_of": "Keras tells no order of the layers inside layers",
+        "replacement.inner_layers": "",
+        "replacement.built_anew": "functional models are graphs",
+        "replacement.put": "Keras tracks its layers, those in lists too",
         "data.ahead": "threads prepare batches, as Keras' own do",
         "data.Sampled": "samplers go into PyTorch's and Paddle's loaders as they are",
         "data.Sampled.__init__": "",
@@ -60,6 +68,7 @@ OWN = {
         "tuner.FrameworkTuner.by_place": "",
         "tuner.FrameworkTuner.make_slots": "the optimizer makes them in its first step",
         "tuner.check_finite": "as in PyTorch",
+        "replacement.check_held": "as in PyTorch",
     },
 }
 # Files that a subpackage alone has.
@@ -74,6 +83,9 @@ DIFFERENT = {
     "data.load_batches": "by what workers are",
     "data.to_device": "by what becomes of tensors",
     "data.as_it_is": "by what a batch is wrapped in",
+    "replacement.InPlace.__init__": "by the layouts there are",
+    "replacement.InPlace.forward": "Keras' layers heed masks",
+    "replacement.replace_pooling": "by whether the model is changed in place",
     "tuner.copied": "by how a framework knows its weights",
     "functional": "by the module's first line",
 }

@@ -44,6 +44,14 @@ class Framework(ABC):
         """The miners there are, by name."""
 
     @abstractmethod
+    def known_poolers(self) -> dict[str, Any]:
+        """The poolers there are, by name."""
+
+    @abstractmethod
+    def replace_pooling(self, pooler: Any) -> Any:
+        """The model with ``pooler`` where its last pooling layer was; raise ``ValueError`` if it has none."""
+
+    @abstractmethod
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> Any:
         """The optimizer by name, class or instance, of the model's weights; None if it has none to train."""
 

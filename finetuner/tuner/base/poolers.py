@@ -1,6 +1,7 @@
 """Poolers: from many vectors an item to one, before they meet a tensor."""
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,3 +120,38 @@ class CLSPooling(Pooler):
         if len(x) != 3:
             raise ValueError(f"x must have shape [N, T, C], got {list(x)}")
         Pooler.check(self, x, mask)  # not by super(), in which Paddle's compiler gets lost
+
+
+def last_pooling(layers: Sequence[Any], pooler: Any, ours: type, theirs: tuple[type, ...]) -> Any:
+    """The last of a model's layers that is a pooling layer, ``ours`` or ``theirs``, to be replaced by ``pooler``.
+
+    Warns if wide convolutions follow, to which a single vector an item gives nothing to do.
+
+    Raises:
+        TypeError: if ``pooler`` is not of ``ours``.
+        ValueError: if there is no pooling layer.
+    """
+    if not isinstance(pooler, ours):
+        raise TypeError(f"pooler must be one of {ours.__module__}, got {type(pooler).__name__}")
+    places = [place for place, layer in enumerate(layers) if isinstance(layer, (ours, *theirs))]
+    name = type(pooler).__name__
+    if not places:
+        found = checks.some_of(dict.fromkeys(type(layer).__name__ for layer in layers[1:] or layers))
+        raise ValueError(
+            "the model must have a pooling layer of its framework or of ours to be replaced by "
+            f"{name}, and has none among its layers: {found}"
+        )
+    last, after = layers[places[-1]], [layer for layer in layers[places[-1] + 1 :] if is_wide(layer)]
+    if after:
+        warnings.warn(
+            f"{type(last).__name__}, the model's last pooling layer, is replaced by {name}, though convolutions come "
+            f"after it: {checks.some_of(dict.fromkeys(type(layer).__name__ for layer in after))}",
+            stacklevel=2,
+        )
+    return last
+
+
+def is_wide(layer: Any) -> bool:
+    """Whether a layer is a convolution, or the like, that looks at more than one place at a time."""
+    size = getattr(layer, "kernel_size", getattr(layer, "_kernel_size", 1))
+    return "Conv" in type(layer).__name__ and bool(np.max(size) > 1)

@@ -41,9 +41,13 @@ class Tuner(Framework):
         miner: for the loss: a name, a class or an instance.
         miner_options: arguments of a miner given by name or class.
         optimizer_options: arguments of an optimizer given by name or class.
+        pooler: what is to replace the model's last pooling layer, of those that it holds in their order: a
+            name, such as ``"GeM"``, a class or an instance. PyTorch's and Paddle's models are changed in
+            place; Keras' functional ones are built anew of the same layers, as the run's ``model``.
+        pooler_options: arguments of a pooler given by name or class.
 
     Raises:
-        ValueError: for an unknown name, or an option out of its range.
+        ValueError: for an unknown name, an option out of its range, or a pooler for a model without pooling.
         TypeError: for an unknown option, or a model of another framework.
     """
 
@@ -61,6 +65,8 @@ class Tuner(Framework):
         miner: Any = None,
         miner_options: Mapping[str, Any] | None = None,
         optimizer_options: Mapping[str, Any] | None = None,
+        pooler: Any = None,
+        pooler_options: Mapping[str, Any] | None = None,
     ):
         self.embed_model = self.check_model(embed_model)
         self.learning_rate = checks.above("learning_rate", learning_rate, 0)
@@ -73,6 +79,11 @@ class Tuner(Framework):
         elif miner_options:
             raise ValueError(f"miner_options must go with a miner, got {dict(miner_options)} and no miner")
         self.loss = create("loss", loss, self.known_losses(), loss_options)
+        if pooler is not None:
+            pooler = create("pooler", pooler, self.known_poolers(), pooler_options)
+            self.embed_model = self.replace_pooling(pooler)
+        elif pooler_options:
+            raise ValueError(f"pooler_options must go with a pooler, got {dict(pooler_options)} and no pooler")
         self.distance = getattr(self.loss, "distance", "cosine")  # that retrieval is judged by
         self.optimizer = self.find_optimizer(optimizer, dict(optimizer_options or {}))
         self.preprocess_fn: Items | None = None
@@ -92,6 +103,7 @@ class Tuner(Framework):
             "optimizer": describe(optimizer),
             "optimizer_options": describe(dict(optimizer_options or {})),
             "learning_rate": learning_rate,
+            "pooler": describe(pooler),
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
         }
 

@@ -17,8 +17,9 @@ from ..base.framework import check_fit, checked_embeddings, no_device, takes_key
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
-from . import losses, miner
+from . import losses, miner, poolers
 from .data import as_pairs, load_batches, to_device
+from .replacement import check_held, replace_pooling
 
 __all__ = ["PaddleTuner"]
 
@@ -93,6 +94,8 @@ class PaddleTuner(base.Tuner):
 
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> paddle.optimizer.Optimizer | None:
         if isinstance(optimizer, paddle.optimizer.Optimizer):
+            groups = [one if isinstance(one, dict) else {"params": [one]} for one in optimizer._param_groups]
+            check_held(self.embed_model, (p for group in groups for p in group["params"]))
             return create("optimizer", optimizer, {}, options)
         self.embed_model.to(device=self.device)
         trained = [p for p in self.embed_model.parameters() if not p.stop_gradient]
@@ -108,6 +111,12 @@ class PaddleTuner(base.Tuner):
 
     def known_miners(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+
+    def known_poolers(self) -> dict[str, Any]:
+        return {name: getattr(poolers, name) for name in poolers.__all__ if name != "Pooler"}
+
+    def replace_pooling(self, pooler: Any) -> nn.Layer:
+        return replace_pooling(self.embed_model, pooler)
 
     def versions(self) -> dict[str, str]:
         return {"paddle": paddle.__version__}

@@ -16,8 +16,9 @@ from ..base.framework import checked_embeddings, no_device, takes_keywords
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
-from . import losses, miner
+from . import losses, miner, poolers
 from .data import as_pairs, load_batches, to_device
+from .replacement import check_held, replace_pooling
 
 __all__ = ["PytorchTuner"]
 
@@ -88,6 +89,7 @@ class PytorchTuner(base.Tuner):
 
     def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
         if isinstance(optimizer, torch.optim.Optimizer):
+            check_held(self.embed_model, (p for group in optimizer.param_groups for p in group["params"]))
             return create("optimizer", optimizer, {}, options)
         self.embed_model.to(self.device)
         trained = [p for p in self.embed_model.parameters() if p.requires_grad]
@@ -102,6 +104,12 @@ class PytorchTuner(base.Tuner):
 
     def known_miners(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+
+    def known_poolers(self) -> dict[str, Any]:
+        return {name: getattr(poolers, name) for name in poolers.__all__ if name != "Pooler"}
+
+    def replace_pooling(self, pooler: Any) -> nn.Module:
+        return replace_pooling(self.embed_model, pooler)
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
