@@ -87,6 +87,8 @@ def fit(
     miner_option: o.MinerOption = None,
     optimizer: o.Optimizer = "Adam",
     optimizer_option: o.OptimizerOption = None,
+    pooler: o.Pooler = None,
+    pooler_option: o.PoolerOption = None,
     learning_rate: o.LearningRate = 1e-3,
     epochs: o.Epochs = 10,
     batch_size: o.BatchSize = 256,
@@ -112,6 +114,7 @@ def fit(
         "loss_options": options("--loss-option", loss_option),
         "miner_options": options("--miner-option", miner_option),
         "optimizer_options": options("--optimizer-option", optimizer_option),
+        "pooler_options": options("--pooler-option", pooler_option),
     }
     check_output(output)
     check_inputs(data, eval_data)
@@ -131,6 +134,7 @@ def fit(
         loss=loss,
         miner=miner,
         optimizer=optimizer,
+        pooler=pooler,
         learning_rate=learning_rate,
         callbacks=callbacks,
         device=device,

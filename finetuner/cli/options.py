@@ -39,6 +39,8 @@ __all__ = [
     "Optimizer",
     "OptimizerOption",
     "Output",
+    "Pooler",
+    "PoolerOption",
     "Preprocess",
     "RoleColumn",
     "RunFolder",
@@ -120,6 +122,11 @@ Optimizer = Annotated[str, told("--optimizer", TRAINING, "An optimizer of the fr
 OptimizerOption = Annotated[
     list[str] | None, told("--optimizer-option", TRAINING, "As weight_decay=0.01; repeatable.", "KEY=VALUE")
 ]
+Pooler = Annotated[
+    str | None,
+    told("--pooler", TRAINING, "In place of the model's last pooling layer: GeM, AveragePooling, ...", "NAME"),
+]
+PoolerOption = Annotated[list[str] | None, told("--pooler-option", TRAINING, "As p=2.4; repeatable.", "KEY=VALUE")]
 LearningRate = Annotated[float, told("--learning-rate", TRAINING, "Of the optimizer.")]
 Epochs = Annotated[int, told("--epochs", TRAINING, "Times through the data.")]
 BatchSize = Annotated[int, told("--batch-size", TRAINING, "At the most.")]
