@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .tuner import tuner_class
-from .tuner.base import Callback, Run
+from .tuner.base import Callback, Run, checks
 
 __all__ = ["embed", "evaluate", "fit"]
 
@@ -22,6 +22,9 @@ def fit(
     miner_options: Mapping[str, Any] | None = None,
     optimizer: Any = "Adam",
     optimizer_options: Mapping[str, Any] | None = None,
+    pooler: Any = None,
+    pooler_options: Mapping[str, Any] | None = None,
+    model_options: Mapping[str, Any] | None = None,
     learning_rate: float = 1e-3,
     loss_optimizer: Any = None,
     loss_optimizer_options: Mapping[str, Any] | None = None,
@@ -30,20 +33,23 @@ def fit(
     seed: int = 0,
     **fit_options: Any,
 ) -> Run:
-    """Train ``model`` in place, by the tuner of its framework.
+    """Train ``model``, by the tuner of its framework: in place, but for a Keras model that is given a pooler.
 
     Args:
         model: from a batch of inputs to embeddings ``[N, D]``; for pairs of two kinds, a pair of models.
         train_data: a dataset of ours, ``(x, y)``, or the framework's own dataset of such pairs.
         eval_data: the same, to judge by, best of classes that are not trained on.
-        loss, loss_options, miner, miner_options, optimizer, optimizer_options, learning_rate, loss_optimizer,
-            loss_optimizer_options, callbacks, device, seed: see :class:`~finetuner.tuner.base.tuner.Tuner`.
+        model_options: ``{"pooler": ..., "pooler_options": ...}``, another way to give these two.
+        loss, loss_options, miner, miner_options, optimizer, optimizer_options, pooler, pooler_options,
+            learning_rate, loss_optimizer, loss_optimizer_options, callbacks, device, seed: see
+            :class:`~finetuner.tuner.base.tuner.Tuner`.
         **fit_options: ``epochs``, ``batch_size`` and the rest of
             :meth:`~finetuner.tuner.base.tuner.Tuner.fit`.
 
     Returns:
         The run: its ``model``, ``history`` and ``metrics``; ``run.save(path)``, ``run.plot(path)``.
     """
+    pooler, pooler_options = pooler_of(pooler, pooler_options, model_options)
     tuner = tuner_class(model)(
         model,
         loss=loss,
@@ -58,9 +64,28 @@ def fit(
         optimizer_options=optimizer_options,
         loss_optimizer=loss_optimizer,
         loss_optimizer_options=loss_optimizer_options,
+        pooler=pooler,
+        pooler_options=pooler_options,
     )
     run: Run = tuner.fit(train_data, eval_data, **fit_options)
     return run
+
+
+def pooler_of(
+    pooler: Any, pooler_options: Mapping[str, Any] | None, model_options: Mapping[str, Any] | None
+) -> tuple[Any, Mapping[str, Any] | None]:
+    """The pooler and its options, given by themselves or as ``model_options``, but not as both."""
+    if not model_options:
+        return pooler, pooler_options
+    for option in model_options:
+        if option not in ("pooler", "pooler_options"):
+            hint = checks.nearest(option, ("pooler", "pooler_options"))
+            raise TypeError(f"model_options has no option {option!r}; {hint}")
+    if pooler is not None or pooler_options is not None:
+        raise ValueError(
+            f"the pooler must be given once, got pooler={pooler!r} and model_options={dict(model_options)}"
+        )
+    return model_options.get("pooler"), model_options.get("pooler_options")
 
 
 def embed(model: Any, x: Any, *, device: str = "auto", **options: Any) -> np.ndarray:

@@ -24,6 +24,10 @@ def other():
 
 def narrow():
     return torch.nn.Linear(3, 2)
+
+def pooled():
+    layers = torch.nn.Unflatten(1, (1, {D})), torch.nn.Conv1d(1, 16, 3, padding=1), torch.nn.ReLU()
+    return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(16, 8))
 """,
     "keras": f"""
 import keras
@@ -36,6 +40,11 @@ def other():
 
 def narrow():
     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+
+def pooled():
+    layers = keras.layers.Reshape(({D}, 1)), keras.layers.Conv1D(16, 3, padding="same", activation="relu")
+    pool = keras.layers.GlobalAveragePooling1D()
+    return keras.Sequential([keras.Input(({D},)), *layers, pool, keras.layers.Dense(8)])
 """,
     "paddle": f"""
 import paddle
@@ -48,6 +57,10 @@ def other():
 
 def narrow():
     return paddle.nn.Linear(3, 2)
+
+def pooled():
+    layers = paddle.nn.Unflatten(1, [1, {D}]), paddle.nn.Conv1D(1, 16, 3, padding=1), paddle.nn.ReLU()
+    return paddle.nn.Sequential(*layers, paddle.nn.AdaptiveAvgPool1D(1), paddle.nn.Flatten(), paddle.nn.Linear(16, 8))
 """,
 }
 FUNCTIONS = f"""

@@ -190,6 +190,31 @@ def test_evaluate_gives_the_numbers_of_the_run(model, folder, monkeypatch):
     assert f"{after['mAP@R']:.4f}" not in cosine
 
 
+@pytest.mark.parametrize("trainable", ["true", "false"])
+def test_a_pooler_is_made_again(model, folder, trainable):
+    options = ("--pooler", "GeM", "--pooler-option", "p=2.4", "--pooler-option", f"trainable={trainable}")
+    fit(model, "--eval-data", "test.npz", *options, "--learning-rate", 0.01, name="pooled")
+    config = json.loads((folder / "run" / "config.json").read_text())
+    assert config["pooler"] == {"name": "GeM", "options": {"p": 2.4, "eps": 1e-6, "trainable": trainable == "true"}}
+    after = json.loads((folder / "run" / "metrics.json").read_text())["after"]
+    table = [line.split() for line in run("evaluate", "--data", "test.npz", "--run", "run").stdout.splitlines()]
+    for name in ("hit@1", "mAP@R"):
+        assert [name, f"{after[name]:.4f}"] in table
+    run("embed", "--data", "test.npz", "--run", "run", "--output", "e.npz")
+    config["pooler"] = None
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    without = ("embed", "--data", "test.npz", "--run", "run", "--output", "without.npz")
+    if trainable == "true":
+        assert "the weights must be those of the same model" in error(run(*without, code=1))
+        return
+    run(*without)
+    assert not np.allclose(arrays("e.npz")["embeddings"], arrays("without.npz")["embeddings"])
+    config["pooler"] = "my_model:MyPooler"
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    result = run("evaluate", "--data", "test.npz", "--run", "run", code=1)
+    assert "must be one of finetuner's to be made again, and is my_model:MyPooler" in error(result)
+
+
 def test_evaluate_a_model_in_an_index(model, folder):
     chosen = ("--model", f"{model}:make", "--metric", "hit@1")
     result = run("evaluate", "--data", "test.npz", "--index-data", "test.npz", *chosen)

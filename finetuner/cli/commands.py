@@ -87,6 +87,8 @@ def fit(
     miner_option: o.MinerOption = None,
     optimizer: o.Optimizer = "Adam",
     optimizer_option: o.OptimizerOption = None,
+    pooler: o.Pooler = None,
+    pooler_option: o.PoolerOption = None,
     learning_rate: o.LearningRate = 1e-3,
     loss_optimizer: o.LossOptimizer = None,
     loss_optimizer_option: o.LossOptimizerOption = None,
@@ -116,6 +118,7 @@ def fit(
         "miner_options": options("--miner-option", miner_option),
         "optimizer_options": options("--optimizer-option", optimizer_option),
         "loss_optimizer_options": options("--loss-optimizer-option", loss_optimizer_option),
+        "pooler_options": options("--pooler-option", pooler_option),
     }
     check_output(output)
     check_inputs(data, eval_data)
@@ -135,6 +138,7 @@ def fit(
         loss=loss,
         miner=miner,
         optimizer=optimizer,
+        pooler=pooler,
         learning_rate=learning_rate,
         loss_optimizer=loss_optimizer,
         callbacks=callbacks,

@@ -41,6 +41,8 @@ __all__ = [
     "Optimizer",
     "OptimizerOption",
     "Output",
+    "Pooler",
+    "PoolerOption",
     "Preprocess",
     "RoleColumn",
     "RunFolder",
@@ -130,6 +132,11 @@ LossOptimizer = Annotated[
 LossOptimizerOption = Annotated[
     list[str] | None, told("--loss-optimizer-option", TRAINING, "As learning_rate=0.1; repeatable.", "KEY=VALUE")
 ]
+Pooler = Annotated[
+    str | None,
+    told("--pooler", TRAINING, "In place of the model's last pooling layer: GeM, AveragePooling, ...", "NAME"),
+]
+PoolerOption = Annotated[list[str] | None, told("--pooler-option", TRAINING, "As p=2.4; repeatable.", "KEY=VALUE")]
 LearningRate = Annotated[float, told("--learning-rate", TRAINING, "Of the optimizer.")]
 Epochs = Annotated[int, told("--epochs", TRAINING, "Times through the data.")]
 BatchSize = Annotated[int, told("--batch-size", TRAINING, "At the most.")]

@@ -159,8 +159,16 @@ def loaded(settings: Mapping[str, Any], run: Path | None = None, device: str = "
     if run is not None:
         from ..tuner import tuner_class
 
-        tuner_class(model)(model, callbacks=[], device=device).load(run, weights_only=True)
+        tuner = tuner_class(model)(model, callbacks=[], device=device, **made_again(run, settings.get("pooler")))
+        model = tuner.load(run, weights_only=True).embed_model
     return model, functions
+
+
+def made_again(run: Path, pooler: Any) -> dict[str, Any]:
+    """How to give a tuner the pooler that the configuration of a ``run`` tells of, if any."""
+    if isinstance(pooler, str):
+        raise ValueError(f"the pooler of {run} must be one of finetuner's to be made again, and is {pooler}")
+    return {"pooler": pooler["name"], "pooler_options": pooler["options"]} if pooler else {}
 
 
 # Files -------------------------------------------------------------------------------------------------
@@ -243,6 +251,7 @@ def recorded(run: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
         config = read_json(run / "config.json")
         settings = dict(config.get("command", {}))
         loss = config.get("loss")
+        settings["pooler"] = config.get("pooler")
         settings["distance"] = loss["options"].get("distance") if isinstance(loss, dict) else None
     settings.setdefault("seed", 0)
     settings |= {name: value for name, value in given.items() if value is not None and value is not False}

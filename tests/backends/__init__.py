@@ -18,6 +18,7 @@ class Backend:
     def __init__(self):
         for file in ("losses", "miner", "poolers", "functional"):
             setattr(self, file, importlib.import_module(f"finetuner.tuner.{self.name}.{file}"))
+        self.replace_pooling = importlib.import_module(f"finetuner.tuner.{self.name}.replacement").replace_pooling
         self.Tuner = importlib.import_module(f"finetuner.tuner.{self.name}").Tuner
 
     def loss(self, name, miner=None, weights=None, **params):
@@ -61,6 +62,34 @@ class Backend:
 
     def conv(self):
         """Convolutions of 3 x 3 to 8 and 16 channels, each with batch norm and rectifier; average; 8 dense units."""
+        raise NotImplementedError
+
+    def pooled(self, kind):
+        """A model that averages what ``body`` makes of maps of 3 channels, as a ``kind`` of model; and ``body``."""
+        raise NotImplementedError
+
+    def around(self, layer):
+        """A model of one layer."""
+        raise NotImplementedError
+
+    def pooling_layers(self):
+        """Of the framework's own, by name: a layer, its axes, whether channels come last, whether it keeps axes."""
+        raise NotImplementedError
+
+    def named_weights(self, layer):
+        """The weights that a layer trains, by their names in it."""
+        raise NotImplementedError
+
+    def assign(self, weight, value):
+        """Give a weight a value."""
+        raise NotImplementedError
+
+    def gradient_by(self, weight, layer, x, mask):
+        """Of ``sum(w * layer(x, mask))``, w = 1, 2, ..., by the one weight that the layer has."""
+        raise NotImplementedError
+
+    def sgd(self, model):
+        """An optimizer that is made already."""
         raise NotImplementedError
 
     def carry(self, model, layers):

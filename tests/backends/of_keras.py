@@ -45,9 +45,7 @@ class Keras(Backend):
 
         def weighted(*given):
             value = function(*given, *constants)
-            size = int(np.prod(value.shape))
-            weight = keras.ops.reshape(keras.ops.arange(1.0, 1 + size, dtype="float32"), value.shape)
-            return keras.ops.sum(weight * value), value
+            return weighted_sum(value), value
 
         value, grads = getattr(self, f"with_{self.engine}")(weighted, inputs)
         return self.numpy(value), [None if x is None else self.numpy(g) for x, g in zip(inputs, grads, strict=True)]
@@ -111,6 +109,82 @@ class Keras(Backend):
             ]
         return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(8)])
 
+    def pooled(self, kind):
+        keras.utils.set_random_seed(0)
+        layers = keras.layers
+        body = keras.Sequential(
+            [keras.Input((8, 8, 3)), layers.MaxPooling2D(), layers.Conv2D(4, 3, padding="same", activation="relu")]
+        )
+        pool = layers.GlobalAveragePooling2D(keepdims=kind == "sequential")
+
+        class Written(keras.Model):
+            def __init__(self, inner):
+                super().__init__()
+                self.body, self.parts = body, {"inner": [inner]}
+                self.rest = layers.Flatten()
+
+            def call(self, x):
+                return self.rest(self.parts["inner"][0](self.body(x)))
+
+        def functional(inner):
+            x = keras.Input((8, 8, 3), name="image")
+            return keras.Model(x, layers.Flatten()(inner(body(x)) + 0.0))
+
+        models = {
+            "sequential": lambda: keras.Sequential([body, pool, layers.Flatten()]),
+            "nested": lambda: functional(keras.Sequential([keras.Input((4, 4, 4)), pool])),
+            "written": lambda: Written(pool),
+            "around another": lambda: Written(keras.Sequential([pool, layers.Identity()])),
+            "inside another": lambda: keras.Sequential([Written(pool), layers.Identity()]),
+            "ours": lambda: functional(self.poolers.AveragePooling()),
+        }
+        return models[kind](), body
+
+    def around(self, layer):
+        return keras.Sequential([layer])
+
+    def pooling_layers(self):
+        layers = keras.layers
+        found = {}
+        for name, cls in vars(layers).items():
+            if not name.endswith(("Pooling1D", "Pooling2D", "Pooling3D")):
+                continue
+            axes = int(name[-2])
+            for form in ("channels_first", "channels_last"):
+                for kept in (False, True) if "Global" in name else (True,):
+                    given = {"keepdims": kept} if "Global" in name else {}
+                    layer = cls(*[1] * ("Global" not in name), data_format=form, **given)
+                    found[f"{name}, {form}, {kept}"] = layer, axes, form == "channels_last", kept
+        return found
+
+    def named_weights(self, layer):
+        return {variable.name: variable for variable in layer.trainable_variables}
+
+    def assign(self, weight, value):
+        weight.assign(value)
+
+    def gradient_by(self, weight, layer, x, mask):
+        x, mask = self.tensor(x, "float32"), self.tensor(mask)
+        if self.engine == "torch":
+            weight.value.grad = None
+            weighted_sum(layer(x, mask=mask)).backward()
+            return float(weight.value.grad)
+        if self.engine == "tensorflow":
+            import tensorflow
+
+            with tensorflow.GradientTape() as tape:
+                total = weighted_sum(layer(x, mask=mask))
+            return float(tape.gradient(total, weight.value))
+        import jax
+
+        layer(x, mask=mask)  # which builds it
+        return float(
+            jax.grad(lambda value: weighted_sum(layer.stateless_call([value], [], x, mask=mask)[0]))(weight.value)
+        )
+
+    def sgd(self, model):
+        return keras.optimizers.SGD(0.1)
+
     def carry(self, model, layers):
         own = [layer for layer in model.layers if layer.get_weights() and "dropout" not in layer.name]
         for layer, arrays in zip(own, layers, strict=True):
@@ -148,3 +222,10 @@ class Keras(Backend):
             yield
         finally:
             keras.config.set_dtype_policy(before)
+
+
+def weighted_sum(value):
+    """What gradients are taken of: see :meth:`Backend.value_and_grads`."""
+    size = int(np.prod(value.shape))
+    weight = keras.ops.reshape(keras.ops.arange(1.0, 1 + size, dtype="float32"), value.shape)
+    return keras.ops.sum(weight * value)

@@ -69,6 +69,65 @@ class Paddle(Backend):
             channels = width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(16, 8))
 
+    def pooled(self, kind):
+        paddle.seed(0)
+        body, pool = nn.Sequential(nn.MaxPool2D(2), nn.Conv2D(3, 4, 3, padding=1), nn.ReLU()), nn.AdaptiveAvgPool2D(1)
+
+        class Written(nn.Layer):
+            def __init__(self, inner):
+                super().__init__()
+                self.body, self.inner = body, inner
+                self.rest = nn.LayerList([nn.Flatten()])
+
+            def forward(self, x):
+                for layer in (self.body, self.inner, *self.rest):
+                    x = layer(x)
+                return x
+
+        models = {
+            "sequential": lambda: nn.Sequential(body, pool, nn.Flatten()),
+            "nested": lambda: nn.Sequential(nn.Sequential(body, nn.Sequential(pool)), nn.Flatten()),
+            "written": lambda: Written(pool),
+            "around another": lambda: Written(nn.Sequential(pool, nn.Identity())),
+            "inside another": lambda: nn.Sequential(Written(pool), nn.Identity()),
+            "ours": lambda: nn.Sequential(body, self.poolers.AveragePooling()),
+        }
+        return models[kind](), body
+
+    def around(self, layer):
+        return nn.Sequential(layer)
+
+    def pooling_layers(self):
+        from finetuner.tuner.paddle.replacement import AXES
+
+        arguments = {"Adaptive": (1,), "LP": (2, 2), "Fractional": (1,)}
+        made = {
+            cls: cls(*next((given for kind, given in arguments.items() if cls.__name__.startswith(kind)), (2,)))
+            for cls in AXES
+        }
+        last = {
+            "AvgPool2D of NHWC": (nn.AvgPool2D(2, data_format="NHWC"), 2, True, True),
+            "AdaptiveAvgPool2D of NHWC": (nn.AdaptiveAvgPool2D(1, data_format="NHWC"), 2, True, True),
+            "AdaptiveAvgPool3D of NDHWC": (nn.AdaptiveAvgPool3D(1, data_format="NDHWC"), 3, True, True),
+            "LPPool1D of NLC": (nn.LPPool1D(2, 2, data_format="NLC"), 1, True, True),
+        }
+        return {cls.__name__: (layer, AXES[cls], False, True) for cls, layer in made.items()} | last
+
+    def named_weights(self, layer):
+        return dict(layer.named_parameters())
+
+    def assign(self, weight, value):
+        weight.set_value(paddle.full([], value, "float32"))
+
+    def gradient_by(self, weight, layer, x, mask):
+        weight.clear_gradient()
+        value = layer(self.tensor(x, "float32"), self.tensor(mask))
+        (paddle.arange(1.0, 1 + value.size, dtype="float32").reshape(value.shape) * value).sum().backward()
+        return float(weight.grad)
+
+    def sgd(self, model):
+        return paddle.optimizer.SGD(0.1, model.parameters())
+
     def carry(self, model, layers):
         own = [layer for layer in model if hasattr(layer, "weight")]
         for layer, arrays in zip(own, layers, strict=True):

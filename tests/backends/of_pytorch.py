@@ -67,6 +67,59 @@ class Pytorch(Backend):
             channels = width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 8))
 
+    def pooled(self, kind):
+        torch.manual_seed(0)
+        body, pool = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), nn.AdaptiveAvgPool2d(1)
+
+        class Written(nn.Module):
+            def __init__(self, inner):
+                super().__init__()
+                self.body, self.inner = body, inner
+                self.rest = nn.ModuleList([nn.Flatten()])
+
+            def forward(self, x):
+                for layer in (self.body, self.inner, *self.rest):
+                    x = layer(x)
+                return x
+
+        models = {
+            "sequential": lambda: nn.Sequential(body, pool, nn.Flatten()),
+            "nested": lambda: nn.Sequential(nn.Sequential(body, nn.Sequential(pool)), nn.Flatten()),
+            "written": lambda: Written(pool),
+            "around another": lambda: Written(nn.Sequential(pool, nn.Identity())),
+            "inside another": lambda: nn.Sequential(Written(pool), nn.Identity()),
+            "ours": lambda: nn.Sequential(body, self.poolers.AveragePooling()),
+        }
+        return models[kind](), body
+
+    def around(self, layer):
+        return nn.Sequential(layer)
+
+    def pooling_layers(self):
+        from finetuner.tuner.pytorch.replacement import AXES
+
+        arguments = {"Adaptive": (1,), "LP": (2, 2), "Fractional": (2, 1)}
+        made = {
+            cls: cls(*next((given for kind, given in arguments.items() if cls.__name__.startswith(kind)), (2,)))
+            for cls in AXES
+        }
+        return {cls.__name__: (layer, AXES[cls], False, True) for cls, layer in made.items()}
+
+    def named_weights(self, layer):
+        return dict(layer.named_parameters())
+
+    def assign(self, weight, value):
+        weight.data.fill_(value)
+
+    def gradient_by(self, weight, layer, x, mask):
+        weight.grad = None
+        value = layer(self.tensor(x, "float32"), self.tensor(mask))
+        (torch.arange(1.0, 1 + value.numel()).reshape(value.shape) * value).sum().backward()
+        return float(weight.grad)
+
+    def sgd(self, model):
+        return torch.optim.SGD(model.parameters(), 0.1)
+
     def carry(self, model, layers):
         own = [layer for layer in model if hasattr(layer, "weight")]
         for layer, arrays in zip(own, layers, strict=True):

@@ -34,8 +34,8 @@ def pooled_by(function, x, mask):
     return pooled
 
 
-@reference(POOLERS, "GeM", INPUTS, [{}, *grid(p=[1.0, 2.5, 20.0], eps=[1e-6, 0.1])])
-def gem(x, mask, p=3.0, eps=1e-6):
+@reference(POOLERS, "GeM", INPUTS, [{}, *grid(p=[1.0, 2.5, 20.0], eps=[1e-6, 0.1]), {"p": 2.5, "trainable": True}])
+def gem(x, mask, p=3.0, eps=1e-6, trainable=False):
     def mean(values):
         values = [max(value, eps) for value in values]
         largest = max(values)

@@ -52,6 +52,14 @@ class Framework(ABC):
         """The miners there are, by name."""
 
     @abstractmethod
+    def known_poolers(self) -> dict[str, Any]:
+        """The poolers there are, by name."""
+
+    @abstractmethod
+    def replace_pooling(self, pooler: Any) -> Any:
+        """The model with ``pooler`` where its last pooling layer was; raise ``ValueError`` if it has none."""
+
+    @abstractmethod
     def as_towers(self, first: Any, second: Any) -> Any:
         """A model with two inputs, of which each of two models takes one: it returns what both return."""
 

@@ -46,5 +46,7 @@ def describe(thing: Any) -> Any:
         return f"{thing.__module__}:{thing.__qualname__}"
     if not type(thing).__module__.startswith("finetuner."):
         return f"{type(thing).__module__}:{type(thing).__qualname__}"
+    if hasattr(thing, "arguments"):
+        return {"name": type(thing).__name__, "options": describe(thing.arguments())}
     arguments = [name for name in inspect.signature(type(thing)).parameters if hasattr(thing, name)]
     return {"name": type(thing).__name__, "options": {name: describe(getattr(thing, name)) for name in arguments}}

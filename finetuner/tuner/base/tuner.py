@@ -49,9 +49,13 @@ class Tuner(Preparing, Framework):
         loss_optimizer: what trains a loss's own weights, such as ArcFace's centres: a name, a class, or an instance
             that already holds them; by default one of the model's kind and settings.
         loss_optimizer_options: arguments of it, which by default go on top of ``optimizer_options``.
+        pooler: what is to replace the model's last pooling layer, of those that it holds in their order: a
+            name, such as ``"GeM"``, a class or an instance. PyTorch's and Paddle's models are changed in
+            place; Keras' functional ones are built anew of the same layers, as the run's ``model``.
+        pooler_options: arguments of a pooler given by name or class.
 
     Raises:
-        ValueError: for an unknown name, or an option out of its range.
+        ValueError: for an unknown name, an option out of its range, or a pooler for a model without pooling.
         TypeError: for an unknown option, or a model of another framework.
     """
 
@@ -71,6 +75,8 @@ class Tuner(Preparing, Framework):
         optimizer_options: Mapping[str, Any] | None = None,
         loss_optimizer: Any = None,
         loss_optimizer_options: Mapping[str, Any] | None = None,
+        pooler: Any = None,
+        pooler_options: Mapping[str, Any] | None = None,
     ):
         self.model = embed_model
         if isinstance(embed_model, tuple | list):
@@ -88,6 +94,13 @@ class Tuner(Preparing, Framework):
         elif miner_options:
             raise ValueError(f"miner_options must go with a miner, got {dict(miner_options)} and no miner")
         self.loss = self.as_loss(create("loss", loss, self.known_losses(), loss_options))
+        if pooler is not None:
+            pooler = create("pooler", pooler, self.known_poolers(), pooler_options)
+            if isinstance(self.model, tuple | list):
+                raise ValueError("pooler must go with one model; replace the pooling of each of a pair by itself")
+            self.model = self.embed_model = self.replace_pooling(pooler)
+        elif pooler_options:
+            raise ValueError(f"pooler_options must go with a pooler, got {dict(pooler_options)} and no pooler")
         self.distance = getattr(self.loss, "distance", "cosine")  # that retrieval is judged by
         self.optimizer = self.find_optimizer(optimizer, dict(optimizer_options or {}))
         self.loss_optimizer: Any = None  # found when the loss has its weights
@@ -114,6 +127,7 @@ class Tuner(Preparing, Framework):
             "loss_optimizer": describe(loss_optimizer),
             "loss_optimizer_options": describe(dict(loss_optimizer_options or {})),
             "learning_rate": learning_rate,
+            "pooler": describe(pooler),
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
         }
 

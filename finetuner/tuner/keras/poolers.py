@@ -1,10 +1,12 @@
 """The poolers of :mod:`finetuner.tuner.base.poolers`, for Keras."""
 
 import math
+from typing import Any
 
-from keras import KerasTensor, backend, ops
+from keras import KerasTensor, Variable, backend, initializers, ops
 
 from .. import base
+from ..base.poolers import LEAST_P
 from .interop import PlainLayer
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
@@ -18,18 +20,36 @@ class Pooler(base.Pooler, PlainLayer):
         full = items if backend.standardize_dtype(items.dtype) == "float64" else ops.cast(items, "float32")
         return ops.cast(self.compute(full, ops.cast(counts, "bool")[:, :, None]), x.dtype)
 
+    def new_weight(self, name: str, value: float) -> Variable:
+        return self.add_weight(shape=(), initializer=initializers.Constant(value), dtype="float32", name=name)
+
+    def value_of(self, weight: Variable) -> float:
+        return float(ops.convert_to_numpy(weight.value))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments as they are now, and the layer's name."""
+        return {**self.arguments(), "name": self.name}
+
 
 class GeM(base.GeM, Pooler):
     def compute(self, x: KerasTensor, mask: KerasTensor) -> KerasTensor:
+        p = self.exponent(x.dtype)
         x = ops.where(x > self.eps, x, self.eps)
         # Powers of shares of the largest value neither overflow nor vanish, whatever p.
         largest = ops.stop_gradient(ops.max(ops.where(mask, x, 0.0), axis=1, keepdims=True))
         largest = ops.where(largest > 0, largest, 1.0)
-        powers = ops.where(mask, (ops.where(mask, x, largest) / largest) ** self.p, 0.0)
+        powers = ops.where(mask, (ops.where(mask, x, largest) / largest) ** p, 0.0)
         count = ops.sum(ops.cast(mask, x.dtype), axis=1)
         mean = ops.sum(powers, axis=1) / ops.maximum(count, 1)
-        root = ops.where(count > 0, mean, 1.0) ** (1 / self.p)
+        root = ops.where(count > 0, mean, 1.0) ** (1 / p)
         return ops.where(count > 0, largest[:, 0] * root, 0.0)
+
+    def exponent(self, dtype: Any) -> KerasTensor | float:
+        """The exponent: of a trained p that is too low the least, which has the gradient by p nevertheless."""
+        if isinstance(self.p, float):
+            return self.p
+        p = ops.cast(self.p, dtype)
+        return ops.where(p > LEAST_P, p, LEAST_P + (p - ops.stop_gradient(p)))
 
 
 class AveragePooling(base.AveragePooling, Pooler):
@@ -52,4 +72,6 @@ def with_channels_last(x: KerasTensor) -> KerasTensor:
     """Feature maps ``[N, ..., C]`` or ``[N, C, ...]``, by Keras' setting, as ``[N, S, C]``."""
     if backend.image_data_format() == "channels_first":
         x = ops.moveaxis(x, 1, -1)
+    if None in x.shape[1:-1]:  # TensorFlow's graph of a model that takes maps of any size
+        return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1]))
     return ops.reshape(x, (-1, math.prod(x.shape[1:-1]), x.shape[-1]))

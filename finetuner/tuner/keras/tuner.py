@@ -25,10 +25,11 @@ from ..base.framework import (
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
-from . import losses, miner
+from . import losses, miner, poolers
 from .data import as_pairs, load_batches, to_arrays
 from .losses.heads import NativeLoss
 from .models import Towers, Trained
+from .replacement import replace_pooling
 
 __all__ = ["KerasTuner"]
 
@@ -179,6 +180,12 @@ class KerasTuner(base.Tuner):
 
     def known_miners(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+
+    def known_poolers(self) -> dict[str, Any]:
+        return {name: getattr(poolers, name) for name in poolers.__all__ if name != "Pooler"}
+
+    def replace_pooling(self, pooler: Any) -> keras.Model:
+        return replace_pooling(self.embed_model, pooler)
 
     def versions(self) -> dict[str, str]:
         engine = importlib.import_module(keras.backend.backend())

@@ -4,6 +4,7 @@ import paddle
 from paddle import nn
 
 from .. import base
+from ..base.poolers import LEAST_P
 from .functional import detached, where
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
@@ -18,18 +19,32 @@ class Pooler(base.Pooler, nn.Layer):
             full = items if items.dtype == paddle.float64 else items.astype("float32")
             return self.compute(full, counts.astype("bool")[:, :, None]).astype(x.dtype)
 
+    def new_weight(self, name: str, value: float) -> paddle.Tensor:
+        return self.create_parameter([], dtype="float32", default_initializer=nn.initializer.Constant(value))
+
+    def value_of(self, weight: paddle.Tensor) -> float:
+        return float(weight.item())
+
 
 class GeM(base.GeM, Pooler):
     def compute(self, x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
+        p = self.exponent(x.dtype)
         x = where(x > self.eps, x, self.eps)
         # Powers of shares of the largest value neither overflow nor vanish, whatever p.
         largest = detached(where(mask, x, 0.0).amax(axis=1, keepdim=True))
         largest = where(largest > 0, largest, 1.0)
-        powers = where(mask, (where(mask, x, largest) / largest) ** self.p, 0.0)
+        powers = where(mask, (where(mask, x, largest) / largest) ** p, 0.0)
         count = mask.sum(axis=1).astype(x.dtype)
         mean = powers.sum(axis=1) / count.clip(min=1)
-        root = where(count > 0, mean, 1.0) ** (1 / self.p)
+        root = where(count > 0, mean, 1.0) ** (1 / p)
         return where(count > 0, largest[:, 0] * root, 0.0)
+
+    def exponent(self, dtype: paddle.dtype) -> paddle.Tensor | float:
+        """The exponent: of a trained p that is too low the least, which has the gradient by p nevertheless."""
+        if isinstance(self.p, float):
+            return self.p
+        p = self.p.astype(dtype)
+        return where(p > LEAST_P, p, LEAST_P + (p - p.detach()))
 
 
 class AveragePooling(base.AveragePooling, Pooler):

@@ -17,10 +17,11 @@ from ..base.framework import check_fit, check_sides, checked_embeddings, no_devi
 from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
-from . import losses, miner
+from . import losses, miner, poolers
 from .data import as_pairs, load_batches, to_device
 from .losses.heads import NativeLoss
 from .models import Towers, called, plain_forward
+from .replacement import check_held, replace_pooling
 
 __all__ = ["PaddleTuner"]
 
@@ -121,7 +122,9 @@ class PaddleTuner(base.Tuner):
         """The optimizer by name, class or instance, of what is trained; None if it has no weights to train."""
         weights = [p for p in trained.parameters() if not p.stop_gradient]
         if isinstance(optimizer, paddle.optimizer.Optimizer):
-            if kind == "loss_optimizer" and not holds(optimizer, weights):
+            if kind == "optimizer":
+                check_held(self.embed_model, held_by(optimizer))
+            elif not holds(optimizer, weights):
                 raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
             return create(kind, optimizer, {}, options)
         if not weights:
@@ -144,6 +147,12 @@ class PaddleTuner(base.Tuner):
 
     def known_miners(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+
+    def known_poolers(self) -> dict[str, Any]:
+        return {name: getattr(poolers, name) for name in poolers.__all__ if name != "Pooler"}
+
+    def replace_pooling(self, pooler: Any) -> nn.Layer:
+        return replace_pooling(self.embed_model, pooler)
 
     def versions(self) -> dict[str, str]:
         return {"paddle": paddle.__version__}
@@ -241,9 +250,13 @@ class PaddleTuner(base.Tuner):
 
 def holds(optimizer: paddle.optimizer.Optimizer, weights: Iterable[paddle.Tensor]) -> bool:
     """Whether all of ``weights`` are trained by ``optimizer``."""
+    return {id(p) for p in held_by(optimizer)}.issuperset(map(id, weights))
+
+
+def held_by(optimizer: paddle.optimizer.Optimizer) -> list[paddle.Tensor]:
+    """The weights that ``optimizer`` trains."""
     groups = [one if isinstance(one, dict) else {"params": [one]} for one in optimizer._param_groups]
-    held = {id(p) for group in groups for p in group["params"]}
-    return held.issuperset(map(id, weights))
+    return [p for group in groups for p in group["params"]]
 
 
 def objective(loss: Any) -> Any:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from .. import base
+from ..base.poolers import LEAST_P
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
@@ -17,18 +18,32 @@ class Pooler(base.Pooler, nn.Module):
             full = items if items.dtype == torch.float64 else items.float()
             return self.compute(full, counts.bool()[:, :, None]).to(x.dtype)
 
+    def new_weight(self, name: str, value: float) -> nn.Parameter:
+        return nn.Parameter(torch.tensor(value, dtype=torch.float32))
+
+    def value_of(self, weight: torch.Tensor) -> float:
+        return float(weight.item())
+
 
 class GeM(base.GeM, Pooler):
     def compute(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        p = self.exponent(x.dtype)
         x = torch.where(x > self.eps, x, self.eps)
         # Powers of shares of the largest value neither overflow nor vanish, whatever p.
         largest = torch.where(mask, x, 0.0).amax(dim=1, keepdim=True).detach()
         largest = torch.where(largest > 0, largest, 1.0)
-        powers = torch.where(mask, (torch.where(mask, x, largest) / largest) ** self.p, 0.0)
+        powers = torch.where(mask, (torch.where(mask, x, largest) / largest) ** p, 0.0)
         count = mask.sum(dim=1).to(x.dtype)
         mean = powers.sum(dim=1) / count.clamp(min=1)
-        root = torch.where(count > 0, mean, 1.0) ** (1 / self.p)
+        root = torch.where(count > 0, mean, 1.0) ** (1 / p)
         return torch.where(count > 0, largest[:, 0] * root, 0.0)
+
+    def exponent(self, dtype: torch.dtype) -> torch.Tensor | float:
+        """The exponent: of a trained p that is too low the least, which has the gradient by p nevertheless."""
+        if isinstance(self.p, float):
+            return self.p
+        p = self.p.to(dtype)
+        return torch.where(p > LEAST_P, p, LEAST_P + (p - p.detach()))
 
 
 class AveragePooling(base.AveragePooling, Pooler):

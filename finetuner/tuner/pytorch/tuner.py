@@ -16,10 +16,11 @@ from ..base.framework import check_sides, checked_embeddings, no_device, require
 from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
-from . import losses, miner
+from . import losses, miner, poolers
 from .data import as_pairs, load_batches, to_device
 from .losses.heads import NativeLoss
 from .models import Towers, called
+from .replacement import check_held, replace_pooling
 
 __all__ = ["PytorchTuner"]
 
@@ -118,7 +119,9 @@ class PytorchTuner(base.Tuner):
         """The optimizer by name, class or instance, of what is trained; None if it has no weights to train."""
         weights = [p for p in trained.parameters() if p.requires_grad]
         if isinstance(optimizer, torch.optim.Optimizer):
-            if kind == "loss_optimizer" and not holds(optimizer, weights):
+            if kind == "optimizer":
+                check_held(self.embed_model, held_by(optimizer))
+            elif not holds(optimizer, weights):
                 raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
             return create(kind, optimizer, {}, options)
         if not weights:
@@ -138,6 +141,12 @@ class PytorchTuner(base.Tuner):
 
     def known_miners(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+
+    def known_poolers(self) -> dict[str, Any]:
+        return {name: getattr(poolers, name) for name in poolers.__all__ if name != "Pooler"}
+
+    def replace_pooling(self, pooler: Any) -> nn.Module:
+        return replace_pooling(self.embed_model, pooler)
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
@@ -203,8 +212,12 @@ class PytorchTuner(base.Tuner):
 
 def holds(optimizer: torch.optim.Optimizer, weights: Iterable[nn.Parameter]) -> bool:
     """Whether all of ``weights`` are trained by ``optimizer``."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    return held.issuperset(map(id, weights))
+    return {id(p) for p in held_by(optimizer)}.issuperset(map(id, weights))
+
+
+def held_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The weights that ``optimizer`` trains."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def objective(loss: Any) -> Any:

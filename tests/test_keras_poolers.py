@@ -1,0 +1,186 @@
+"""Poolers in Keras' own models: masks, files, functional graphs, layers around others."""
+
+import numpy as np
+import pytest
+
+import finetuner
+
+from .reference.poolers import gem
+
+RNG = np.random.default_rng(0)
+X, STEPS = RNG.random((4, 6, 6, 3), dtype=np.float32), RNG.random((3, 5, 2), dtype=np.float32)
+
+
+@pytest.fixture
+def ours(backend):
+    """Our subpackage; skips where another is tested."""
+    if backend.name != "keras":
+        pytest.skip("of Keras alone")
+    import finetuner.tuner.keras as ours
+
+    return ours
+
+
+@pytest.fixture
+def keras(ours):
+    import keras
+
+    return keras
+
+
+@pytest.fixture
+def layers(keras):
+    return keras.layers
+
+
+def output(model, x):
+    return model.predict(x, verbose=0)
+
+
+@pytest.fixture
+def functional(keras, layers):
+    """A model of images of any size, with an operation in it, and what is pooled there."""
+    x = keras.Input((None, None, 3), name="image")
+    maps = layers.Conv2D(4, 3, activation="relu", name="maps")(x / 2.0)
+    pooled = layers.GlobalAveragePooling2D(name="pool")(maps)
+    return keras.Model({"image": x}, layers.Dense(4, name="head")(pooled))
+
+
+def expected(keras, model, p):
+    maps = keras.Model(model.input, model.get_layer("maps").output)
+    kernel, bias = model.get_layer("head").get_weights()
+    return gem(np.moveaxis(output(maps, {"image": X}), -1, 1), None, p=p) @ kernel + bias
+
+
+def test_a_functional_model_is_built_anew_of_the_same_layers(ours, keras, functional, backend):
+    before = output(functional, {"image": X})
+    model = backend.replace_pooling(functional, ours.GeM(2.4))
+    assert model is not functional
+    assert [layer.name for layer in model.layers] == [layer.name for layer in functional.layers]
+    assert all(model.get_layer(name) is functional.get_layer(name) for name in ("maps", "head"))
+    np.testing.assert_allclose(output(model, {"image": X}), expected(keras, functional, 2.4), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(output(model, {"image": X}), expected(keras, model, 2.4), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(output(functional, {"image": X}), before)
+    run = finetuner.fit(model, ({"image": X}, [0, 0, 1, 1]), epochs=1, callbacks=[])
+    assert not np.allclose(output(functional, {"image": X}), before)  # whose weights were trained
+    assert run.model is model
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_the_mask_of_the_layers_before_is_heeded(ours, layers, keras, backend, mean):
+    x = STEPS.copy()
+    x[0, 3:], x[1, 1:] = 0, 0
+    model = keras.Sequential([keras.Input((5, 2)), layers.Masking(), layers.GlobalAveragePooling1D()])
+    pooler = ours.AveragePooling() if mean else ours.GeM(2.4, trainable=True)
+    truth = output(model, x) if mean else gem(x, x.any(axis=2), p=2.4)
+    np.testing.assert_allclose(output(backend.replace_pooling(model, pooler), x), truth, rtol=1e-5)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_mask_that_is_an_input(ours, layers, keras, backend, first):
+    steps, mask = keras.Input((2, 5) if first else (5, 2)), keras.Input((5,), dtype="bool")
+    pool = layers.GlobalAveragePooling1D(data_format="channels_first" if first else "channels_last")
+    model = keras.Model([steps, mask], pool(steps, mask=mask))
+    given = STEPS.any(axis=2) & (np.arange(5) < np.array([[3], [1], [0]]))
+    pooled = output(
+        backend.replace_pooling(model, ours.GeM(2.4)), [np.moveaxis(STEPS, 1, 2) if first else STEPS, given]
+    )
+    np.testing.assert_allclose(pooled, gem(STEPS, given, p=2.4), rtol=1e-5)
+
+
+def test_the_first_step_of_a_sequence(ours, layers, keras, backend):
+    model = keras.Sequential([keras.Input((5, 2)), layers.GlobalMaxPooling1D()])
+    np.testing.assert_allclose(output(backend.replace_pooling(model, ours.CLSPooling()), STEPS), STEPS[:, 0])
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_channels_first_everywhere(ours, layers, keras, backend, first):
+    before = keras.config.image_data_format()
+    model = keras.Sequential([layers.GlobalAveragePooling2D(data_format="channels_last")])
+    try:
+        keras.config.set_image_data_format("channels_first" if first else "channels_last")
+        pooled = output(backend.replace_pooling(model, ours.GeM(2.4)), X)
+    finally:
+        keras.config.set_image_data_format(before)
+    np.testing.assert_allclose(pooled, gem(np.moveaxis(X, -1, 1), None, p=2.4), rtol=1e-5)
+
+
+def test_files(ours, keras, functional, backend, tmp_path):
+    run = finetuner.fit(
+        functional,
+        ({"image": X}, [0, 0, 1, 1]),
+        pooler="GeM",
+        pooler_options={"p": 2.4, "trainable": True},
+        epochs=2,
+        callbacks=[],
+        learning_rate=0.1,
+    )
+    p = float(backend.numpy(run.model.get_layer("pool").pooler.p.value))
+    assert p != pytest.approx(2.4)
+    run.model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert float(backend.numpy(again.get_layer("pool").pooler.p.value)) == p
+    np.testing.assert_array_equal(output(again, {"image": X}), output(run.model, {"image": X}))
+
+
+def test_a_config_keeps_p_and_that_it_is_trained(ours, backend):
+    pooler = ours.GeM(2.4, trainable=True)
+    pooler.p.assign(5.5)
+    pooler.trainable = False
+    again = ours.GeM.from_config(pooler.get_config())
+    assert again.arguments() == {"p": 5.5, "eps": 1e-6, "trainable": True}
+    assert again.name == pooler.name
+    assert len(again.trainable_variables) == 1
+    fixed = ours.GeM(2.4)
+    fixed.trainable = True  # as a model around it may say
+    assert ours.GeM.from_config(fixed.get_config()).arguments() == fixed.arguments()
+    assert not fixed.variables
+
+
+def test_narrow_types_leave_p_wide(ours, layers, keras, backend):
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        model = keras.Sequential([keras.Input((6, 6, 3)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()])
+        model = backend.replace_pooling(model, ours.GeM(2.4, trainable=True))
+        assert keras.backend.standardize_dtype(model(X).dtype) == "bfloat16" == model.outputs[0].dtype
+        assert model.layers[-1].pooler.p.dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_a_model_that_has_predicted_forgets_what_it_was(ours, layers, keras, backend):
+    class Written(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.pool = layers.GlobalAveragePooling2D()
+
+        def call(self, x):
+            return self.pool(x)
+
+    model = Written()
+    np.testing.assert_allclose(output(model, X), X.mean(axis=(1, 2)), rtol=1e-5)
+    assert backend.replace_pooling(model, ours.MaxPooling()) is model
+    np.testing.assert_allclose(output(model, X), X.max(axis=(1, 2)))
+    assert [type(layer).__name__ for layer in model.layers] == ["InPlace"]
+
+
+def test_a_layer_around_the_pooling(ours, layers, keras, backend):
+    video = np.stack([X, 2 * X], axis=1)
+    model = keras.Sequential([keras.Input((2, 6, 6, 3)), layers.TimeDistributed(layers.GlobalMaxPooling2D())])
+    pooled = output(backend.replace_pooling(model, ours.GeM(2.4)), video)
+    maps = np.moveaxis(video.reshape(8, 6, 6, 3), -1, 1)
+    np.testing.assert_allclose(pooled, gem(maps, None, p=2.4).reshape(4, 2, 3), rtol=1e-5)
+
+
+def test_a_functional_model_with_a_call_of_its_own(ours, layers, keras, backend):
+    class Scaled(keras.Model):
+        def __init__(self):
+            x = keras.Input((6, 6, 3))
+            super().__init__(x, layers.GlobalAveragePooling2D()(x))
+
+        def call(self, x):
+            return 2 * super().call(x)
+
+    with pytest.raises(ValueError, match="must not have a call of its own to be built anew, as Scaled has"):
+        backend.replace_pooling(Scaled(), ours.GeM())

@@ -1,0 +1,239 @@
+"""Poolers that are trained, and poolers in the place of a model's own pooling."""
+
+import json
+
+import numpy as np
+import pytest
+
+import finetuner
+
+from .backends import weighted
+from .reference import POOLERS, numerical_gradient
+from .reference.poolers import INPUTS, MAPS, gem
+from .toy import TRAIN, D, same, weights
+
+TRAINED = {"p": 2.4, "eps": 1e-5, "trainable": True}
+
+
+def patterns(classes, each=8, seed=0):
+    """Images ``[N, 1, 8, 8]`` of stripes whose direction tells their class."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(classes, each)
+    rows, columns = np.indices((8, 8))
+    angles = np.pi * y[:, None, None] / 8
+    waves = np.sin(2 * (np.cos(angles) * rows + np.sin(angles) * columns) + rng.uniform(0, 6, (len(y), 1, 1)))
+    return (waves + 0.1 * rng.normal(size=waves.shape)).astype(np.float32)[:, None], y
+
+
+def images(backend, classes=(0, 2, 4, 6), **options):
+    x, y = patterns(classes, **options)
+    return backend.layout(x), y
+
+
+def run_on(backend, model, x):
+    return backend.numpy(model(backend.tensor(x)))
+
+
+def trained_p(backend, model):
+    """The exponent among a model's weights."""
+    (weight,) = [w for name, w in backend.named_weights(model).items() if name.rpartition(".")[2] == "p"]
+    return weight
+
+
+# A trained exponent.
+
+
+def test_p_is_a_weight(backend):
+    pooler = backend.poolers.GeM(**TRAINED)
+    (name,) = backend.named_weights(pooler)
+    assert name == "p"
+    value = backend.numpy(pooler.p)
+    assert (value.shape, value.dtype, value) == ((), np.float32, np.float32(2.4))
+    assert pooler.arguments() == TRAINED
+    assert not backend.named_weights(backend.poolers.GeM())
+    assert backend.poolers.GeM().arguments() == {"p": 3.0, "eps": 1e-6, "trainable": False}
+
+
+@pytest.mark.parametrize("p", [0.1, 1.0, 2.4, 20.0])
+@pytest.mark.parametrize("name", INPUTS)
+def test_gradient_by_p(backend, name, p):
+    x, mask = INPUTS[name]
+    pooler = backend.poolers.GeM(p, trainable=True)
+    left, right = numerical_gradient(lambda given: weighted(gem(x, mask, p=given[0])), np.array([p]))
+    found = backend.gradient_by(pooler.p, pooler, backend.layout(x), mask)
+    np.testing.assert_allclose(found, (left + right)[0] / 2, rtol=1e-3, atol=1e-6 * np.abs(x).max())
+
+
+@pytest.mark.parametrize("p", [0.09, 0.0, -1e9])
+@pytest.mark.parametrize("name", ["maps", "zeros", "steps with a mask"])
+def test_an_exponent_that_is_too_low_is_that_of_the_bound(backend, name, p):
+    x, mask = INPUTS[name]
+    low, least = (backend.poolers.GeM(0.1, trainable=True) for _ in range(2))
+    backend.assign(low.p, p)
+    values = [
+        backend.numpy(pooler(backend.tensor(backend.layout(x), "float32"), mask=backend.tensor(mask)))
+        for pooler in (low, least)
+    ]
+    np.testing.assert_array_equal(*values)
+    gradients = [backend.gradient_by(pooler.p, pooler, backend.layout(x), mask) for pooler in (low, least)]
+    assert gradients[0] == gradients[1]
+    assert np.isfinite(gradients).all()
+    assert low.arguments()["p"] == 0.1
+    assert type(low)(**low.arguments()).arguments() == low.arguments()
+
+
+def test_arguments_that_do_not_do(backend):
+    with pytest.raises(ValueError, match=r"a trained p must be at least 0\.1, got 0\.05"):
+        backend.poolers.GeM(0.05, trainable=True)
+    assert backend.poolers.GeM(0.05).p == 0.05
+    with pytest.raises(ValueError, match="p must be above 0, got -1"):
+        backend.poolers.GeM(-1, trainable=True)
+    with pytest.raises(ValueError, match="trainable must be one of False, True, got 'yes'"):
+        backend.poolers.GeM(trainable="yes")
+
+
+# In the place of another layer.
+
+
+def test_every_pooling_layer_of_the_framework(backend):
+    x = np.abs(np.random.default_rng(0).normal(size=(2, 3, 4, 4, 4))).astype(np.float32)
+    cases = backend.pooling_layers()
+    assert {axes for _, axes, _, _ in cases.values()} == {1, 2, 3}
+    for name, (layer, axes, last, kept) in cases.items():
+        maps = x[(..., *[0] * (3 - axes))]
+        replaced = in_a_model(backend, layer, np.moveaxis(maps, 1, -1) if last else maps)
+        expected = gem(np.moveaxis(maps.reshape(2, 3, -1), 1, 2), None, p=2.4)
+        ones = [1] * axes if kept else []
+        shape = (2, *ones, 3) if last else (2, 3, *ones)
+        assert replaced.shape == shape, name
+        np.testing.assert_allclose(replaced.reshape(2, 3), expected, rtol=1e-5, err_msg=name)
+
+
+def in_a_model(backend, layer, x):
+    """What a model makes of ``x`` that consists of ``layer``, replaced by GeM."""
+    return run_on(backend, backend.replace_pooling(backend.around(layer), backend.poolers.GeM(2.4)), x)
+
+
+KINDS = ["sequential", "nested", "written", "around another", "inside another", "ours"]
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_every_kind(backend, kind, used):
+    x = backend.layout(MAPS[:, :, :, :4].repeat(2, axis=2).repeat(2, axis=3).astype(np.float32))
+    model, body = backend.pooled(kind)
+    before = run_on(backend, model, x) if used else None
+    maps = backend.layout(run_on(backend, body, x), back=True)
+    average = backend.replace_pooling(model, backend.poolers.AveragePooling())
+    if used:
+        np.testing.assert_allclose(run_on(backend, average, x), before, rtol=1e-5)
+    for pooler, expected in [
+        (backend.poolers.GeM(2.4), gem(maps, None, p=2.4)),
+        (backend.poolers.MaxPooling(), POOLERS["MaxPooling"].function(maps, None)),
+    ]:
+        average = backend.replace_pooling(average, pooler)  # of ours by now, in the place of the framework's
+        np.testing.assert_allclose(run_on(backend, average, x), expected, rtol=1e-5)
+
+
+def test_what_comes_after_takes_what_it_took(backend):
+    x, _ = images(backend)
+    model = backend.conv()
+    before = finetuner.embed(model, x)
+    after = backend.Tuner(model, callbacks=[], pooler="AveragePooling").embed(x)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_without_pooling(backend):
+    model = backend.mlp(D, 16, 8)
+    with pytest.raises(
+        ValueError, match=r"must have a pooling layer .* to be replaced by GeM, and has none among .*: "
+    ):
+        finetuner.fit(model, TRAIN, pooler="GeM")
+
+
+def test_pooling_in_the_middle_is_told(backend):
+    model, body = backend.pooled("sequential")
+    with pytest.warns(UserWarning, match="is replaced by GeM, though convolutions come after it: Conv2"):
+        backend.replace_pooling(body, backend.poolers.GeM())
+
+
+def test_what_is_no_pooler(backend):
+    with pytest.raises(ValueError, match="pooler must be a known name, got 'gem'; did you mean 'GeM'"):
+        finetuner.fit(backend.conv(), images(backend), pooler="gem")
+    with pytest.raises(TypeError, match=r"pooler must be one of finetuner\.tuner\..*\.poolers, got int"):
+        finetuner.fit(backend.conv(), images(backend), pooler=3)
+    with pytest.raises(TypeError, match="GeM has no option 'q'; known are 'p', 'eps', 'trainable'"):
+        finetuner.fit(backend.conv(), images(backend), pooler="GeM", pooler_options={"q": 3})
+    with pytest.raises(ValueError, match="p must be above 0, got 0"):
+        finetuner.fit(backend.conv(), images(backend), pooler="GeM", pooler_options={"p": 0})
+    with pytest.raises(ValueError, match="pooler must be a name or a class where options are given"):
+        finetuner.fit(backend.conv(), images(backend), pooler=backend.poolers.GeM(), pooler_options={"p": 3})
+    with pytest.raises(ValueError, match="pooler_options must go with a pooler, got {'p': 3} and no pooler"):
+        finetuner.fit(backend.conv(), images(backend), pooler_options={"p": 3})
+    with pytest.raises(ValueError, match=r"x must have shape \[N, T, C\], got"):
+        finetuner.fit(backend.conv(), images(backend), pooler="CLSPooling", callbacks=[])
+
+
+# Trained with the model.
+
+
+def fit(backend, **options):
+    common = {"epochs": 2, "batch_size": 16, "callbacks": [], "learning_rate": 0.01}
+    return finetuner.fit(seeded_conv(backend), images(backend), **{**common, **options})
+
+
+def seeded_conv(backend):
+    backend.mlp(1, 1)  # which seeds the framework
+    return backend.conv()
+
+
+def test_p_is_trained_saved_and_loaded(backend, tmp_path):
+    options = {"pooler": "GeM", "pooler_options": TRAINED}
+    run = fit(backend, eval_data=images(backend, (1, 3, 5, 7)), **options)
+    p = float(backend.numpy(trained_p(backend, run.model)))
+    assert abs(p - 2.4) > 1e-3
+    assert run.config["pooler"] == {"name": "GeM", "options": TRAINED}
+    assert run.history[-1]["loss"] < run.history[1]["loss"]
+    run.save(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["pooler"] == run.config["pooler"]
+    again = backend.Tuner(backend.conv(), callbacks=[], **options).load(tmp_path / "run", weights_only=True)
+    assert float(backend.numpy(trained_p(backend, again.embed_model))) == p
+    x, _ = images(backend)
+    np.testing.assert_array_equal(again.embed(x), finetuner.embed(run.model, x))
+    with pytest.raises(ValueError, match="the weights must be those of the same model"):
+        backend.Tuner(backend.conv(), callbacks=[]).load(tmp_path / "run")
+
+
+def test_stopped_and_continued_is_as_never_stopped(backend, tmp_path):
+    options = {"pooler": "GeM", "pooler_options": TRAINED, "optimizer": "AdamW"}
+    whole, first = fit(backend, **options), fit(backend, **options, epochs=1)
+    first.save(tmp_path / "run")
+    second = backend.Tuner(backend.conv(), callbacks=[], learning_rate=0.01, **options).load(tmp_path / "run")
+    second.fit(images(backend), epochs=1, batch_size=16)
+    assert same(weights(whole.tuner), weights(second))
+
+
+def test_both_spellings_are_one(backend):
+    options = {"pooler": "GeM", "pooler_options": TRAINED}
+    one, other = fit(backend, **options), fit(backend, model_options=options)
+    assert same(weights(one.tuner), weights(other.tuner))
+    given = fit(backend, pooler=backend.poolers.GeM(**TRAINED))
+    assert same(weights(one.tuner), weights(given.tuner))
+    of_class = fit(backend, pooler=backend.poolers.GeM, pooler_options=TRAINED)
+    assert same(weights(one.tuner), weights(of_class.tuner))
+    assert one.config == other.config == given.config == of_class.config
+    with pytest.raises(ValueError, match="the pooler must be given once, got pooler='GeM' and model_options="):
+        fit(backend, pooler="GeM", model_options=options)
+    with pytest.raises(TypeError, match="model_options has no option 'poolers'; did you mean 'pooler'"):
+        fit(backend, model_options={"poolers": "GeM"})
+
+
+def test_an_optimizer_that_cannot_hold_p(backend):
+    model = backend.conv()
+    options = {"pooler": "GeM", "pooler_options": TRAINED, "optimizer": backend.sgd(model)}
+    if backend.name == "keras":  # whose optimizers take the weights over when they first see them
+        run = finetuner.fit(model, images(backend), epochs=1, callbacks=[], **options)
+        assert abs(float(backend.numpy(trained_p(backend, run.model))) - 2.4) > 1e-6
+        return
+    with pytest.raises(ValueError, match="optimizer must hold the weights of GeM, which is trained, and does not"):
+        finetuner.fit(model, images(backend), **options)
