@@ -1,56 +1,34 @@
 """What a tuner makes ready before it trains: what the loss is told, its weights and their optimizer."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .dataset import ClassDataset, Dataset
+from .embedding import Embedding
 from .losses.interface import TAKES, WeightedLoss
 from .targets import TargetDataset
-
-if TYPE_CHECKING:
-    from .framework import Framework as Base
-else:
-    Base = object
 
 __all__ = ["Preparing"]
 
 
-class Preparing(Base):
+class Preparing(Embedding):
     """The part of a tuner that has data, loss and model meet."""
 
-    model: Any
-    embed_model: Any
-    loss: Any
     optimizer: Any
     loss_optimizer: Any
     loss_optimizer_asked: tuple[Any, dict[str, Any]]
     classes: list[Any]
     config: dict[str, Any]
-    preprocess_fn: Any
-    collate_fn: Any
     device: Any
     seed: int
     epoch: int
-
-    def embeddings_of(self, dataset: Dataset, indices: np.ndarray) -> np.ndarray:
-        """See :meth:`~finetuner.tuner.base.tuner.Tuner.embeddings_of`."""
-        raise NotImplementedError
-
-    @property
-    def form(self) -> str:
-        """What the loss is told of each item, a key of ``losses.TAKES``."""
-        return getattr(self.loss, "takes", "relations")
 
     @property
     def num_classes(self) -> int:
         """How many classes the loss knows."""
         return len(self.classes)
-
-    def two_sides(self, dataset: Dataset) -> bool:
-        """Whether the model takes the two sides of each pair of the data as two inputs."""
-        return dataset.size == 2 and self.takes_two_inputs(self.embed_model)
 
     def told_of(self, dataset: Dataset, training: bool = True) -> Dataset:
         """The data as the loss is told of it: with a teacher's embeddings, and classes numbered as the loss knows them.
