@@ -146,13 +146,13 @@ def test_narrow_types(ours, keras, backend):
 def test_a_step_that_went_wrong_is_undone(ours, backend):
     a_tuner = tuner(backend)
     a_tuner.fit(TRAIN, epochs=1, batch_size=48)
-    kept, slots = weights(a_tuner), a_tuner.optimizer_state()[0]
+    kept, slots = weights(a_tuner), a_tuner.optimizer_state(a_tuner.optimizer)[0]
     huge = TRAIN.x.copy()
     huge[3] = 3e38  # finite, and overflows in the network
     with pytest.raises(ValueError, match="the model has the weights from before this epoch"):
         a_tuner.fit((huge, TRAIN.labels), epochs=1, batch_size=48)
     assert same(kept, weights(a_tuner))
-    assert same(slots, a_tuner.optimizer_state()[0])
+    assert same(slots, a_tuner.optimizer_state(a_tuner.optimizer)[0])
 
 
 @pytest.mark.parametrize("kind", ["instance", "schedule", "class"])

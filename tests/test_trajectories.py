@@ -78,7 +78,7 @@ def trajectory(backend, network, name):
     )
     tuner.begin_training()
     tuner.begin_epoch(0)
-    steps = [tuner.train_step(backend.layout(x), y) for x, y in batches_of(network, STEPS[network])]
+    steps = [tuner.train_step(backend.layout(x), (y,)) for x, y in batches_of(network, STEPS[network])]
     tuner.end_training()
     ((unseen, _),) = batches_of(network, 1, seed=5)
     return tuner.as_floats(steps), tuner.embed(backend.layout(unseen))
