@@ -244,7 +244,7 @@ def test_names_on_disk_are_of_the_model_alone(backend, paddle, tmp_path):
     assert once == again
     assert once[0] == ["0.bias", "0.weight", "3.bias", "3.weight"]
     assert "optimizer.0.moment1" in once[1]
-    assert json.loads((tmp_path / "once" / "training.json").read_text())["learning_rate"] == 1e-3
+    assert json.loads((tmp_path / "once" / "training.json").read_text())["optimizer"]["learning_rate"] == 1e-3
 
 
 def test_loading_leaves_a_state_that_does_not_fit(backend, paddle, tmp_path):
