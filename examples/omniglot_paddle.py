@@ -24,6 +24,7 @@ import finetuner
 from finetuner.data import load
 
 DATA = Path(os.environ.get("FINETUNER_DATA", Path(__file__).parents[2] / "shared" / "data"))
+RANDOM = {"num_items_per_class": None}  # an item meets the centres of all classes, so batches need not bring its like
 LOSSES = {
     "triplet": {"loss": "TripletLoss", "loss_options": {"margin": 0.5}},
     "triplet-mined": {
@@ -36,6 +37,9 @@ LOSSES = {
     "ntxent": {"loss": "NTXentLoss", "loss_options": {"temperature": 0.1}},
     "supcon": {"loss": "SupConLoss", "loss_options": {"temperature": 0.1}},
     "multi-similarity": {"loss": "MultiSimilarityLoss"},
+    "surrogate-precision": {"loss": "SurrogatePrecision", "loss_options": {"k": 3, "temperature2": 0.05}},
+    "arcface": {"loss": "ArcFaceLoss", "loss_options": {"scale": 8, "margin": 0.2}, **RANDOM},
+    "cosface": {"loss": "CosFaceLoss", "loss_options": {"scale": 8, "margin": 0.1}, **RANDOM},
 }
 
 
@@ -86,7 +90,7 @@ def main(arguments=None):
 
     train, test = drawings(options.data, options.train), drawings(options.data, options.test)
     train.augment = redrawn
-    print(f"{'':23}  hit@1 before   after  mAP@R before   after  seconds")
+    print(f"{'':27}  hit@1 before   after  mAP@R before   after  seconds")
     for name in options.loss:
         for seed in options.seed:
             started = time.perf_counter()
@@ -94,17 +98,16 @@ def main(arguments=None):
                 model(seed),
                 train,
                 test,
-                **LOSSES[name],
+                **({"num_items_per_class": 4} | LOSSES[name]),
                 seed=seed,
                 epochs=options.epochs,
                 batch_size=options.batch_size,
-                num_items_per_class=4,
                 preprocess_fn=ink,
                 metrics=["hit@1", "mAP@R"],
             )
             before, after = run.metrics["before"], run.metrics["after"]
             scores = "  ".join(f"{before[m]:12.3f}  {after[m]:6.3f}" for m in ("hit@1", "mAP@R"))
-            print(f"{name:16} seed {seed:<2}  {scores}  {time.perf_counter() - started:7.0f}", flush=True)
+            print(f"{name:20} seed {seed:<2}  {scores}  {time.perf_counter() - started:7.0f}", flush=True)
 
 
 if __name__ == "__main__":

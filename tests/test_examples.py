@@ -204,3 +204,52 @@ def test_banking77_on_real_questions(banking77, minilm, tmp_path, capsys):
     _, before, after, _ = capsys.readouterr().out.splitlines()
     assert shares(before)[0] > 0.5  # MiniLM knows much of it
     assert shares(after)[0] > 0.5
+
+
+# STS ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sts(banking77, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return example("sts")
+
+
+def test_sts_prints_before_and_after(sts, tiny, tmp_path, capsys):
+    """Sentences of the same words score 5, of others 0; a score that is missing and a quotation mark do no harm."""
+    rng = np.random.default_rng(0)
+    for name in ("2014.made-up.test.tsv", "2013.headlines.test.tsv"):
+        lines = ["\tno score\there", '5\t"my card\tmy card']
+        for score in np.tile([0, 5], 12):
+            one = rng.choice(WORDS, 3, replace=False)
+            other = one if score else rng.choice(sorted(set(WORDS) - set(one)), 3, replace=False)
+            lines.append(f"{score}\t{' '.join(one)}\t{' '.join(rng.permutation(other))}")
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    sts.main(["--data", str(tmp_path), "--model", str(tiny), "--batch-size", "8", "--learning-rate", "0.01"])
+    _, before, after, last = capsys.readouterr().out.splitlines()
+    assert before.startswith("before")
+    assert shares(after)[0] > 0.2
+    assert "of 25 pairs" in last
+
+
+@pytest.mark.skipif(not (SHARED / "sts").exists(), reason="no real data")
+def test_sts_reads_the_real_pairs(sts):
+    pairs = sts.read(SHARED / "sts", ["2013.headlines"])
+    assert len(pairs) > 700
+    assert 0 <= pairs.labels.min() <= pairs.labels.max() <= 5
+
+
+# Projections --------------------------------------------------------------------------------------------
+
+
+def test_projections_draws_three_losses_side_by_side(backend, tmp_path, capsys):
+    if backend.name != "pytorch":
+        pytest.skip("an example of PyTorch")
+    for library in ("sklearn", "matplotlib"):
+        pytest.importorskip(library)
+    projections = example("projections")
+    projections.main(["--output", str(tmp_path / "out" / "three.png"), "--epochs", "1"])
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows[:3]] == list(projections.LOSSES)
+    assert all(len(shares(row)) == 2 for row in rows[:3])
+    assert (tmp_path / "out" / "three.png").stat().st_size > 10_000
