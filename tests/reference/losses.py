@@ -151,3 +151,21 @@ def surrogate_precision(batch, k=5, temperature1=1.0, temperature2=0.01, reducti
             found += sigmoid((k - rank) / temperature1)
         rows.append([(1 - found / min(k, len(positives)), 1)] if positives else [])
     return reduced(rows, reduction)
+
+
+@reference(LOSSES, "LiftedStructureLoss", CLASSES, [{}, *grid(distance=DISTANCES, margin=[0.3])])
+def lifted_structure_loss(batch, distance="cosine", margin=1.0):
+    """Two anchors at a right angle, each with its duplicate: max(0, log e^0 + log(2 e^(1 - 1))) = log 2."""
+    d = distance_matrix(batch, distance)
+    relations = relation_matrix(batch)
+    anchors = []
+    for i in range(len(d)):
+        far = [d[i][j] for j in range(len(d[i])) if relations[i][j] == 1]
+        near = [margin - d[i][j] for j in range(len(d[i])) if relations[i][j] == -1]
+        if far and near:
+            largest = max(far), max(near)
+            sums = [
+                sum(np.exp(value - top) for value in values) for values, top in zip((far, near), largest, strict=True)
+            ]
+            anchors.append(max(0, sum(largest) + np.log(sums[0]) + np.log(sums[1])))
+    return np.mean(anchors) if anchors else 0.0

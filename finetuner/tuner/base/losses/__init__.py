@@ -6,6 +6,7 @@ scores and logits.
 """
 
 from .batch import (
+    LiftedStructureLoss,
     MultiSimilarityLoss,
     NTXentLoss,
     SiameseLoss,
@@ -30,6 +31,7 @@ __all__ = [
     "DistillationLoss",
     "FocalLoss",
     "LambdaRankLoss",
+    "LiftedStructureLoss",
     "ListNetLoss",
     "Loss",
     "MultiSimilarityLoss",

@@ -12,6 +12,7 @@ from .interface import DISTANCES, MEANS, Loss, Tensor
 
 __all__ = [
     "BatchLoss",
+    "LiftedStructureLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseLoss",
@@ -252,6 +253,34 @@ class MultiSimilarityLoss(BatchLoss):
         self.alpha = checks.above("alpha", alpha, 0)
         self.beta = checks.above("beta", beta, 0)
         self.base = checks.number("base", base)
+
+
+class LiftedStructureLoss(BatchLoss):
+    r"""Holds all positives of an anchor against all of its negatives at once, by smooth maxima.
+
+    .. math:: \frac{1}{|A|} \sum_{i \in A} \max\Big(0,\;
+        \log \sum_{j \in P_i} e^{d_{ij}} + \log \sum_{k \in N_i} e^{m - d_{ik}}\Big)
+
+    where :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A the anchors that have both.
+
+    Args:
+        distance: d, one of ``"cosine"`` (1 - cos), ``"euclidean"`` and ``"sqeuclidean"``.
+        margin: m, at least 0, in units of the distance.
+        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: Hermans et al., "In defense of the triplet loss for person re-identification", 2017, the generalised form
+    of Song et al., "Deep metric learning via lifted structured feature embedding", CVPR 2016.
+    """
+
+    tuples = "triplets"
+
+    def __init__(self, distance: str = "cosine", margin: float = 1.0, need_logs: bool = False):
+        super().__init__(need_logs)
+        self.distance = checks.one_of("distance", distance, DISTANCES)
+        self.margin = checks.at_least("margin", margin, 0)
 
 
 class SurrogatePrecision(BatchLoss):

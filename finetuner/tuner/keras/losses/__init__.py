@@ -1,6 +1,7 @@
 """The losses of :mod:`finetuner.tuner.base.losses`, for Keras."""
 
 from .batch import (
+    LiftedStructureLoss,
     MultiSimilarityLoss,
     NTXentLoss,
     SiameseLoss,
@@ -25,6 +26,7 @@ __all__ = [
     "DistillationLoss",
     "FocalLoss",
     "LambdaRankLoss",
+    "LiftedStructureLoss",
     "ListNetLoss",
     "Loss",
     "MultiSimilarityLoss",

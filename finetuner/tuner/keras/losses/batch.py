@@ -19,6 +19,7 @@ from .interface import Loss
 
 __all__ = [
     "BatchLoss",
+    "LiftedStructureLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseLoss",
@@ -140,6 +141,15 @@ class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
         push = ops.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
         anchors = ops.cast(ops.any(positive | negative, axis=1), above.dtype)
         return reduce((pull + push)[:, 0], anchors, anchors, "mean")
+
+
+class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
+    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
+        distances = pairwise_distance(queries, references, self.distance)
+        positive, negative = relations.rows()
+        pull, push = row_logsumexp(distances, positive), row_logsumexp(self.margin - distances, negative)
+        anchors = ops.cast(ops.any(positive, axis=1) & ops.any(negative, axis=1), distances.dtype)
+        return reduce(hinge(pull + push)[:, 0], anchors, anchors, "mean")
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):

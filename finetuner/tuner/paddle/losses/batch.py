@@ -22,6 +22,7 @@ from .interface import Loss, exact
 
 __all__ = [
     "BatchLoss",
+    "LiftedStructureLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseLoss",
@@ -149,6 +150,15 @@ class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
         push = F.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
         anchors = (positive | negative).any(axis=1).astype(above.dtype)
         return reduce((pull + push)[:, 0], anchors, anchors, "mean")
+
+
+class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
+    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
+        distances = pairwise_distance(queries, references, self.distance)
+        positive, negative = relations.rows()
+        pull, push = row_logsumexp(distances, positive), row_logsumexp(self.margin - distances, negative)
+        anchors = (positive.any(axis=1) & negative.any(axis=1)).astype(distances.dtype)
+        return reduce(hinge(pull + push)[:, 0], anchors, anchors, "mean")
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):

@@ -20,6 +20,7 @@ from .interface import Loss, exact
 
 __all__ = [
     "BatchLoss",
+    "LiftedStructureLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
     "SiameseLoss",
@@ -143,6 +144,15 @@ class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
         push = F.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
         anchors = (positive | negative).any(dim=1).to(above.dtype)
         return reduce((pull + push)[:, 0], anchors, anchors, "mean")
+
+
+class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
+    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
+        distances = pairwise_distance(queries, references, self.distance)
+        positive, negative = relations.rows()
+        pull, push = row_logsumexp(distances, positive), row_logsumexp(self.margin - distances, negative)
+        anchors = (positive.any(dim=1) & negative.any(dim=1)).to(distances.dtype)
+        return reduce(hinge(pull + push)[:, 0], anchors, anchors, "mean")
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
