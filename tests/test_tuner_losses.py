@@ -120,6 +120,10 @@ def test_labels_that_are_no_class(backend):
     loss = backend.losses.ArcFaceLoss(8, 3)
     with pytest.raises(ValueError, match=r"labels must lie in 0..2, got -1, 3"):
         loss(backend.tensor(TRAIN.x[:4]), backend.tensor(np.array([0, 3, -1, 3])))
+    with pytest.raises(ValueError, match=r"labels must lie in 0..7, got 8"):
+        backend.losses.FocalLoss()(backend.tensor(TRAIN.x[:2]), backend.tensor(np.array([0, 8])))
+    with pytest.raises(ValueError, match="the model must return a logit for each of 4 classes, got 3"):
+        backend.Tuner(backend.mlp(D, 3), loss="FocalLoss", callbacks=[]).fit(TRAIN)
     with pytest.raises(ValueError, match="embeddings must have 8 features, as the loss has, got 5"):
         loss(backend.tensor(TRAIN.x[:4, :5]), backend.tensor(np.array([0, 1, 2, 0])))
     with pytest.raises(ValueError, match=r"in_features and num_classes must be given .*in_features=None"):

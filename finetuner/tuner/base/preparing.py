@@ -66,8 +66,11 @@ class Preparing(Embedding):
 
     def prepare_loss(self, dataset: Dataset) -> None:
         """Give the loss weights of the size that model and data ask for, and an optimizer for them."""
-        if isinstance(self.loss, WeightedLoss) and self.form == "classes":
+        if self.form == "classes":
             width = self.embeddings_of(dataset, np.arange(min(2, dataset.num_rows))).shape[1]
+            if not isinstance(self.loss, WeightedLoss) and width < self.num_classes:
+                raise ValueError(f"the model must return a logit for each of {self.num_classes} classes, got {width}")
+        if isinstance(self.loss, WeightedLoss) and self.form == "classes":
             before = self.loss.sizes
             self.loss.size(width, max(self.num_classes, self.loss.num_classes or 0), self.seed, self.classes)
             if self.loss.sizes != before:

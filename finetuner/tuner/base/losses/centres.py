@@ -83,12 +83,6 @@ class MarginLoss(WeightedLoss):
         if embeddings.shape[1] != width:
             raise ValueError(f"embeddings must have {width} features, as the loss has, got {embeddings.shape[1]}")
 
-    def check_labels(self, labels: np.ndarray, count: int) -> None:
-        """Raise ``ValueError`` for labels, on the host, that are none of ``count`` classes."""
-        wrong = np.unique(labels[(labels < 0) | (labels >= count)])
-        if len(wrong):
-            raise ValueError(f"labels must lie in 0..{count - 1}, got {checks.some_of(wrong)}")
-
     def size(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
         """Make the weights, or let those that are there grow to more classes, whose centres are new ones.
 

@@ -54,6 +54,12 @@ class Loss:
         """The loss of a batch as a tuner has it: the rows of all items, and what the dataset tells of each row."""
         return self(embeddings, *targets)  # type: ignore[operator]
 
+    def check_labels(self, labels: np.ndarray, count: int) -> None:
+        """Raise ``ValueError`` for labels, on the host, that are none of ``count`` classes."""
+        wrong = np.unique(labels[(labels < 0) | (labels >= count)])
+        if len(wrong):
+            raise ValueError(f"labels must lie in 0..{count - 1}, got {checks.some_of(wrong)}")
+
     @property
     def last_logs(self) -> dict[str, float]:
         """Numbers of the last batch, by name; reading them waits for the device."""

@@ -8,7 +8,7 @@ from keras import KerasTensor, ops
 from ...base.losses import heads as base
 from ..functional import at_least_float32, group_ranks, masked_mean, of_groups, one_hot, reduce, row_logsumexp
 from ..interop import KerasLoss
-from .interface import Loss
+from .interface import Loss, on_host
 
 __all__ = ["FocalLoss", "HeadLoss", "LambdaRankLoss", "ListNetLoss", "NativeLoss", "RankNetLoss"]
 
@@ -66,6 +66,8 @@ class LambdaRankLoss(base.LambdaRankLoss, HeadLoss):
 class FocalLoss(base.FocalLoss, Loss):
     def call(self, logits: KerasTensor, labels: KerasTensor) -> KerasTensor:
         self.check(logits, labels)
+        if (known := on_host(labels)) is not None:
+            self.check_labels(known, logits.shape[1])
         return self.compute(at_least_float32(logits), labels)
 
     def compute(self, logits: KerasTensor, labels: KerasTensor) -> KerasTensor:

@@ -19,7 +19,7 @@ from ..functional import (
     row_logsumexp,
     where,
 )
-from .interface import Loss, exact
+from .interface import Loss, exact, on_host
 
 __all__ = ["FocalLoss", "HeadLoss", "LambdaRankLoss", "ListNetLoss", "NativeLoss", "RankNetLoss"]
 
@@ -84,6 +84,8 @@ class FocalLoss(base.FocalLoss, Loss):
 
     def forward(self, logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         self.check(logits, labels)
+        if (known := on_host(labels)) is not None:
+            self.check_labels(known, logits.shape[1])
         with exact(logits):
             return self.compute(at_least_float32(logits), labels)
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ...base.losses import heads as base
 from ..functional import at_least_float32, group_ranks, masked_mean, of_groups, one_hot, reduce, row_logsumexp
-from .interface import Loss, exact
+from .interface import Loss, exact, on_host
 
 __all__ = ["FocalLoss", "HeadLoss", "LambdaRankLoss", "ListNetLoss", "NativeLoss", "RankNetLoss"]
 
@@ -70,6 +70,8 @@ class LambdaRankLoss(base.LambdaRankLoss, HeadLoss):
 class FocalLoss(base.FocalLoss, Loss):
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         self.check(logits, labels)
+        if (known := on_host(labels)) is not None:
+            self.check_labels(known, logits.shape[1])
         with exact(logits):
             return self.compute(at_least_float32(logits), labels)
 
