@@ -37,9 +37,9 @@ LOSSES = {
     "ntxent": {"loss": "NTXentLoss", "loss_options": {"temperature": 0.1}},
     "supcon": {"loss": "SupConLoss", "loss_options": {"temperature": 0.1}},
     "multi-similarity": {"loss": "MultiSimilarityLoss"},
-    "surrogate-precision": {"loss": "SurrogatePrecision", "loss_options": {"k": 3, "temperature2": 0.05}},
+    "surrogate-precision": {"loss": "SurrogatePrecision", "loss_options": {"k": 3, "temperature2": 0.01}},
     "arcface": {"loss": "ArcFaceLoss", "loss_options": {"scale": 8, "margin": 0.2}, **RANDOM},
-    "cosface": {"loss": "CosFaceLoss", "loss_options": {"scale": 8, "margin": 0.1}, **RANDOM},
+    "cosface": {"loss": "CosFaceLoss", "loss_options": {"scale": 8, "margin": 0.35}, **RANDOM},
 }
 
 
