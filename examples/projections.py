@@ -1,10 +1,10 @@
 """Three losses draw the same digits: embeddings of two numbers each, so that a picture shows all of them.
 
 A triplet loss heaps up what belongs together. ArcFace and CosFace give each class a direction of its own, and
-how far out an item lies is left to it. The first 1,200 of scikit-learn's digits train the same network three
+leave open how far out an item lies. The first 1,200 of scikit-learn's digits train the same network three
 times; drawn are the other 597, of other hands:
 
-    python examples/projections.py --output projections.png      # less than a minute
+    python examples/projections.py --output projections.png      # about a minute
 
 It needs ``pip install "finetuner[pytorch,demo]"``.
 """
@@ -26,8 +26,8 @@ from finetuner.tuner.pytorch import ArcFaceLoss, CosFaceLoss, TripletMarginLoss
 TRAINED_ON = 1200
 LOSSES = {
     "TripletMarginLoss": lambda: TripletMarginLoss(distance="euclidean", margin=1.0),
-    "ArcFaceLoss": lambda: ArcFaceLoss(scale=16, margin=0.2),
-    "CosFaceLoss": lambda: CosFaceLoss(scale=16, margin=0.1),
+    "ArcFaceLoss": lambda: ArcFaceLoss(scale=8, margin=0.5),
+    "CosFaceLoss": lambda: CosFaceLoss(scale=8, margin=0.35),
 }
 
 
@@ -53,6 +53,7 @@ def draw(panels, labels, path):
         axes.scatter(*points[order].T, c=colours[labels[order]], s=12, alpha=0.8, linewidths=0, zorder=2)
         axes.plot(0, 0, marker="+", color="#333333", markersize=9, zorder=3)
         axes.set_title(title, fontsize=11)
+        axes.set_xlabel("cross: the origin" + "; lines: the classes' centres" * (centres is not None), color="#666666")
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
         axes.spines[:].set_color("#dddddd")
     dots = [Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours]
@@ -64,7 +65,7 @@ def draw(panels, labels, path):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("projections.png"))
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -80,6 +81,8 @@ def main(arguments=None):
             train,
             test,
             loss=loss,
+            learning_rate=3e-3,
+            loss_optimizer_options={"learning_rate": 0.05} if hasattr(loss, "weight") else None,  # centres go far
             seed=options.seed,
             epochs=options.epochs,
             batch_size=options.batch_size,

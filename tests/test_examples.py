@@ -13,6 +13,7 @@ from .files import SHARED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 OMNIGLOT, BANKING77 = SHARED / "omniglot" / "images_background_small1.zip", SHARED / "banking77"
+STS = SHARED / "sts"
 NUMBER = r"(\d\.\d{3})"
 
 
@@ -35,6 +36,12 @@ def banking77(backend, tables, monkeypatch):
     pytest.importorskip("transformers")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return example("banking77")
+
+
+@pytest.fixture
+def sts(banking77, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)  # as Python does for a file that it runs
+    return example("sts")
 
 
 @pytest.fixture
@@ -209,47 +216,69 @@ def test_banking77_on_real_questions(banking77, minilm, tmp_path, capsys):
 # STS ----------------------------------------------------------------------------------------------------
 
 
+def write_pairs(path, rows):
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
 @pytest.fixture
-def sts(banking77, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return example("sts")
-
-
-def test_sts_prints_before_and_after(sts, tiny, tmp_path, capsys):
-    """Sentences of the same words score 5, of others 0; a score that is missing and a quotation mark do no harm."""
+def pairs(tmp_path):
+    """Pairs that are the more alike the more words they share; some unscored, and some as real ones are."""
     rng = np.random.default_rng(0)
-    for name in ("2014.made-up.test.tsv", "2013.headlines.test.tsv"):
-        lines = ["\tno score\there", '5\t"my card\tmy card']
-        for score in np.tile([0, 5], 12):
-            one = rng.choice(WORDS, 3, replace=False)
-            other = one if score else rng.choice(sorted(set(WORDS) - set(one)), 3, replace=False)
-            lines.append(f"{score}\t{' '.join(one)}\t{' '.join(rng.permutation(other))}")
-        (tmp_path / name).write_text("\n".join(lines) + "\n")
-    sts.main(["--data", str(tmp_path), "--model", str(tiny), "--batch-size", "8", "--learning-rate", "0.01"])
+    for name in ("2013.headlines", "2014.images", "2014.news"):
+        rows = [("", "nobody", "scored this"), ("4.2", 'an "open quote', "“El Niño” isn't"), (" ", "nor", "this")]
+        for score in range(6):
+            for _ in range(3):
+                words = rng.permutation(WORDS)
+                rows.append((f"{score}", " ".join(words[:5]), " ".join(words[5 - score : 10 - score])))
+        write_pairs(tmp_path / f"{name}.test.tsv", rows)
+    return tmp_path
+
+
+def test_sts_reads_what_is_scored_as_it_is_written(sts, pairs):
+    data = sts.read(pairs, ["2014.", "2014.images"])  # a file that two names fit counts once
+    assert len(data) == 2 * 19
+    assert np.unique(data.labels).tolist() == pytest.approx([0, 1, 2, 3, 4, 4.2, 5])
+    assert data[0] == (('an "open quote', "“El Niño” isn't"), 4.2)
+    with pytest.raises(SystemExit, match="no scored pair in .* for 2015"):
+        sts.read(pairs, ["2015"])
+
+
+def test_sts_prints_before_and_after(sts, tiny, pairs, capsys):
+    sts.main(["--data", str(pairs), "--model", str(tiny), "--epochs", "2", "--batch-size", "8"])
     _, before, after, last = capsys.readouterr().out.splitlines()
     assert before.startswith("before")
-    assert shares(after)[0] > 0.2
-    assert "of 25 pairs" in last
+    assert after.startswith("after")
+    for line in (before, after):
+        assert -1 <= float(line.split()[1]) <= 1
+    assert "of 38 pairs" in last
 
 
-@pytest.mark.skipif(not (SHARED / "sts").exists(), reason="no real data")
-def test_sts_reads_the_real_pairs(sts):
-    pairs = sts.read(SHARED / "sts", ["2013.headlines"])
-    assert len(pairs) > 700
-    assert 0 <= pairs.labels.min() <= pairs.labels.max() <= 5
+@pytest.mark.skipif(not STS.exists(), reason="no real data")
+def test_sts_on_real_pairs(sts, minilm, tmp_path, capsys):
+    assert [len(sts.read(STS, [name])) for name in ("2014.", "2013.headlines")] == [1800, 750]
+    for path in STS.glob("*.headlines.test.tsv"):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / path.name).write_text("".join(lines[:48]), encoding="utf-8")
+    sts.main(["--data", str(tmp_path), "--batch-size", "16"])
+    _, before, after, _ = capsys.readouterr().out.splitlines()
+    assert shares(before)[0] > 0.5  # MiniLM knows much of it
+    assert shares(after)[0] > 0.5
 
 
 # Projections --------------------------------------------------------------------------------------------
 
 
-def test_projections_draws_three_losses_side_by_side(backend, tmp_path, capsys):
+def test_projections_are_drawn(backend, pillow, tmp_path, capsys):
     if backend.name != "pytorch":
         pytest.skip("an example of PyTorch")
-    for library in ("sklearn", "matplotlib"):
-        pytest.importorskip(library)
-    projections = example("projections")
-    projections.main(["--output", str(tmp_path / "out" / "three.png"), "--epochs", "1"])
-    rows = capsys.readouterr().out.splitlines()
-    assert [row.split()[0] for row in rows[:3]] == list(projections.LOSSES)
-    assert all(len(shares(row)) == 2 for row in rows[:3])
-    assert (tmp_path / "out" / "three.png").stat().st_size > 10_000
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    projections, path = example("projections"), tmp_path / "pictures" / "losses.png"
+    projections.main(["--output", str(path), "--epochs", "2"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.split()[0] in projections.LOSSES]
+    assert [row.split()[0] for row in rows] == list(projections.LOSSES)
+    for row in rows:
+        before, after = shares(row)
+        assert after > before
+    with pillow.open(path) as picture:
+        assert picture.width > 2 * picture.height  # three panels side by side
