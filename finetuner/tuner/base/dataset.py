@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .checks import whole
-from .items import coded, is_array, num_items, numbers, rows, takes_two
+from .items import coded, is_array, num_items, numbers, one_by_one, rows, takes_two
 
 __all__ = [
     "ANCHOR",
@@ -91,11 +91,9 @@ class Dataset(ABC):
     def _varied(self, items: Any, count: int, seed: Sequence[int] | None) -> Any:
         if self.augment is None or seed is None:
             return items
-        if isinstance(items, Mapping):
-            items = [{key: value[i] for key, value in items.items()} for i in range(count)]
         rng = np.random.default_rng(list(seed))
         seeded = takes_two(self.augment)
-        return [self.augment(item, rng) if seeded else self.augment(item) for item in items]
+        return [self.augment(item, rng) if seeded else self.augment(item) for item in one_by_one(items, count)]
 
     def _check_length(self, name: str, values: np.ndarray) -> None:
         if len(values) != len(self):

@@ -16,7 +16,6 @@ __all__ = [
     "check_sides",
     "checked_embeddings",
     "no_device",
-    "required_inputs",
     "takes_keywords",
 ]
 
@@ -175,16 +174,6 @@ def check_sides(sides: Any, is_tensor: Callable[[Any], bool], count: int) -> tup
     if first.shape[1] != second.shape[1]:
         raise TypeError(f"both sides must be of one dimension, got {first.shape[1]} and {second.shape[1]}")
     return first, second
-
-
-def required_inputs(call: Callable[..., Any]) -> int:
-    """How many positional arguments ``call`` cannot do without."""
-    try:
-        parameters = inspect.signature(call).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
 
 
 def check_fit(rule: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> None:

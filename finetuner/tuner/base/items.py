@@ -8,7 +8,7 @@ import numpy as np
 
 from .checks import some_of
 
-__all__ = ["coded", "is_array", "merged", "num_items", "numbers", "rows", "takes_two"]
+__all__ = ["coded", "is_array", "merged", "num_items", "numbers", "one_by_one", "rows", "takes_two"]
 
 
 def is_array(x: Any) -> bool:
@@ -53,9 +53,17 @@ def merged(parts: Sequence[tuple[np.ndarray, Any]], count: int) -> Any:
         return array
     items: list[Any] = [None] * count
     for places, part in parts:
+        one = one_by_one(part, len(places))
         for i, place in enumerate(places):
-            items[place] = {key: value[i] for key, value in part.items()} if isinstance(part, Mapping) else part[i]
+            items[place] = one[i]
     return items
+
+
+def one_by_one(items: Any, count: int) -> list[Any]:
+    """A list of ``count`` items, from an array, a mapping of arrays, or a list of them."""
+    if isinstance(items, Mapping):
+        return [{key: value[i] for key, value in items.items()} for i in range(count)]
+    return list(items)
 
 
 def numbers(name: str, values: Any, forms: Sequence[int] = (1,)) -> np.ndarray:
@@ -102,7 +110,7 @@ def takes_two(function: Callable[..., Any]) -> bool:
     """Whether ``function`` asks for a second positional argument that has no default."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # built in, without a signature
+    except (TypeError, ValueError):  # built in, without a signature
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(p.kind in positional and p.default is p.empty for p in parameters) == 2

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import checks
 from .dataset import Dataset
-from .items import is_array
+from .items import is_array, one_by_one
 
 __all__ = ["Batch", "Batches", "TwoSides", "finite", "not_finite_rows", "stack"]
 
@@ -93,13 +93,6 @@ class Batches(Sequence[Batch]):
         if collate_fn is not None:
             items = collate_fn(one_by_one(items, len(indices)))
         return stack(items)
-
-
-def one_by_one(items: Any, count: int) -> list[Any]:
-    """A list of ``count`` items, from an array, a mapping of arrays, or a list of them."""
-    if isinstance(items, Mapping):
-        return [{key: value[i] for key, value in items.items()} for i in range(count)]
-    return list(items)
 
 
 def stack(items: Any) -> Any:

@@ -20,8 +20,8 @@ from ..base.framework import (
     check_fit,
     checked_embeddings,
     no_device,
-    required_inputs,
 )
+from ..base.items import takes_two
 from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
@@ -138,7 +138,7 @@ class KerasTuner(base.Tuner):
 
     def takes_two_inputs(self, model: keras.Model) -> bool:
         inputs = getattr(model, "inputs", None)
-        return len(inputs) == 2 if inputs is not None else required_inputs(model.call) == 2
+        return len(inputs) == 2 if inputs is not None else takes_two(model.call)
 
     def as_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss

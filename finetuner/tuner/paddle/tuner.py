@@ -13,7 +13,8 @@ from paddle import nn
 from safetensors.paddle import load_file, save_file
 
 from .. import base
-from ..base.framework import check_fit, check_sides, checked_embeddings, no_device, required_inputs
+from ..base.framework import check_fit, check_sides, checked_embeddings, no_device
+from ..base.items import takes_two
 from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
@@ -101,7 +102,7 @@ class PaddleTuner(base.Tuner):
         return Towers(first, second)
 
     def takes_two_inputs(self, model: nn.Layer) -> bool:
-        return required_inputs(plain_forward(model)) == 2
+        return takes_two(plain_forward(model))
 
     def as_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .. import base
-from ..base.framework import check_sides, checked_embeddings, no_device, required_inputs
+from ..base.framework import check_sides, checked_embeddings, no_device
+from ..base.items import takes_two
 from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
@@ -98,7 +99,7 @@ class PytorchTuner(base.Tuner):
         return Towers(first, second)
 
     def takes_two_inputs(self, model: nn.Module) -> bool:
-        return required_inputs(model.forward) == 2
+        return takes_two(model.forward)
 
     def as_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
