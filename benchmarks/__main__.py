@@ -1,0 +1,41 @@
+"""Print the tables: ``python -m benchmarks [--quick] [--output FILE] [name ...]``, all of them by default.
+
+Each module named in :data:`TABLES` has ``tables(quick)``, which yields :class:`~benchmarks.report.Table` one after
+another. Peers are optional: what is not installed is named as such (``pip install -r benchmarks/peers.txt``).
+"""
+
+import argparse
+import importlib
+import sys
+import time
+from pathlib import Path
+
+from .report import machine
+
+TABLES = ["losses", "miners", "caching", "loop", "feeding", "evaluation", "starting"]
+
+
+def main() -> None:
+    """Read the command line and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What finetuner costs.")
+    parser.add_argument("names", nargs="*", choices=[*TABLES, []], default=TABLES, help="which tables; all by default")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that all of it runs")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="append what is printed there")
+    options = parser.parse_args()
+
+    def show(text: str) -> None:
+        print(text, flush=True)
+        if options.output:
+            with options.output.open("a") as file:
+                file.write(text + "\n")
+
+    show(machine())
+    started = time.perf_counter()
+    for name in options.names or TABLES:
+        for table in importlib.import_module(f"benchmarks.{name}").tables(options.quick):
+            show(f"\n{table}")
+    print(f"\n{time.perf_counter() - started:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
