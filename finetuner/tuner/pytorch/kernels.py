@@ -1,90 +1,128 @@
 """Sums over triples of items, of which no tensor of N x N x N is ever made, for PyTorch."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from torch.nn import functional as F
 
-from .functional import itself
+from ..base import blocks
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
-BLOCK = 2**22  # elements of the largest temporary of a computation in blocks
+
+class Listed(NamedTuple):
+    """The columns of each row that a mask holds, as many as the fullest row has, the others filled up."""
+
+    columns: torch.Tensor  # [B, K] int64
+    there: torch.Tensor  # [B, K] boolean, False for what fills up
+    count: torch.Tensor  # [B] int64
+
+
+def listed(mask: torch.Tensor) -> Listed:
+    """List the columns of a mask ``[B, M]``; all of them while a compiler is at work, which cannot count them."""
+    if torch.compiler.is_compiling():
+        columns = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+        return Listed(columns, mask, mask.sum(dim=1))
+    row, column = mask.nonzero(as_tuple=True)
+    count = torch.bincount(row, minlength=len(mask))
+    place = torch.arange(len(row), device=mask.device) - (count.cumsum(0) - count)[row]
+    there = torch.arange(int(count.max()), device=mask.device) < count[:, None]
+    columns = torch.zeros_like(there, dtype=torch.int64)
+    columns[row, place] = column
+    return Listed(columns, there, count)
+
+
+def by_a_few(positives: Listed, columns: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Columns and whether they are there, ``[B, k]`` each: so many that ``[B, k, M]`` is no more than a block."""
+    rows = max(1, len(positives.columns))
+    yield from zip(
+        *(x.split(blocks.rows_per_block(rows * columns), dim=1) for x in (positives.columns, positives.there)),
+        strict=True,
+    )
+
+
+def carried(values: torch.Tensor, slopes: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
+    """``values`` ``[B]`` whose derivative by the distances ``[B, M]`` is ``slopes``, by a product that is 0 in value."""
+    return values + (slopes * (distances - distances.detach())).sum(dim=1)
 
 
 def triplets(
     distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, margin: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[N]``.
+    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[B]``.
 
     With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
     So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. Both counts come
-    from searching sorted rows, and from the same comparisons, so that they agree to the last triplet.
-    As :math:`\sum_p c_p = \sum_n c_n`, any number may be taken off all values; the mean of the positives
-    keeps the sums small.
+    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. One search tells where
+    each :math:`d_n` lies among the sorted :math:`a_p`, and with it :math:`c_n`; as many negatives as lie before
+    the next, summed up, make the :math:`c_p`, which so agree to the last triplet. As :math:`\sum_p c_p = \sum_n c_n`,
+    any number may be taken off all values; the mean of the positives keeps the sums small.
     """
     dtype = distances.dtype
-    count = positive.sum(dim=1).to(dtype)
-    limits = distances + margin
     with torch.no_grad():
-        below = torch.where(negative, distances, torch.inf).sort(dim=1).values
-        above = torch.where(positive, limits, torch.inf).sort(dim=1).values
-        active_negatives = torch.searchsorted(below, limits.contiguous()).to(dtype)
-        inactive_positives = torch.searchsorted(above, distances.contiguous(), right=True).to(dtype)
-        weights = torch.where(negative, inactive_positives - count[:, None], 0.0)
-        weights = torch.where(positive, active_negatives, weights)
-        shift = torch.where(positive, limits, 0.0).sum(dim=1, keepdim=True) / count.clamp(min=1)[:, None]
-        active = torch.where(positive, weights, 0.0).sum(dim=1)
-    sums = (weights * (torch.where(positive, limits, distances) - shift)).sum(dim=1)
-    return sums, count * negative.sum(dim=1).to(dtype), active
+        near = listed(positive)
+        limits = distances.gather(1, near.columns) + margin
+        shift = torch.where(near.there, limits, 0.0).sum(dim=1, keepdim=True) / near.count.clamp(min=1)[:, None]
+        above, order = torch.where(near.there, limits, torch.inf).sort(dim=1)
+        passed = torch.searchsorted(above, distances.contiguous(), right=True)  # how many positives do not matter
+        most = above.shape[1]
+        landed = passed.new_zeros((len(passed), most + 1)).scatter_add_(1, passed, negative.to(passed.dtype))
+        active_negatives = landed[:, :most].cumsum(dim=1).to(dtype)
+        weights = torch.where(negative, passed - near.count[:, None], 0).to(dtype)
+        sums = (weights * (distances - shift)).sum(dim=1)
+        found = torch.zeros_like(limits).scatter_(1, order, active_negatives)
+        found = torch.where(near.there, found, 0.0)
+        sums += torch.where(near.there, found * (limits - shift), 0.0).sum(dim=1)
+        weights.scatter_add_(1, near.columns, found)
+        count = (near.count * negative.sum(dim=1)).to(dtype)
+    return carried(sums, weights, distances), count, found.sum(dim=1)
 
 
 def soft_triplets(
     distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, in blocks of anchors.
+    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, a few positives at a time.
 
-    The value and its derivative by each distance are summed a block at a time without keeping the
-    block; a product that is 0 in value then carries the derivative to the distances.
+    The slope by :math:`d_p` is :math:`\sum_n \sigma(d_p - d_n)`, and that by :math:`d_n` the same over p, with a minus.
     """
-    values, weights = [], []
     with torch.no_grad():
-        step = max(1, BLOCK // distances.shape[1] ** 2)
-        for start in range(0, len(distances), step):
-            block = slice(start, start + step)
-            pairs = positive[block, :, None] & negative[block, None, :]
-            gap = distances[block, :, None] - distances[block, None, :]
+        near = listed(positive)
+        values, slopes = torch.zeros_like(distances[:, 0]), torch.zeros_like(distances)
+        for columns, there in by_a_few(near, distances.shape[1]):
+            pairs = there[:, :, None] & negative[:, None, :]
+            gap = distances.gather(1, columns)[:, :, None] - distances[:, None, :]
+            values += torch.where(pairs, F.softplus(gap), 0.0).sum(dim=(1, 2))
             slope = torch.where(pairs, torch.sigmoid(gap), 0.0)
-            values.append(torch.where(pairs, F.softplus(gap), 0.0).sum(dim=(1, 2)))
-            weights.append(slope.sum(dim=2) - slope.sum(dim=1))
-        count = (positive.sum(dim=1) * negative.sum(dim=1)).to(distances.dtype)
-    carrier = torch.cat(weights) * (distances - distances.detach())
-    return torch.cat(values) + carrier.sum(dim=1), count, count
+            slopes -= slope.sum(dim=1)
+            slopes.scatter_add_(1, columns, slope.sum(dim=2))
+        count = (near.count * negative.sum(dim=1)).to(distances.dtype)
+    return carried(values, slopes, distances), count, count
 
 
 def soft_precision(
     distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, depth: int, cut: float, softness: float
 ) -> torch.Tensor:
-    r"""Precision at ``depth`` of each row by soft ranks, in blocks of rows: to ``[N]``.
+    r"""Precision at ``depth`` of each row by soft ranks, a few positives at a time: to ``[B]``.
 
     Of the positives j of a row, :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
     :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all others l. With :math:`g_j` its derivative by
-    :math:`r_j` and :math:`s_{jl} = s_{lj}` that of the sigmoid, the derivative by :math:`d_j` is
-    :math:`g_j \sum_l s_{jl} - \sum_l g_l s_{lj}`. As in :func:`soft_triplets` a product that is 0 in value carries it.
+    :math:`r_j` and :math:`s_{jl}` that of the inner sigmoid by its argument, over :math:`\tau_2`, each j adds
+    :math:`g_j \sum_l s_{jl}` to the slope by :math:`d_j` and takes :math:`g_j s_{jl}` off that by each :math:`d_l`.
     """
-    values, weights = [], []
     with torch.no_grad():
-        step = max(1, BLOCK // distances.shape[1] ** 2)
-        same = itself(distances.T)
-        for start in range(0, len(distances), step):
-            block = slice(start, start + step)
-            counted = (positive[block] | negative[block])[:, None, :] & ~same
-            gap = (distances[block, :, None] - distances[block, None, :]) / softness
-            near = torch.where(counted, torch.sigmoid(gap), 0.0)
-            inside = torch.sigmoid((depth - 1 - near.sum(dim=2)) / cut)
-            best = positive[block].sum(dim=1, keepdim=True).clamp(min=1, max=depth)
-            values.append(torch.where(positive[block], inside / best, 0.0).sum(dim=1))
-            by_rank = torch.where(positive[block], -inside * (1 - inside) / (cut * best), 0.0)
-            slope = near * (1 - near) / softness
-            weights.append(by_rank * slope.sum(dim=2) - (by_rank[:, :, None] * slope).sum(dim=1))
-    carrier = torch.cat(weights) * (distances - distances.detach())
-    return torch.cat(values) + carrier.sum(dim=1)
+        near = listed(positive)
+        best = near.count.clamp(min=1, max=depth)[:, None]
+        values, slopes = torch.zeros_like(distances[:, 0]), torch.zeros_like(distances)
+        place = torch.arange(distances.shape[1], device=distances.device)
+        for columns, there in by_a_few(near, distances.shape[1]):
+            others = (positive | negative)[:, None, :] & (columns[:, :, None] != place)
+            gap = (distances.gather(1, columns)[:, :, None] - distances[:, None, :]) / softness
+            ahead = torch.where(others, torch.sigmoid(gap), 0.0)
+            inside = torch.sigmoid((depth - 1 - ahead.sum(dim=2)) / cut)
+            values += torch.where(there, inside / best, 0.0).sum(dim=1)
+            by_rank = torch.where(there, -inside * (1 - inside) / (cut * best), 0.0)
+            slope = by_rank[:, :, None] * ahead * (1 - ahead) / softness
+            slopes -= slope.sum(dim=1)
+            slopes.scatter_add_(1, columns, slope.sum(dim=2))
+    return carried(values, slopes, distances)

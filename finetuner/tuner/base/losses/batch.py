@@ -40,9 +40,28 @@ class BatchLoss(Loss):
 
     tuples: ClassVar[str] = "pairs"  # what the loss is a mean over: "pairs", "triplets" or "positives"
     distance = "cosine"
+    reduction = "mean"
 
     def compute(self, queries: Tensor, references: Tensor, relations: Any) -> Tensor:
-        """The loss of queries ``[N, D]`` against references ``[M, D]``, both at least float32."""
+        """The loss of queries ``[N, D]`` against references ``[M, D]``, both at least float32: :meth:`terms`, reduced.
+
+        Takes queries in blocks, and the memory of a block: see :mod:`finetuner.tuner.base.blocks`.
+        """
+        raise NotImplementedError
+
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum, number of tuples, and number of those above 0, of each row of a block: three ``[B, M]`` to ``[B]``.
+
+        A row's depend on that row alone.
+        """
+        raise NotImplementedError
+
+    def reduced(self, sums: Tensor, count: Tensor, active: Tensor) -> Tensor:
+        """What :meth:`terms` gives of all rows, ``[N]`` or summed ``[]``, brought to the loss."""
+        raise NotImplementedError
+
+    def note(self, queries: Tensor, references: Tensor, relations: Any) -> None:
+        """Keep for ``last_logs`` what distances tell by themselves."""
         raise NotImplementedError
 
     def check(

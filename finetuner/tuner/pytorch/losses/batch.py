@@ -4,12 +4,11 @@ import torch
 from torch.nn import functional as F
 
 from ...base.losses import batch as base
+from ..blocks import in_blocks, selected
 from ..functional import (
     Relations,
     at_least_float32,
     hinge,
-    masked_mean,
-    pairwise_distance,
     reduce,
     row_distance,
     row_logsumexp,
@@ -48,13 +47,22 @@ class BatchLoss(base.BatchLoss, Loss):
                 self.note(queries, references, relations)
             return self.compute(queries, references, relations)
 
+    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
+        each = self.reduction == "none"
+        return self.reduced(*in_blocks(self.terms, queries, references, relations, self.distance, each))
+
+    def reduced(self, sums: torch.Tensor, count: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
+        if self.need_logs:
+            self.noted["active"] = active.sum() / count.sum().clamp(min=1)
+        return reduce(sums, count, active, self.reduction)
+
     def note(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> None:
-        distances = pairwise_distance(queries.detach(), references.detach(), self.distance)
-        positive, negative = relations.rows()
-        self.noted["active"] = (positive | negative).any().to(distances.dtype)
-        self.noted["positive_distance"] = masked_mean(distances, positive)
-        self.noted["negative_distance"] = masked_mean(distances, negative)
-        self.noted["spread"] = spread(queries.detach())
+        queries, references = queries.detach(), queries.detach() if references is queries else references.detach()
+        found = in_blocks(masked_sums, queries, references, relations, self.distance)
+        near, positives, far, negatives = (number.sum() for number in found)
+        self.noted["positive_distance"] = near / positives.clamp(min=1)
+        self.noted["negative_distance"] = far / negatives.clamp(min=1)
+        self.noted["spread"] = spread(queries)
 
 
 class TripletLoss(base.TripletLoss, BatchLoss):
@@ -82,86 +90,96 @@ class TripletLoss(base.TripletLoss, BatchLoss):
             self.noted["spread"] = spread(anchor.detach())
         return reduce(terms, torch.ones_like(terms), active, self.reduction)
 
-    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         if self.miner is not None:
             positive, negative = self.miner.refine(distances.detach(), positive, negative)
         if self.margin is None:
-            sums, count, active = soft_triplets(distances, positive, negative)
-        else:
-            sums, count, active = triplets(distances, positive, negative, self.margin)
-        if self.need_logs:
-            self.noted["active"] = active.sum() / count.sum().clamp(min=1)
-        return reduce(sums, count, active, self.reduction)
+            return soft_triplets(distances, positive, negative)
+        return triplets(distances, positive, negative, self.margin)
 
 
 class SiameseLoss(base.SiameseLoss, BatchLoss):
     def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+        pairs, share = relations, 1.0
         if self.miner is not None:
-            positive, negative = self.miner.refine(distances.detach(), positive, negative)
-        share = 1.0
+            pairs = selected(self.miner, queries, references, relations, self.distance)
         if relations.within:  # each pair stands in the masks twice, once from either end
-            positive, negative = positive | positive.T, negative | negative.T
-            share = 0.5
+            pairs, share = pairs.either_way(), 0.5
+        each = self.reduction == "none"
+        found = in_blocks(self.terms, queries, references, pairs, self.distance, each)
+        return self.reduced(*(share * number for number in found))
+
+    def terms(
+        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         apart = hinge(self.margin - distances)
         terms = torch.where(positive, distances, torch.where(negative, apart, 0.0))
         count = (positive | negative).sum(dim=1).to(terms.dtype)
         active = (terms.detach() > 0).sum(dim=1).to(terms.dtype)
-        if self.need_logs:
-            self.noted["active"] = active.sum() / count.sum().clamp(min=1)
-        return reduce(share * terms.sum(dim=1), share * count, share * active, self.reduction)
+        return terms.sum(dim=1), count, active
 
 
 class NTXentLoss(base.NTXentLoss, BatchLoss):
-    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
-        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = -distances / self.temperature  # cos, but for a constant
         terms = F.softplus(row_logsumexp(logits, negative) - logits)
         sums = torch.where(positive, terms, 0.0).sum(dim=1)
         count = positive.sum(dim=1).to(sums.dtype)
-        return reduce(sums, count, count, "mean")
+        return sums, count, count
 
 
 class SupConLoss(base.SupConLoss, BatchLoss):
-    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
-        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = -distances / self.temperature  # cos, but for a constant
         terms = row_logsumexp(logits, positive | negative) - logits
         count = positive.sum(dim=1).to(terms.dtype)
         means = torch.where(positive, terms, 0.0).sum(dim=1) / count.clamp(min=1)
         anchors = (count > 0).to(terms.dtype)
-        return reduce(means, anchors, anchors, "mean")
+        return means, anchors, anchors
 
 
 class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
-    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
-        above = 1 - self.base - pairwise_distance(queries, references, "cosine")
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        above = 1 - self.base - distances
         pull = F.softplus(row_logsumexp(-self.alpha * above, positive)) / self.alpha
         push = F.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
         anchors = (positive | negative).any(dim=1).to(above.dtype)
-        return reduce((pull + push)[:, 0], anchors, anchors, "mean")
+        return (pull + push)[:, 0] * anchors, anchors, anchors
 
 
 class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
-    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         pull, push = row_logsumexp(distances, positive), row_logsumexp(self.margin - distances, negative)
         anchors = (positive.any(dim=1) & negative.any(dim=1)).to(distances.dtype)
-        return reduce(hinge(pull + push)[:, 0], anchors, anchors, "mean")
+        return hinge(pull + push)[:, 0], anchors, anchors
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
-    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
-        distances = pairwise_distance(queries, references, "cosine")
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         anchors = positive.any(dim=1).to(distances.dtype)
         precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
-        return reduce(anchors - precision, anchors, anchors, self.reduction)
+        return anchors - precision, anchors, anchors
 
 
 TripletMarginLoss = TripletLoss
+
+
+def masked_sums(
+    distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each row: the sum of its positives' distances and their number, and the same of its negatives."""
+    masks = [mask.to(distances.dtype) for mask in (positive, negative)]
+    near, far = (torch.where(mask > 0, distances, 0.0).sum(dim=1) for mask in masks)
+    return near, masks[0].sum(dim=1), far, masks[1].sum(dim=1)

@@ -1,0 +1,20 @@
+"""How many rows a loss takes at a time, so that nothing of N x M ever has to exist.
+
+The distances of a block fit into a core's cache, in which the many small steps of a loss cost little: most of the time
+of a loss that makes all N x M at once goes into reading and writing them.
+"""
+
+__all__ = ["BLOCK", "row_blocks", "rows_per_block"]
+
+BLOCK = 2**18  # distances of a block: 1 MiB of float32
+
+
+def rows_per_block(columns: int) -> int:
+    """How many rows of ``columns`` a block holds, at least 1."""
+    return max(1, BLOCK // max(1, columns))
+
+
+def row_blocks(rows: int, columns: int) -> list[slice]:
+    """The blocks of ``rows`` rows of ``columns``, in order."""
+    step = rows_per_block(columns)
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
