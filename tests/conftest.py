@@ -8,6 +8,7 @@ TABLE = pytest.StashKey[Table]()
 
 def pytest_addoption(parser):
     parser.addoption("--backend", choices=BACKENDS, help="run the tests of this backend too, one a process")
+    parser.addoption("--rows-per-block", type=int, metavar="N", help="have losses take so many rows at a time")
     parser.addoption("--parity-table", metavar="FILE", help="keep the counts of all backends there, in one table")
 
 
@@ -27,6 +28,16 @@ class Counting:
             for name, value in report.user_properties:
                 if name == "parity":
                     self.table.add(*value, report.outcome)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rows_per_block(request):
+    """Blocks of as many rows as the command line says, in place of what a cache holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        rows = request.config.getoption("--rows-per-block")
+        if rows is not None:
+            patch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda columns: rows)
+        yield rows
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ..base import blocks
-from .functional import Masks, Places, Relations, distances_of, pairwise_distance, places_of
+from .functional import Masks, Places, Relations, distances_of, pairwise_distance, places_of, spread
 
-__all__ = ["in_blocks", "selected"]
+__all__ = ["in_blocks", "of_distances", "selected"]
 
 Terms = Callable[..., tuple[torch.Tensor, ...]]
 
@@ -128,3 +128,26 @@ def selected(miner: Any, queries: torch.Tensor, references: torch.Tensor, relati
         found.append(miner.refine(distances_of(places, distance, rows), *masks))
     positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Masks(positive, negative)
+
+
+@torch.no_grad()
+def of_distances(
+    queries: torch.Tensor, references: torch.Tensor, relations: Relations, distance: str
+) -> dict[str, torch.Tensor]:
+    """What a loss with ``need_logs`` tells of all distances: means of positives' and negatives', and the spread."""
+    found = in_blocks(masked_sums, queries, references, relations, distance)
+    near, positives, far, negatives = (number.sum() for number in found)
+    return {
+        "positive_distance": near / positives.clamp(min=1),
+        "negative_distance": far / negatives.clamp(min=1),
+        "spread": spread(queries),
+    }
+
+
+def masked_sums(
+    distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each row: the sum of its positives' distances and their number, and the same of its negatives."""
+    near, far = (torch.where(mask, distances, 0.0).sum(dim=1) for mask in (positive, negative))
+    counts = [mask.sum(dim=1).to(distances.dtype) for mask in (positive, negative)]
+    return near, counts[0], far, counts[1]

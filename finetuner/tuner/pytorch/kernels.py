@@ -43,7 +43,7 @@ def by_a_few(positives: Listed, columns: int) -> Iterator[tuple[torch.Tensor, to
 
 
 def carried(values: torch.Tensor, slopes: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
-    """``values`` ``[B]`` whose derivative by the distances ``[B, M]`` is ``slopes``, by a product that is 0 in value."""
+    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a product that is 0 in value carries them."""
     return values + (slopes * (distances - distances.detach())).sum(dim=1)
 
 

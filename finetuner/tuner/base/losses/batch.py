@@ -60,10 +60,6 @@ class BatchLoss(Loss):
         """What :meth:`terms` gives of all rows, ``[N]`` or summed ``[]``, brought to the loss."""
         raise NotImplementedError
 
-    def note(self, queries: Tensor, references: Tensor, relations: Any) -> None:
-        """Keep for ``last_logs`` what distances tell by themselves."""
-        raise NotImplementedError
-
     def check(
         self,
         embeddings: Tensor,

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from ...base.losses import batch as base
-from ..blocks import in_blocks, selected
+from ..blocks import in_blocks, of_distances, selected
 from ..functional import (
     Relations,
     at_least_float32,
@@ -44,7 +44,7 @@ class BatchLoss(base.BatchLoss, Loss):
             queries = at_least_float32(embeddings)
             references = queries if references is None else at_least_float32(references)
             if self.need_logs:
-                self.note(queries, references, relations)
+                self.noted = of_distances(queries, references, relations, self.distance)
             return self.compute(queries, references, relations)
 
     def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
@@ -55,14 +55,6 @@ class BatchLoss(base.BatchLoss, Loss):
         if self.need_logs:
             self.noted["active"] = active.sum() / count.sum().clamp(min=1)
         return reduce(sums, count, active, self.reduction)
-
-    def note(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> None:
-        queries, references = queries.detach(), queries.detach() if references is queries else references.detach()
-        found = in_blocks(masked_sums, queries, references, relations, self.distance)
-        near, positives, far, negatives = (number.sum() for number in found)
-        self.noted["positive_distance"] = near / positives.clamp(min=1)
-        self.noted["negative_distance"] = far / negatives.clamp(min=1)
-        self.noted["spread"] = spread(queries)
 
 
 class TripletLoss(base.TripletLoss, BatchLoss):
@@ -174,12 +166,3 @@ class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
 
 
 TripletMarginLoss = TripletLoss
-
-
-def masked_sums(
-    distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of each row: the sum of its positives' distances and their number, and the same of its negatives."""
-    masks = [mask.to(distances.dtype) for mask in (positive, negative)]
-    near, far = (torch.where(mask > 0, distances, 0.0).sum(dim=1) for mask in masks)
-    return near, masks[0].sum(dim=1), far, masks[1].sum(dim=1)

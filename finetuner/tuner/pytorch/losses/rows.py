@@ -6,12 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from ...base.losses import rows as base
+from ..blocks import in_blocks, of_distances
 from ..functional import (
+    Relations,
     at_least_float32,
+    distances_of,
     hinge,
-    itself,
     masked_mean,
-    pairwise_distance,
+    places_of,
     reduce,
     row_distance,
     row_logsumexp,
@@ -65,21 +67,24 @@ class CLIPLoss(base.CLIPLoss, WeightedLoss):
             return self.compute(at_least_float32(first), at_least_float32(second))
 
     def compute(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        distances = pairwise_distance(first, second, "cosine")
-        own = itself(first)
-        scale = self.log_scale.clamp(max=math.log(100)).exp() if self.learnable else 1 / self.temperature
-        logits = -distances * scale  # cos, but for a constant
-        partner = torch.where(own, logits, 0.0).sum(dim=1)
-        there = F.softplus(row_logsumexp(logits - partner[:, None], ~own))
-        back = F.softplus(row_logsumexp(logits.T - partner[:, None], ~own))
+        scale = (self.log_scale.clamp(max=math.log(100)).exp(),) if self.learnable else ()
+        place = torch.arange(len(first), device=first.device)
+        partners = Relations(place, place)
         if self.need_logs:
-            self.noted["active"] = own.any().to(distances.dtype)
-            self.noted["positive_distance"] = masked_mean(distances.detach(), own)
-            self.noted["negative_distance"] = masked_mean(distances.detach(), ~own)
-            self.noted["spread"] = spread(first.detach())
-        terms = (there + back)[:, 0] / 2
+            self.noted = of_distances(first, second, partners, self.distance)
+            self.noted["active"] = torch.ones_like(self.noted["spread"])
+        there, count, _ = in_blocks(self.terms, first, second, partners, self.distance, weights=scale)
+        back, _, _ = in_blocks(self.terms, second, first, partners, self.distance, weights=scale)
+        return reduce((there + back) / 2, count, count, "mean")
+
+    def terms(
+        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, *scale: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = -distances * (scale[0] if scale else 1 / self.temperature)  # cos, but for a constant
+        partner = torch.where(positive, logits, 0.0).sum(dim=1, keepdim=True)
+        terms = F.softplus(row_logsumexp(logits - partner, negative))[:, 0]
         ones = torch.ones_like(terms)
-        return reduce(terms, ones, ones, "mean")
+        return terms, ones, ones
 
 
 ClipLoss = CLIPLoss
@@ -92,13 +97,32 @@ class DistillationLoss(base.DistillationLoss, Loss):
             return self.compute(at_least_float32(embeddings), at_least_float32(teacher_embeddings.detach()))
 
     def compute(self, queries: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
-        other = ~itself(queries)
-        own, theirs = (-pairwise_distance(x, x, "cosine") / self.temperature for x in (queries, taught))
+        lesson = Lesson(taught)
+        sums, count, _ = in_blocks(self.terms, queries, queries, lesson, "cosine")
+        if self.need_logs:
+            self.noted["active"] = torch.full_like(sums.detach().sum(), float(len(queries) > 1))
+            self.noted["spread"] = spread(queries.detach())
+        return reduce(sums, count, count, "mean")
+
+    def terms(
+        self, distances: torch.Tensor, taught: torch.Tensor, other: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        own, theirs = (-x / self.temperature for x in (distances, taught))
         own, theirs = (logits - row_logsumexp(logits, other) for logits in (own, theirs))
         share = torch.where(other, theirs, -torch.inf).exp()
         terms = torch.where(other, share * (theirs - own), 0.0).sum(dim=1)
-        if self.need_logs:
-            self.noted["active"] = other.any().to(terms.dtype)
-            self.noted["spread"] = spread(queries.detach())
         ones = torch.ones_like(terms)
-        return reduce(terms, ones, ones, "mean")
+        return terms, ones, ones
+
+
+class Lesson:
+    """What a teacher tells of a block of rows, in place of relations."""
+
+    def __init__(self, taught: torch.Tensor):
+        self.places = places_of(taught, taught, "cosine")
+        self.relations = Relations(torch.arange(len(taught), device=taught.device))
+
+    def rows(self, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The teacher's distances, and which rows are others: two ``[B, N]``."""
+        _, other = self.relations.rows(start, stop)
+        return distances_of(self.places, "cosine", slice(start, stop)), other
