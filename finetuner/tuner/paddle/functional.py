@@ -4,13 +4,18 @@ Each verb guards its own edge, because the frameworks' gradients differ there (a
 zero, bounds and ties): a guarded value is replaced before the operation that would spoil its gradient.
 """
 
+from typing import NamedTuple
+
 import paddle
 
 __all__ = [
+    "Masks",
+    "Places",
     "Relations",
     "angle",
     "at_least_float32",
     "detached",
+    "distances_of",
     "falling_cosine",
     "farthest",
     "group_ranks",
@@ -22,6 +27,7 @@ __all__ = [
     "of_groups",
     "one_hot",
     "pairwise_distance",
+    "places_of",
     "reduce",
     "row_distance",
     "row_logsumexp",
@@ -34,31 +40,58 @@ FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
 NOISE = 16 * float(paddle.finfo("float32").eps)  # squared distances below this share of the norms are rounding
 
 
-class Relations:
-    """Who belongs to whom, of queries ``[N]`` against references ``[M]``; see :mod:`..base.relations`."""
+class Masks(NamedTuple):
+    """Relations that are there as a whole: two boolean ``[N, M]``."""
 
-    def __init__(self, labels: paddle.Tensor, reference_labels: paddle.Tensor | None = None):
-        self.within = reference_labels is None  # a batch against itself
-        self.labels = labels
-        self.reference_labels = labels if reference_labels is None else reference_labels
+    positive: paddle.Tensor
+    negative: paddle.Tensor
 
     def rows(self, start: int = 0, stop: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Positives and negatives of the queries from ``start`` to ``stop``: two boolean ``[B, M]``."""
-        queries, references = self.labels[start:stop, None], self.reference_labels[None, :]
-        if self.labels.ndim == 1:
-            positive = queries == references
-            negative = ~positive
-        else:
-            session = queries[..., 0] == references[..., 0]
-            asking, asked = queries[..., 1], references[..., 1]
-            fits, misfits = (asking == 0) | (asking == 1), asking == -1
-            positive = session & fits & (asked >= 0)
-            negative = session & (fits & (asked < 0) | misfits & ((asked == 0) | (asked == 1)))
+        return self.positive[start:stop], self.negative[start:stop]
+
+    def either_way(self) -> "Masks":
+        """Those that hold from either end, of a batch against itself."""
+        return Masks(self.positive | self.positive.T, self.negative | self.negative.T)
+
+
+class Relations:
+    """Who belongs to whom, of queries ``[N]`` against references ``[M]``; see :mod:`..base.relations`."""
+
+    def __init__(self, labels: paddle.Tensor, reference_labels: paddle.Tensor | None = None, both: bool = False):
+        self.within = reference_labels is None  # a batch against itself
+        self.labels = labels
+        self.reference_labels = labels if reference_labels is None else reference_labels
+        self.both = both and labels.ndim == 2  # sessions alone look different from either end
+
+    def rows(self, start: int = 0, stop: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Positives and negatives of the queries from ``start`` to ``stop``: two boolean ``[B, M]``."""
+        queries, references = self.labels[start:stop], self.reference_labels
+        positive, negative = related(queries, references)
+        if self.both:
+            from_there = related(references, queries)
+            positive, negative = positive | from_there[0].T, negative | from_there[1].T
         if self.within:
             rows = paddle.arange(start, start + queries.shape[0])
-            same = rows[:, None] == paddle.arange(references.shape[1])
+            same = rows[:, None] == paddle.arange(references.shape[0])
             positive, negative = positive & ~same, negative & ~same
         return positive, negative
+
+    def either_way(self) -> "Relations":
+        """Those that hold from either end, of a batch against itself."""
+        return Relations(self.labels, both=True)
+
+
+def related(queries: paddle.Tensor, references: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """Positives and negatives by two sides' labels, ``[B]`` or ``[B, 2]`` each: two boolean ``[B, M]``."""
+    if queries.ndim == 1:
+        positive = queries[:, None] == references[None, :]
+        return positive, ~positive
+    session = queries[:, None, 0] == references[None, :, 0]
+    asking, asked = queries[:, None, 1], references[None, :, 1]
+    fits, misfits = (asking == 0) | (asking == 1), asking == -1
+    positive = session & fits & (asked >= 0)
+    return positive, session & (fits & (asked < 0) | misfits & ((asked == 0) | (asked == 1)))
 
 
 def where(mask: paddle.Tensor, x: paddle.Tensor | float, y: paddle.Tensor | float) -> paddle.Tensor:
@@ -88,13 +121,20 @@ def unit(x: paddle.Tensor) -> paddle.Tensor:
     return x / paddle.sqrt(where(zero, 1.0, square))
 
 
-def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distance: str) -> paddle.Tensor:
-    r"""Distance of each query to each reference, at least 0: ``[N, D]`` and ``[M, D]`` to ``[N, M]``.
+class Places(NamedTuple):
+    """Where two sides lie, as their distances are taken, so that these can be had a block of rows at a time."""
 
-    All come from scalar products, the cosine one as :math:`1 - \cos = |u - v|^2 / 2` of unit vectors. The
-    rounding of :math:`|u|^2 + |v|^2 - 2uv` is a share of the norms and not of the distance. Hence a common
-    offset that dwarfs the spread is taken off first, and what lies within the rounding is 0, so that
-    exact duplicates are at distance 0 and have a gradient of 0. A zero vector has a cosine of 0 with all.
+    queries: paddle.Tensor
+    references: paddle.Tensor
+    query_norms: paddle.Tensor  # squared, [N]
+    reference_norms: paddle.Tensor
+    query_lost: paddle.Tensor  # 1 for a row without a direction, [N]
+    reference_lost: paddle.Tensor
+
+
+def places_of(queries: paddle.Tensor, references: paddle.Tensor, distance: str) -> Places:
+    """Rows ``[N, D]`` and ``[M, D]`` as :func:`pairwise_distance` compares them: of length 1 for the cosine distance,
+    and less a common offset that dwarfs their spread.
     """
     within = queries is references
     if distance == "cosine":
@@ -104,18 +144,35 @@ def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distanc
     centre = fixed.mean(axis=0)
     far_off = (centre * centre).sum() > 0.9 * (fixed * fixed).sum(axis=1).mean()
     centre = where(far_off, centre, 0.0)
-    directionless = [(detached(x) == 0).all(axis=1).astype(x.dtype) for x in (queries, references)]
+    lost = [(detached(x) == 0).all(axis=1).astype(x.dtype) for x in (queries, references)]
     queries = queries - centre
     references = queries if within else references - centre
-    norms = (queries * queries).sum(axis=1)[:, None] + (references * references).sum(axis=1)[None, :]
-    square = norms - 2 * queries @ references.T
+    norms = [(x * x).sum(axis=1) for x in (queries, references)]
+    return Places(queries, references, *norms, *lost)
+
+
+def distances_of(places: Places, distance: str, rows: slice = slice(None)) -> paddle.Tensor:
+    """Distances of a block of queries to all references, ``[B, M]``."""
+    norms = places.query_norms[rows, None] + places.reference_norms[None, :]
+    square = norms - 2 * paddle.matmul(places.queries[rows], places.references, transpose_y=True)
     apart = detached(square) > NOISE * detached(norms)
     if distance == "euclidean":
         return where(apart, paddle.sqrt(where(apart, square, 1.0)), 0.0)
     square = where(apart, square, 0.0)
     if distance == "sqeuclidean":
         return square
-    return (square + directionless[0][:, None] + directionless[1][None, :]) / 2
+    return (square + places.query_lost[rows, None] + places.reference_lost[None, :]) / 2
+
+
+def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distance: str) -> paddle.Tensor:
+    r"""Distance of each query to each reference, at least 0: ``[N, D]`` and ``[M, D]`` to ``[N, M]``.
+
+    All come from scalar products, the cosine one as :math:`1 - \cos = |u - v|^2 / 2` of unit vectors. The
+    rounding of :math:`|u|^2 + |v|^2 - 2uv` is a share of the norms and not of the distance. Hence a common
+    offset that dwarfs the spread is taken off first, and what lies within the rounding is 0, so that
+    exact duplicates are at distance 0 and have a gradient of 0. A zero vector has a cosine of 0 with all.
+    """
+    return distances_of(places_of(queries, references, distance), distance)
 
 
 def row_distance(first: paddle.Tensor, second: paddle.Tensor, distance: str) -> paddle.Tensor:

@@ -1,4 +1,4 @@
-"""Sums over the rows of a batch, a block of rows at a time, for PyTorch; see :mod:`finetuner.tuner.base.blocks`."""
+"""Sums over the rows of a batch, a block of rows at a time, for PyTorch; see :mod:`..base.blocks`."""
 
 from collections.abc import Callable
 from typing import Any

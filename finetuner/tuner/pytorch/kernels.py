@@ -1,6 +1,5 @@
 """Sums over triples of items, of which no tensor of N x N x N is ever made, for PyTorch."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -33,13 +32,11 @@ def listed(mask: torch.Tensor) -> Listed:
     return Listed(columns, there, count)
 
 
-def by_a_few(positives: Listed, columns: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def by_a_few(positives: Listed, columns: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Columns and whether they are there, ``[B, k]`` each: so many that ``[B, k, M]`` is no more than a block."""
-    rows = max(1, len(positives.columns))
-    yield from zip(
-        *(x.split(blocks.rows_per_block(rows * columns), dim=1) for x in (positives.columns, positives.there)),
-        strict=True,
-    )
+    step = blocks.rows_per_block(len(positives.count) * columns)
+    parts = [slice(start, start + step) for start in range(0, positives.columns.shape[1], step)]
+    return [(positives.columns[:, part], positives.there[:, part]) for part in parts]
 
 
 def carried(values: torch.Tensor, slopes: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:

@@ -4,13 +4,12 @@ import paddle
 from paddle.nn import functional as F
 
 from ...base.losses import batch as base
+from ..blocks import in_blocks, of_distances, selected
 from ..functional import (
     Relations,
     at_least_float32,
     detached,
     hinge,
-    masked_mean,
-    pairwise_distance,
     reduce,
     row_distance,
     row_logsumexp,
@@ -49,16 +48,17 @@ class BatchLoss(base.BatchLoss, Loss):
             queries = at_least_float32(embeddings)
             references = queries if references is None else at_least_float32(references)
             if self.need_logs:
-                self.note(queries, references, relations)
+                self.noted = of_distances(queries, references, relations, self.distance)
             return self.compute(queries, references, relations)
 
-    def note(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> None:
-        distances = pairwise_distance(detached(queries), detached(references), self.distance)
-        positive, negative = relations.rows()
-        self.noted["active"] = (positive | negative).any().astype(distances.dtype)
-        self.noted["positive_distance"] = masked_mean(distances, positive)
-        self.noted["negative_distance"] = masked_mean(distances, negative)
-        self.noted["spread"] = spread(detached(queries))
+    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
+        each = self.reduction == "none"
+        return self.reduced(*in_blocks(self.terms, queries, references, relations, self.distance, each))
+
+    def reduced(self, sums: paddle.Tensor, count: paddle.Tensor, active: paddle.Tensor) -> paddle.Tensor:
+        if self.need_logs:
+            self.noted["active"] = active.sum() / count.sum().clip(min=1)
+        return reduce(sums, count, active, self.reduction)
 
 
 class TripletLoss(base.TripletLoss, BatchLoss):
@@ -88,86 +88,87 @@ class TripletLoss(base.TripletLoss, BatchLoss):
             self.noted["spread"] = spread(detached(anchor))
         return reduce(terms, paddle.ones_like(terms), active, self.reduction)
 
-    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         if self.miner is not None:
             positive, negative = self.miner.refine(detached(distances), positive, negative)
         if self.margin is None:
-            sums, count, active = soft_triplets(distances, positive, negative)
-        else:
-            sums, count, active = triplets(distances, positive, negative, self.margin)
-        if self.need_logs:
-            self.noted["active"] = active.sum() / count.sum().clip(min=1)
-        return reduce(sums, count, active, self.reduction)
+            return soft_triplets(distances, positive, negative)
+        return triplets(distances, positive, negative, self.margin)
 
 
 class SiameseLoss(base.SiameseLoss, BatchLoss):
     def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+        pairs, share = relations, 1.0
         if self.miner is not None:
-            positive, negative = self.miner.refine(detached(distances), positive, negative)
-        share = 1.0
+            pairs = selected(self.miner, queries, references, relations, self.distance)
         if relations.within:  # each pair stands in the masks twice, once from either end
-            positive, negative = positive | positive.T, negative | negative.T
-            share = 0.5
+            pairs, share = pairs.either_way(), 0.5
+        each = self.reduction == "none"
+        found = in_blocks(self.terms, queries, references, pairs, self.distance, each)
+        return self.reduced(*(share * number for number in found))
+
+    def terms(
+        self, distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         apart = hinge(self.margin - distances)
         terms = where(positive, distances, where(negative, apart, 0.0))
         count = (positive | negative).sum(axis=1).astype(terms.dtype)
         active = (detached(terms) > 0).sum(axis=1).astype(terms.dtype)
-        if self.need_logs:
-            self.noted["active"] = active.sum() / count.sum().clip(min=1)
-        return reduce(share * terms.sum(axis=1), share * count, share * active, self.reduction)
+        return terms.sum(axis=1), count, active
 
 
 class NTXentLoss(base.NTXentLoss, BatchLoss):
-    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
-        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        logits = -distances / self.temperature  # cos, but for a constant
         terms = F.softplus(row_logsumexp(logits, negative) - logits)
         sums = where(positive, terms, 0.0).sum(axis=1)
         count = positive.sum(axis=1).astype(sums.dtype)
-        return reduce(sums, count, count, "mean")
+        return sums, count, count
 
 
 class SupConLoss(base.SupConLoss, BatchLoss):
-    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
-        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        logits = -distances / self.temperature  # cos, but for a constant
         terms = row_logsumexp(logits, positive | negative) - logits
         count = positive.sum(axis=1).astype(terms.dtype)
         means = where(positive, terms, 0.0).sum(axis=1) / count.clip(min=1)
         anchors = (count > 0).astype(terms.dtype)
-        return reduce(means, anchors, anchors, "mean")
+        return means, anchors, anchors
 
 
 class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
-    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
-        above = 1 - self.base - pairwise_distance(queries, references, "cosine")
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        above = 1 - self.base - distances
         pull = F.softplus(row_logsumexp(-self.alpha * above, positive)) / self.alpha
         push = F.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
         anchors = (positive | negative).any(axis=1).astype(above.dtype)
-        return reduce((pull + push)[:, 0], anchors, anchors, "mean")
+        return (pull + push)[:, 0] * anchors, anchors, anchors
 
 
 class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
-    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         pull, push = row_logsumexp(distances, positive), row_logsumexp(self.margin - distances, negative)
         anchors = (positive.any(axis=1) & negative.any(axis=1)).astype(distances.dtype)
-        return reduce(hinge(pull + push)[:, 0], anchors, anchors, "mean")
+        return hinge(pull + push)[:, 0], anchors, anchors
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
-    def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
-        distances = pairwise_distance(queries, references, "cosine")
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         anchors = positive.any(axis=1).astype(distances.dtype)
         precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
-        return reduce(anchors - precision, anchors, anchors, self.reduction)
+        return anchors - precision, anchors, anchors
 
 
 TripletMarginLoss = TripletLoss

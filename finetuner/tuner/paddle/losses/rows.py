@@ -6,13 +6,15 @@ import paddle
 from paddle.nn import functional as F
 
 from ...base.losses import rows as base
+from ..blocks import in_blocks, of_distances
 from ..functional import (
+    Relations,
     at_least_float32,
     detached,
+    distances_of,
     hinge,
-    itself,
     masked_mean,
-    pairwise_distance,
+    places_of,
     reduce,
     row_distance,
     row_logsumexp,
@@ -73,21 +75,24 @@ class CLIPLoss(base.CLIPLoss, WeightedLoss):
             return self.compute(at_least_float32(first), at_least_float32(second))
 
     def compute(self, first: paddle.Tensor, second: paddle.Tensor) -> paddle.Tensor:
-        distances = pairwise_distance(first, second, "cosine")
-        own = itself(first)
-        scale = self.log_scale.clip(max=math.log(100)).exp() if self.learnable else 1 / self.temperature
-        logits = -distances * scale  # cos, but for a constant
-        partner = where(own, logits, 0.0).sum(axis=1)
-        there = F.softplus(row_logsumexp(logits - partner[:, None], ~own))
-        back = F.softplus(row_logsumexp(logits.T - partner[:, None], ~own))
+        scale = (self.log_scale.clip(max=math.log(100)).exp(),) if self.learnable else ()
+        place = paddle.arange(first.shape[0])
+        partners = Relations(place, place)
         if self.need_logs:
-            self.noted["active"] = own.any().astype(distances.dtype)
-            self.noted["positive_distance"] = masked_mean(detached(distances), own)
-            self.noted["negative_distance"] = masked_mean(detached(distances), ~own)
-            self.noted["spread"] = spread(detached(first))
-        terms = (there + back)[:, 0] / 2
+            self.noted = of_distances(first, second, partners, self.distance)
+            self.noted["active"] = paddle.ones_like(self.noted["spread"])
+        there, count, _ = in_blocks(self.terms, first, second, partners, self.distance, weights=scale)
+        back, _, _ = in_blocks(self.terms, second, first, partners, self.distance, weights=scale)
+        return reduce((there + back) / 2, count, count, "mean")
+
+    def terms(
+        self, distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor, *scale: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        logits = -distances * (scale[0] if scale else 1 / self.temperature)  # cos, but for a constant
+        partner = where(positive, logits, 0.0).sum(axis=1, keepdim=True)
+        terms = F.softplus(row_logsumexp(logits - partner, negative))[:, 0]
         ones = paddle.ones_like(terms)
-        return reduce(terms, ones, ones, "mean")
+        return terms, ones, ones
 
 
 ClipLoss = CLIPLoss
@@ -102,13 +107,32 @@ class DistillationLoss(base.DistillationLoss, Loss):
             return self.compute(at_least_float32(embeddings), at_least_float32(detached(teacher_embeddings)))
 
     def compute(self, queries: paddle.Tensor, taught: paddle.Tensor) -> paddle.Tensor:
-        other = ~itself(queries)
-        own, theirs = (-pairwise_distance(x, x, "cosine") / self.temperature for x in (queries, taught))
+        lesson = Lesson(taught)
+        sums, count, _ = in_blocks(self.terms, queries, queries, lesson, "cosine")
+        if self.need_logs:
+            self.noted["active"] = paddle.full_like(detached(sums).sum(), float(queries.shape[0] > 1))
+            self.noted["spread"] = spread(detached(queries))
+        return reduce(sums, count, count, "mean")
+
+    def terms(
+        self, distances: paddle.Tensor, taught: paddle.Tensor, other: paddle.Tensor
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        own, theirs = (-x / self.temperature for x in (distances, taught))
         own, theirs = (logits - row_logsumexp(logits, other) for logits in (own, theirs))
         share = where(other, theirs, -paddle.inf).exp()
         terms = where(other, share * (theirs - own), 0.0).sum(axis=1)
-        if self.need_logs:
-            self.noted["active"] = other.any().astype(terms.dtype)
-            self.noted["spread"] = spread(detached(queries))
         ones = paddle.ones_like(terms)
-        return reduce(terms, ones, ones, "mean")
+        return terms, ones, ones
+
+
+class Lesson:
+    """What a teacher tells of a block of rows, in place of relations."""
+
+    def __init__(self, taught: paddle.Tensor):
+        self.places = places_of(taught, taught, "cosine")
+        self.relations = Relations(paddle.arange(taught.shape[0]))
+
+    def rows(self, start: int = 0, stop: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """The teacher's distances, and which rows are others: two ``[B, N]``."""
+        _, other = self.relations.rows(start, stop)
+        return distances_of(self.places, "cosine", slice(start, stop)), other
