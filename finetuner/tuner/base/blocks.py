@@ -14,7 +14,7 @@ def rows_per_block(columns: int) -> int:
     return max(1, BLOCK // max(1, columns))
 
 
-def row_blocks(rows: int, columns: int) -> list[slice]:
-    """The blocks of ``rows`` rows of ``columns``, in order."""
+def row_blocks(rows: int, columns: int) -> list[tuple[int, int]]:
+    """The first row and the number of rows of each block of ``rows`` rows of ``columns``, in order."""
     step = rows_per_block(columns)
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    return [(start, min(step, rows - start)) for start in range(0, rows, step)]

@@ -5,13 +5,17 @@ zero, bounds and ties): a guarded value is replaced before the operation that wo
 """
 
 import math
+from typing import NamedTuple
 
 from keras import KerasTensor, backend, ops
 
 __all__ = [
+    "Masks",
+    "Places",
     "Relations",
     "angle",
     "at_least_float32",
+    "distances_of",
     "falling_cosine",
     "farthest",
     "group_ranks",
@@ -23,6 +27,7 @@ __all__ = [
     "of_groups",
     "one_hot",
     "pairwise_distance",
+    "places_of",
     "reduce",
     "row_distance",
     "row_logsumexp",
@@ -34,31 +39,65 @@ FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
 NOISE = 16 * 2.0**-23  # squared distances below this share of the norms are rounding
 
 
+class Masks(NamedTuple):
+    """Relations that are there as a whole: two boolean ``[N, M]``."""
+
+    positive: KerasTensor
+    negative: KerasTensor
+
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[KerasTensor, KerasTensor]:
+        """Positives and negatives of ``size`` queries from ``start`` on, or all: two boolean ``[B, M]``."""
+        return block_of(self.positive, start, size), block_of(self.negative, start, size)
+
+    def either_way(self) -> "Masks":
+        """Those that hold from either end, of a batch against itself."""
+        return Masks(self.positive | ops.transpose(self.positive), self.negative | ops.transpose(self.negative))
+
+
 class Relations:
     """Who belongs to whom, of queries ``[N]`` against references ``[M]``; see :mod:`..base.relations`."""
 
-    def __init__(self, labels: KerasTensor, reference_labels: KerasTensor | None = None):
+    def __init__(self, labels: KerasTensor, reference_labels: KerasTensor | None = None, both: bool = False):
         self.within = reference_labels is None  # a batch against itself
         self.labels = labels
         self.reference_labels = labels if reference_labels is None else reference_labels
+        self.both = both and len(labels.shape) == 2  # sessions alone look different from either end
 
-    def rows(self, start: int = 0, stop: int | None = None) -> tuple[KerasTensor, KerasTensor]:
-        """Positives and negatives of the queries from ``start`` to ``stop``: two boolean ``[B, M]``."""
-        queries, references = self.labels[start:stop, None], self.reference_labels[None, :]
-        if len(self.labels.shape) == 1:
-            positive = ops.equal(queries, references)
-            negative = ops.logical_not(positive)
-        else:
-            session = ops.equal(queries[..., 0], references[..., 0])
-            asking, asked = queries[..., 1], references[..., 1]
-            fits, misfits = ops.equal(asking, 0) | ops.equal(asking, 1), ops.equal(asking, -1)
-            positive = session & fits & (asked >= 0)
-            negative = session & (fits & (asked < 0) | misfits & (ops.equal(asked, 0) | ops.equal(asked, 1)))
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[KerasTensor, KerasTensor]:
+        """Positives and negatives of ``size`` queries from ``start`` on, or all: two boolean ``[B, M]``."""
+        queries, references = block_of(self.labels, start, size), self.reference_labels
+        positive, negative = related(queries, references)
+        if self.both:
+            from_there = related(references, queries)
+            positive, negative = positive | ops.transpose(from_there[0]), negative | ops.transpose(from_there[1])
         if self.within:
-            rows = ops.arange(start, start + ops.shape(queries)[0])
-            other = ops.not_equal(rows[:, None], ops.arange(ops.shape(references)[1]))
+            rows = start + ops.arange(ops.shape(queries)[0], dtype="int32")
+            other = ops.not_equal(rows[:, None], ops.arange(ops.shape(references)[0], dtype="int32"))
             positive, negative = positive & other, negative & other
         return positive, negative
+
+    def either_way(self) -> "Relations":
+        """Those that hold from either end, of a batch against itself."""
+        return Relations(self.labels, both=True)
+
+
+def related(queries: KerasTensor, references: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+    """Positives and negatives by two sides' labels, ``[B]`` or ``[B, 2]`` each: two boolean ``[B, M]``."""
+    if len(queries.shape) == 1:
+        positive = ops.equal(queries[:, None], references[None, :])
+        return positive, ops.logical_not(positive)
+    session = ops.equal(queries[:, None, 0], references[None, :, 0])
+    asking, asked = queries[:, None, 1], references[None, :, 1]
+    fits, misfits = ops.equal(asking, 0) | ops.equal(asking, 1), ops.equal(asking, -1)
+    positive = session & fits & (asked >= 0)
+    return positive, session & (fits & (asked < 0) | misfits & (ops.equal(asked, 0) | ops.equal(asked, 1)))
+
+
+def block_of(x: KerasTensor, start: int, size: int | None) -> KerasTensor:
+    """``size`` rows from ``start`` on, which a compiler need not know, or all."""
+    if size is None:
+        return x
+    return ops.slice(x, (start, *[0] * (len(x.shape) - 1)), (size, *x.shape[1:]))
 
 
 def unit(x: KerasTensor) -> KerasTensor:
@@ -73,13 +112,20 @@ def unit(x: KerasTensor) -> KerasTensor:
     return x / ops.sqrt(ops.where(zero, 1.0, square))
 
 
-def pairwise_distance(queries: KerasTensor, references: KerasTensor, distance: str) -> KerasTensor:
-    r"""Distance of each query to each reference, at least 0: ``[N, D]`` and ``[M, D]`` to ``[N, M]``.
+class Places(NamedTuple):
+    """Where two sides lie, as their distances are taken, so that these can be had a block of rows at a time."""
 
-    All come from scalar products, the cosine one as :math:`1 - \cos = |u - v|^2 / 2` of unit vectors. The
-    rounding of :math:`|u|^2 + |v|^2 - 2uv` is a share of the norms and not of the distance. Hence a common
-    offset that dwarfs the spread is taken off first, and what lies within the rounding is 0, so that
-    exact duplicates are at distance 0 and have a gradient of 0. A zero vector has a cosine of 0 with all.
+    queries: KerasTensor
+    references: KerasTensor
+    query_norms: KerasTensor  # squared, [N]
+    reference_norms: KerasTensor
+    query_lost: KerasTensor  # 1 for a row without a direction, [N]
+    reference_lost: KerasTensor
+
+
+def places_of(queries: KerasTensor, references: KerasTensor, distance: str) -> Places:
+    """Rows ``[N, D]`` and ``[M, D]`` as :func:`pairwise_distance` compares them: of length 1 for the cosine distance,
+    and less a common offset that dwarfs their spread.
     """
     within = queries is references
     if distance == "cosine":
@@ -89,20 +135,36 @@ def pairwise_distance(queries: KerasTensor, references: KerasTensor, distance: s
     centre = ops.mean(fixed, axis=0)
     far_off = ops.sum(centre * centre) > 0.9 * ops.mean(ops.sum(fixed * fixed, axis=1))
     centre = ops.where(far_off, centre, 0.0)
-    directionless = [
-        ops.cast(ops.all(ops.equal(ops.stop_gradient(x), 0), axis=1), x.dtype) for x in (queries, references)
-    ]
+    lost = [ops.cast(ops.all(ops.equal(ops.stop_gradient(x), 0), axis=1), x.dtype) for x in (queries, references)]
     queries = queries - centre
     references = queries if within else references - centre
-    norms = ops.sum(queries * queries, axis=1)[:, None] + ops.sum(references * references, axis=1)[None, :]
-    square = norms - 2 * ops.matmul(queries, ops.transpose(references))
+    norms = [ops.sum(x * x, axis=1) for x in (queries, references)]
+    return Places(queries, references, *norms, *lost)
+
+
+def distances_of(places: Places, distance: str, start: int = 0, size: int | None = None) -> KerasTensor:
+    """Distances of ``size`` queries from ``start`` on, or all, to all references, ``[B, M]``."""
+    queries, own, lost = (block_of(x, start, size) for x in (places.queries, places.query_norms, places.query_lost))
+    norms = own[:, None] + places.reference_norms[None, :]
+    square = norms - 2 * ops.matmul(queries, ops.transpose(places.references))
     apart = ops.stop_gradient(square) > NOISE * ops.stop_gradient(norms)
     if distance == "euclidean":
         return ops.where(apart, ops.sqrt(ops.where(apart, square, 1.0)), 0.0)
     square = ops.where(apart, square, 0.0)
     if distance == "sqeuclidean":
         return square
-    return (square + directionless[0][:, None] + directionless[1][None, :]) / 2
+    return (square + lost[:, None] + places.reference_lost[None, :]) / 2
+
+
+def pairwise_distance(queries: KerasTensor, references: KerasTensor, distance: str) -> KerasTensor:
+    r"""Distance of each query to each reference, at least 0: ``[N, D]`` and ``[M, D]`` to ``[N, M]``.
+
+    All come from scalar products, the cosine one as :math:`1 - \cos = |u - v|^2 / 2` of unit vectors. The
+    rounding of :math:`|u|^2 + |v|^2 - 2uv` is a share of the norms and not of the distance. Hence a common
+    offset that dwarfs the spread is taken off first, and what lies within the rounding is 0, so that
+    exact duplicates are at distance 0 and have a gradient of 0. A zero vector has a cosine of 0 with all.
+    """
+    return distances_of(places_of(queries, references, distance), distance)
 
 
 def row_distance(first: KerasTensor, second: KerasTensor, distance: str) -> KerasTensor:

@@ -1,94 +1,121 @@
 """Sums over triples of items, of which no tensor of N x N x N is ever made, for Keras."""
 
+from collections.abc import Callable
+from typing import Any
+
 from keras import KerasTensor, ops
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
 
+def over_positives(step: Callable[..., Any], state: tuple[KerasTensor, ...], positive: KerasTensor) -> Any:
+    """``state = step(here, *state)`` with the first positive of each row, then the second, as long as there are any.
+
+    ``here`` is a mask ``[B, M]`` that holds it alone, so that shapes do not depend on the number of positives. Nothing
+    in it has a gradient.
+    """
+    place = ops.arange(ops.shape(positive)[1], dtype="int32")[None, :]
+    end = ops.shape(positive)[1]
+
+    def first_after(last: KerasTensor) -> KerasTensor:
+        return ops.min(ops.where(positive & (place > last), place, end), axis=1, keepdims=True)
+
+    def body(column: KerasTensor, *state: KerasTensor) -> tuple[KerasTensor, ...]:
+        return first_after(column), *step(ops.equal(place, column), *state)
+
+    def more(column: KerasTensor, *state: KerasTensor) -> KerasTensor:
+        return ops.any(column < end)
+
+    return ops.while_loop(more, body, (first_after(-1), *state))[1:]
+
+
+def carried(values: KerasTensor, slopes: KerasTensor, distances: KerasTensor) -> KerasTensor:
+    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a product that is 0 in value carries them."""
+    values, slopes = ops.stop_gradient(values), ops.stop_gradient(slopes)
+    return values + ops.sum(slopes * (distances - ops.stop_gradient(distances)), axis=1)
+
+
+def counted(mask: KerasTensor, dtype: str) -> KerasTensor:
+    """How many of each row a mask holds, ``[B]``."""
+    return ops.sum(ops.cast(mask, dtype), axis=1)
+
+
+def at(here: KerasTensor, x: KerasTensor) -> KerasTensor:
+    """What ``x`` is where ``here`` holds, ``[B, 1]``; 0 where it nowhere does."""
+    return ops.sum(ops.where(here, x, 0.0), axis=1, keepdims=True)
+
+
 def triplets(
     distances: KerasTensor, positive: KerasTensor, negative: KerasTensor, margin: float
 ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[N]``.
+    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[B]``.
 
     With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
     So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. Both counts come
-    from searching sorted rows, and from the same comparisons, so that they agree to the last triplet.
-    As :math:`\sum_p c_p = \sum_n c_n`, any number may be taken off all values; the mean of the positives
-    keeps the sums small.
+    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. Comparing all with one
+    positive at a time counts both at once: compilers are slow at sorting. As :math:`\sum_p c_p = \sum_n c_n`, any
+    number may be taken off all values; the mean of the positives keeps the sums small.
     """
-    dtype = distances.dtype
-    count = ops.sum(ops.cast(positive, dtype), axis=1)
-    limits = distances + margin
-    fixed, bounds = ops.stop_gradient(distances), ops.stop_gradient(limits)
-    below = ops.sort(ops.where(negative, fixed, float("inf")), axis=1)
-    above = ops.sort(ops.where(positive, bounds, float("inf")), axis=1)
-    active_negatives = ops.cast(searched(below, bounds, "left"), dtype)
-    inactive_positives = ops.cast(searched(above, fixed, "right"), dtype)
-    weights = ops.where(negative, inactive_positives - count[:, None], 0.0)
-    weights = ops.where(positive, active_negatives, weights)
-    shift = ops.sum(ops.where(positive, bounds, 0.0), axis=1, keepdims=True) / ops.maximum(count, 1)[:, None]
-    active = ops.sum(ops.where(positive, weights, 0.0), axis=1)
-    sums = ops.sum(weights * (ops.where(positive, limits, distances) - shift), axis=1)
-    return sums, count * ops.sum(ops.cast(negative, dtype), axis=1), active
+    fixed, dtype = ops.stop_gradient(distances), distances.dtype
+    count, others = counted(positive, dtype), counted(negative, dtype)
+    limits = fixed + margin
+    shift = ops.sum(ops.where(positive, limits, 0.0), axis=1) / ops.maximum(count, 1)
+    zero = ops.zeros_like(count)
 
+    def step(here: KerasTensor, slopes: KerasTensor, active: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+        there = ops.any(here, axis=1, keepdims=True)
+        below = ops.cast(negative & there & (fixed < at(here, limits)), dtype)
+        found = ops.sum(below, axis=1)
+        return slopes - below + ops.where(here, found[:, None], 0.0), active + found
 
-def searched(rows: KerasTensor, values: KerasTensor, side: str) -> KerasTensor:
-    """Where the values of each row belong in its sorted row: two ``[N, M]`` to ``[N, M]``."""
-    return ops.vectorized_map(lambda row: ops.searchsorted(row[0], row[1], side=side), (rows, values))
+    slopes, active = over_positives(step, (ops.zeros_like(fixed), zero), positive)
+    sums = ops.sum(slopes * (ops.where(positive, limits, fixed) - shift[:, None]), axis=1)
+    return carried(sums, slopes, distances), count * others, active
 
 
 def soft_triplets(
     distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
 ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, in blocks of anchors.
+    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, a positive at a time.
 
-    The value and its derivative by each distance are summed a block at a time without keeping the
-    block; a product that is 0 in value then carries the derivative to the distances.
+    The slope by :math:`d_p` is :math:`\sum_n \sigma(d_p - d_n)`, and that by :math:`d_n` the same over p, with a minus.
     """
-    fixed = ops.stop_gradient(distances)
+    fixed, dtype = ops.stop_gradient(distances), distances.dtype
+    count = counted(positive, dtype) * counted(negative, dtype)
 
-    def anchor(row: tuple[KerasTensor, ...]) -> KerasTensor:
-        distance, positive, negative = row
-        pairs = positive[:, None] & negative[None, :]
-        gap = distance[:, None] - distance[None, :]
+    def step(here: KerasTensor, values: KerasTensor, slopes: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+        pairs = negative & ops.any(here, axis=1, keepdims=True)
+        gap = at(here, fixed) - fixed
         slope = ops.where(pairs, ops.sigmoid(gap), 0.0)
-        value = ops.sum(ops.where(pairs, ops.softplus(gap), 0.0))
-        return ops.concatenate([value[None], ops.sum(slope, axis=1) - ops.sum(slope, axis=0)])
+        values = values + ops.sum(ops.where(pairs, ops.softplus(gap), 0.0), axis=1)
+        return values, slopes - slope + ops.where(here, ops.sum(slope, axis=1, keepdims=True), 0.0)
 
-    found = ops.map(anchor, (fixed, positive, negative))
-    count = ops.sum(ops.cast(positive, fixed.dtype), axis=1) * ops.sum(ops.cast(negative, fixed.dtype), axis=1)
-    values, weights = ops.stop_gradient(found[:, 0]), ops.stop_gradient(found[:, 1:])
-    return values + ops.sum(weights * (distances - fixed), axis=1), count, count
+    values, slopes = over_positives(step, (ops.zeros_like(count), ops.zeros_like(fixed)), positive)
+    return carried(values, slopes, distances), count, count
 
 
 def soft_precision(
     distances: KerasTensor, positive: KerasTensor, negative: KerasTensor, depth: int, cut: float, softness: float
 ) -> KerasTensor:
-    r"""Precision at ``depth`` of each row by soft ranks, in blocks of rows: to ``[N]``.
+    r"""Precision at ``depth`` of each row by soft ranks, a positive at a time: to ``[B]``.
 
     Of the positives j of a row, :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
     :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all others l. With :math:`g_j` its derivative by
-    :math:`r_j` and :math:`s_{jl} = s_{lj}` that of the sigmoid, the derivative by :math:`d_j` is
-    :math:`g_j \sum_l s_{jl} - \sum_l g_l s_{lj}`. As in :func:`soft_triplets` a product that is 0 in value carries it.
+    :math:`r_j` and :math:`s_{jl}` that of the inner sigmoid by its argument, over :math:`\tau_2`, each j adds
+    :math:`g_j \sum_l s_{jl}` to the slope by :math:`d_j` and takes :math:`g_j s_{jl}` off that by each :math:`d_l`.
     """
-    fixed = ops.stop_gradient(distances)
-    place = ops.arange(ops.shape(distances)[1])
-    other = ops.not_equal(place[:, None], place[None, :])
+    fixed, dtype = ops.stop_gradient(distances), distances.dtype
+    best = ops.clip(counted(positive, dtype), 1, depth)
 
-    def anchor(row: tuple[KerasTensor, ...]) -> KerasTensor:
-        distance, positive, negative = row
-        counted = (positive | negative)[None, :] & other
-        gap = (distance[:, None] - distance[None, :]) / softness
-        near = ops.where(counted, ops.sigmoid(gap), 0.0)
-        inside = ops.sigmoid((depth - 1 - ops.sum(near, axis=1)) / cut)
-        best = ops.clip(ops.sum(ops.cast(positive, distance.dtype)), 1, depth)
-        value = ops.sum(ops.where(positive, inside / best, 0.0))
-        by_rank = ops.where(positive, -inside * (1 - inside) / (cut * best), 0.0)
-        slope = near * (1 - near) / softness
-        weights = by_rank * ops.sum(slope, axis=1) - ops.sum(by_rank[:, None] * slope, axis=0)
-        return ops.concatenate([value[None], weights])
+    def step(here: KerasTensor, values: KerasTensor, slopes: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+        there = ops.cast(ops.any(here, axis=1), dtype)
+        others = (positive | negative) & ops.logical_not(here)
+        ahead = ops.where(others, ops.sigmoid((at(here, fixed) - fixed) / softness), 0.0)
+        inside = ops.sigmoid((depth - 1 - ops.sum(ahead, axis=1)) / cut)
+        by_rank = -there * inside * (1 - inside) / (cut * best)
+        slope = by_rank[:, None] * ahead * (1 - ahead) / softness
+        slopes = slopes - slope + ops.where(here, ops.sum(slope, axis=1, keepdims=True), 0.0)
+        return values + there * inside / best, slopes
 
-    found = ops.map(anchor, (fixed, positive, negative))
-    values, weights = ops.stop_gradient(found[:, 0]), ops.stop_gradient(found[:, 1:])
-    return values + ops.sum(weights * (distances - fixed), axis=1)
+    values, slopes = over_positives(step, (ops.zeros_like(best), ops.zeros_like(fixed)), positive)
+    return carried(values, slopes, distances)

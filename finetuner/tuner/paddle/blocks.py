@@ -8,7 +8,18 @@ from paddle.autograd import PyLayer
 from paddle.distributed.fleet.utils import recompute
 
 from ..base import blocks
-from .functional import Masks, Places, Relations, detached, distances_of, pairwise_distance, places_of, spread, where
+from .functional import (
+    Masks,
+    Places,
+    Relations,
+    block_of,
+    detached,
+    distances_of,
+    pairwise_distance,
+    places_of,
+    spread,
+    where,
+)
 
 __all__ = ["in_blocks", "of_distances", "selected"]
 
@@ -35,7 +46,7 @@ def in_blocks(
             gives numbers of its rows, ``[B]`` each. A row's must depend on that row alone.
         queries: ``[N, D]``.
         references: ``[M, D]``.
-        relations: ``relations.rows(start, stop)`` gives the masks of a block.
+        relations: ``relations.rows(start, size)`` gives the masks of a block.
         distance: the name of the distance.
         each: whether the numbers of each row are wanted, ``[N]`` each, rather than sums ``[]``.
         weights: further tensors that the terms depend on, with gradients.
@@ -51,9 +62,9 @@ def in_blocks(
             Given(terms, relations, distance, slices, places), places.queries, places.references, *weights
         )
 
-    def block(rows: slice, *given: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
-        here, masks = Places(*given[: len(places)]), relations.rows(rows.start, rows.stop)
-        return terms(distances_of(here, distance, rows), *masks, *given[len(places) :])
+    def block(rows: tuple[int, int], *given: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+        here, masks = Places(*given[: len(places)]), relations.rows(*rows)
+        return terms(distances_of(here, distance, *rows), *masks, *given[len(places) :])
 
     found = [recompute(block, s, *places, *weights, preserve_rng_state=False) for s in slices]
     return tuple(paddle.concat(parts) for parts in zip(*found, strict=True))
@@ -77,15 +88,15 @@ class Sums(PyLayer):
         by_weights = [paddle.zeros_like(weight) for weight in weights]
         totals: list[paddle.Tensor] = []
         for rows in given.slices:
-            distances = leaf(distances_of(given.places, given.distance, rows))
-            masks = given.relations.rows(rows.start, rows.stop)
+            distances = leaf(distances_of(given.places, given.distance, *rows))
+            masks = given.relations.rows(*rows)
             with paddle.set_grad_enabled(any(moving)):
                 numbers = [number.sum() for number in given.terms(distances, *masks, *leaves)]
             if any(moving):
                 slopes, *others = paddle.grad(numbers[0], [distances, *leaves])
                 slopes = by_square(detached(distances), slopes, given.distance)
                 # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q).
-                own = queries[rows]
+                own = block_of(queries, *rows)
                 by_queries.append(slopes.sum(axis=1, keepdim=True) * own - slopes @ references)
                 by_references -= paddle.matmul(slopes, own, transpose_x=True)
                 columns += slopes.sum(axis=0)
@@ -112,7 +123,7 @@ class Given(NamedTuple):
     terms: Terms
     relations: Any
     distance: str
-    slices: list[slice]
+    slices: list[tuple[int, int]]
     places: Places
 
 
@@ -139,8 +150,8 @@ def selected(
     places = places_of(queries, references, distance)
     found = []
     for rows in blocks.row_blocks(queries.shape[0], references.shape[0]):
-        masks = relations.rows(rows.start, rows.stop)
-        found.append(miner.refine(distances_of(places, distance, rows), *masks))
+        masks = relations.rows(*rows)
+        found.append(miner.refine(distances_of(places, distance, *rows), *masks))
     positive, negative = (paddle.concat(parts) for parts in zip(*found, strict=True))
     return Masks(positive, negative)
 

@@ -46,9 +46,9 @@ class Masks(NamedTuple):
     positive: paddle.Tensor
     negative: paddle.Tensor
 
-    def rows(self, start: int = 0, stop: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Positives and negatives of the queries from ``start`` to ``stop``: two boolean ``[B, M]``."""
-        return self.positive[start:stop], self.negative[start:stop]
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Positives and negatives of ``size`` queries from ``start`` on, or all: two boolean ``[B, M]``."""
+        return block_of(self.positive, start, size), block_of(self.negative, start, size)
 
     def either_way(self) -> "Masks":
         """Those that hold from either end, of a batch against itself."""
@@ -64,9 +64,9 @@ class Relations:
         self.reference_labels = labels if reference_labels is None else reference_labels
         self.both = both and labels.ndim == 2  # sessions alone look different from either end
 
-    def rows(self, start: int = 0, stop: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Positives and negatives of the queries from ``start`` to ``stop``: two boolean ``[B, M]``."""
-        queries, references = self.labels[start:stop], self.reference_labels
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Positives and negatives of ``size`` queries from ``start`` on, or all: two boolean ``[B, M]``."""
+        queries, references = block_of(self.labels, start, size), self.reference_labels
         positive, negative = related(queries, references)
         if self.both:
             from_there = related(references, queries)
@@ -92,6 +92,11 @@ def related(queries: paddle.Tensor, references: paddle.Tensor) -> tuple[paddle.T
     fits, misfits = (asking == 0) | (asking == 1), asking == -1
     positive = session & fits & (asked >= 0)
     return positive, session & (fits & (asked < 0) | misfits & ((asked == 0) | (asked == 1)))
+
+
+def block_of(x: paddle.Tensor, start: int, size: int | None) -> paddle.Tensor:
+    """``size`` rows from ``start`` on, or all."""
+    return x if size is None else x[start : start + size]
 
 
 def where(mask: paddle.Tensor, x: paddle.Tensor | float, y: paddle.Tensor | float) -> paddle.Tensor:
@@ -151,17 +156,18 @@ def places_of(queries: paddle.Tensor, references: paddle.Tensor, distance: str) 
     return Places(queries, references, *norms, *lost)
 
 
-def distances_of(places: Places, distance: str, rows: slice = slice(None)) -> paddle.Tensor:
-    """Distances of a block of queries to all references, ``[B, M]``."""
-    norms = places.query_norms[rows, None] + places.reference_norms[None, :]
-    square = norms - 2 * paddle.matmul(places.queries[rows], places.references, transpose_y=True)
+def distances_of(places: Places, distance: str, start: int = 0, size: int | None = None) -> paddle.Tensor:
+    """Distances of ``size`` queries from ``start`` on, or all, to all references, ``[B, M]``."""
+    queries, own, lost = (block_of(x, start, size) for x in (places.queries, places.query_norms, places.query_lost))
+    norms = own[:, None] + places.reference_norms[None, :]
+    square = norms - 2 * paddle.matmul(queries, places.references, transpose_y=True)
     apart = detached(square) > NOISE * detached(norms)
     if distance == "euclidean":
         return where(apart, paddle.sqrt(where(apart, square, 1.0)), 0.0)
     square = where(apart, square, 0.0)
     if distance == "sqeuclidean":
         return square
-    return (square + places.query_lost[rows, None] + places.reference_lost[None, :]) / 2
+    return (square + lost[:, None] + places.reference_lost[None, :]) / 2
 
 
 def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distance: str) -> paddle.Tensor:

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ..base import blocks
-from .functional import Masks, Places, Relations, distances_of, pairwise_distance, places_of, spread
+from .functional import Masks, Places, Relations, block_of, distances_of, pairwise_distance, places_of, spread
 
 __all__ = ["in_blocks", "of_distances", "selected"]
 
@@ -35,7 +35,7 @@ def in_blocks(
             gives numbers of its rows, ``[B]`` each. A row's must depend on that row alone.
         queries: ``[N, D]``.
         references: ``[M, D]``.
-        relations: ``relations.rows(start, stop)`` gives the masks of a block.
+        relations: ``relations.rows(start, size)`` gives the masks of a block.
         distance: the name of the distance.
         each: whether the numbers of each row are wanted, ``[N]`` each, rather than sums ``[]``.
         weights: further tensors that the terms depend on, with gradients.
@@ -47,9 +47,9 @@ def in_blocks(
     if not each and not torch.compiler.is_compiling():
         return Sums.apply(terms, relations, distance, slices, places, places.queries, places.references, *weights)
 
-    def block(rows: slice, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        here, masks = Places(*given[: len(places)]), relations.rows(rows.start, rows.stop)
-        return terms(distances_of(here, distance, rows), *masks, *given[len(places) :])
+    def block(rows: tuple[int, int], *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        here, masks = Places(*given[: len(places)]), relations.rows(*rows)
+        return terms(distances_of(here, distance, *rows), *masks, *given[len(places) :])
 
     found = [checkpoint(block, s, *places, *weights, use_reentrant=False, preserve_rng_state=False) for s in slices]
     numbers = tuple(torch.cat(parts) for parts in zip(*found, strict=True))
@@ -69,7 +69,7 @@ class Sums(torch.autograd.Function):
         terms: Terms,
         relations: Any,
         distance: str,
-        slices: list[slice],
+        slices: list[tuple[int, int]],
         places: Places,
         queries: torch.Tensor,
         references: torch.Tensor,
@@ -82,16 +82,18 @@ class Sums(torch.autograd.Function):
         by_weights = [torch.zeros_like(weight) for weight in weights]
         totals: list[torch.Tensor] = []
         for rows in slices:
-            distances = distances_of(places, distance, rows).detach().requires_grad_(moving)
-            masks = relations.rows(rows.start, rows.stop)
+            distances = distances_of(places, distance, *rows).detach().requires_grad_(moving)
+            masks = relations.rows(*rows)
             with torch.set_grad_enabled(moving):
                 numbers = [number.sum() for number in terms(distances, *masks, *leaves)]
             if moving:
                 slopes, *others = torch.autograd.grad(numbers[0], [distances, *leaves])
                 slopes = by_square(distances.detach(), slopes, distance)
                 # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q).
-                own = queries[rows]
-                by_queries[rows] = torch.addmm(slopes.sum(dim=1, keepdim=True) * own, slopes, references, alpha=-1)
+                own = block_of(queries, *rows)
+                block_of(by_queries, *rows).copy_(slopes.sum(dim=1, keepdim=True) * own).addmm_(
+                    slopes, references, alpha=-1
+                )
                 by_references.addmm_(slopes.T, own, alpha=-1)
                 columns += slopes.sum(dim=0)
                 for total, other in zip(by_weights, others, strict=True):
@@ -124,8 +126,8 @@ def selected(miner: Any, queries: torch.Tensor, references: torch.Tensor, relati
     places = places_of(queries, references, distance)
     found = []
     for rows in blocks.row_blocks(len(queries), len(references)):
-        masks = relations.rows(rows.start, rows.stop)
-        found.append(miner.refine(distances_of(places, distance, rows), *masks))
+        masks = relations.rows(*rows)
+        found.append(miner.refine(distances_of(places, distance, *rows), *masks))
     positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Masks(positive, negative)
 

@@ -44,9 +44,9 @@ class Masks(NamedTuple):
     positive: torch.Tensor
     negative: torch.Tensor
 
-    def rows(self, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positives and negatives of the queries from ``start`` to ``stop``: two boolean ``[B, M]``."""
-        return self.positive[start:stop], self.negative[start:stop]
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positives and negatives of ``size`` queries from ``start`` on, or all: two boolean ``[B, M]``."""
+        return block_of(self.positive, start, size), block_of(self.negative, start, size)
 
     def either_way(self) -> "Masks":
         """Those that hold from either end, of a batch against itself."""
@@ -62,9 +62,9 @@ class Relations:
         self.reference_labels = labels if reference_labels is None else reference_labels
         self.both = both and labels.ndim == 2  # sessions alone look different from either end
 
-    def rows(self, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positives and negatives of the queries from ``start`` to ``stop``: two boolean ``[B, M]``."""
-        queries, references = self.labels[start:stop], self.reference_labels
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positives and negatives of ``size`` queries from ``start`` on, or all: two boolean ``[B, M]``."""
+        queries, references = block_of(self.labels, start, size), self.reference_labels
         positive, negative = related(queries, references)
         if self.both:
             from_there = related(references, queries)
@@ -90,6 +90,11 @@ def related(queries: torch.Tensor, references: torch.Tensor) -> tuple[torch.Tens
     fits, misfits = (asking == 0) | (asking == 1), asking == -1
     positive = session & fits & (asked >= 0)
     return positive, session & (fits & (asked < 0) | misfits & ((asked == 0) | (asked == 1)))
+
+
+def block_of(x: torch.Tensor, start: int, size: int | None) -> torch.Tensor:
+    """``size`` rows from ``start`` on, or all."""
+    return x if size is None else x[start : start + size]
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
@@ -134,17 +139,18 @@ def places_of(queries: torch.Tensor, references: torch.Tensor, distance: str) ->
     return Places(queries, references, *norms, *lost)
 
 
-def distances_of(places: Places, distance: str, rows: slice = slice(None)) -> torch.Tensor:
-    """Distances of a block of queries to all references, ``[B, M]``."""
-    norms = places.query_norms[rows, None] + places.reference_norms[None, :]
-    square = torch.addmm(norms, places.queries[rows], places.references.T, alpha=-2)
+def distances_of(places: Places, distance: str, start: int = 0, size: int | None = None) -> torch.Tensor:
+    """Distances of ``size`` queries from ``start`` on, or all, to all references, ``[B, M]``."""
+    queries, own, lost = (block_of(x, start, size) for x in (places.queries, places.query_norms, places.query_lost))
+    norms = own[:, None] + places.reference_norms[None, :]
+    square = torch.addmm(norms, queries, places.references.T, alpha=-2)
     apart = square.detach() > NOISE * norms.detach()
     if distance == "euclidean":
         return torch.where(apart, torch.sqrt(torch.where(apart, square, 1.0)), 0.0)
     square = torch.where(apart, square, 0.0)
     if distance == "sqeuclidean":
         return square
-    return (square + places.query_lost[rows, None] + places.reference_lost[None, :]) / 2
+    return (square + lost[:, None] + places.reference_lost[None, :]) / 2
 
 
 def pairwise_distance(queries: torch.Tensor, references: torch.Tensor, distance: str) -> torch.Tensor:

@@ -3,12 +3,11 @@
 from keras import KerasTensor, ops
 
 from ...base.losses import batch as base
+from ..blocks import in_blocks, of_distances, selected
 from ..functional import (
     Relations,
     at_least_float32,
     hinge,
-    masked_mean,
-    pairwise_distance,
     reduce,
     row_distance,
     row_logsumexp,
@@ -43,16 +42,17 @@ class BatchLoss(base.BatchLoss, Loss):
         queries = at_least_float32(embeddings)
         references = queries if references is None else at_least_float32(references)
         if self.need_logs:
-            self.note(queries, references, relations)
+            self.noted = of_distances(queries, references, relations, self.distance)
         return self.compute(queries, references, relations)
 
-    def note(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> None:
-        distances = pairwise_distance(ops.stop_gradient(queries), ops.stop_gradient(references), self.distance)
-        positive, negative = relations.rows()
-        self.noted["active"] = ops.cast(ops.any(positive | negative), distances.dtype)
-        self.noted["positive_distance"] = masked_mean(distances, positive)
-        self.noted["negative_distance"] = masked_mean(distances, negative)
-        self.noted["spread"] = spread(ops.stop_gradient(queries))
+    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
+        each = self.reduction == "none"
+        return self.reduced(*in_blocks(self.terms, queries, references, relations, self.distance, each))
+
+    def reduced(self, sums: KerasTensor, count: KerasTensor, active: KerasTensor) -> KerasTensor:
+        if self.need_logs:
+            self.noted["active"] = ops.sum(active) / ops.maximum(ops.sum(count), 1)
+        return reduce(sums, count, active, self.reduction)
 
 
 class TripletLoss(base.TripletLoss, BatchLoss):
@@ -79,86 +79,87 @@ class TripletLoss(base.TripletLoss, BatchLoss):
             self.noted["spread"] = spread(ops.stop_gradient(anchor))
         return reduce(terms, ops.ones_like(terms), active, self.reduction)
 
-    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
         if self.miner is not None:
             positive, negative = self.miner.refine(ops.stop_gradient(distances), positive, negative)
         if self.margin is None:
-            sums, count, active = soft_triplets(distances, positive, negative)
-        else:
-            sums, count, active = triplets(distances, positive, negative, self.margin)
-        if self.need_logs:
-            self.noted["active"] = ops.sum(active) / ops.maximum(ops.sum(count), 1)
-        return reduce(sums, count, active, self.reduction)
+            return soft_triplets(distances, positive, negative)
+        return triplets(distances, positive, negative, self.margin)
 
 
 class SiameseLoss(base.SiameseLoss, BatchLoss):
     def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+        pairs, share = relations, 1.0
         if self.miner is not None:
-            positive, negative = self.miner.refine(ops.stop_gradient(distances), positive, negative)
-        share = 1.0
+            pairs = selected(self.miner, queries, references, relations, self.distance)
         if relations.within:  # each pair stands in the masks twice, once from either end
-            positive, negative = positive | ops.transpose(positive), negative | ops.transpose(negative)
-            share = 0.5
+            pairs, share = pairs.either_way(), 0.5
+        each = self.reduction == "none"
+        found = in_blocks(self.terms, queries, references, pairs, self.distance, each)
+        return self.reduced(*(share * number for number in found))
+
+    def terms(
+        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
         apart = hinge(self.margin - distances)
         terms = ops.where(positive, distances, ops.where(negative, apart, 0.0))
         count = ops.sum(ops.cast(positive | negative, terms.dtype), axis=1)
         active = ops.sum(ops.cast(ops.stop_gradient(terms) > 0, terms.dtype), axis=1)
-        if self.need_logs:
-            self.noted["active"] = ops.sum(active) / ops.maximum(ops.sum(count), 1)
-        return reduce(share * ops.sum(terms, axis=1), share * count, share * active, self.reduction)
+        return ops.sum(terms, axis=1), count, active
 
 
 class NTXentLoss(base.NTXentLoss, BatchLoss):
-    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
+        logits = -distances / self.temperature  # cos, but for a constant
         terms = ops.softplus(row_logsumexp(logits, negative) - logits)
         sums = ops.sum(ops.where(positive, terms, 0.0), axis=1)
         count = ops.sum(ops.cast(positive, sums.dtype), axis=1)
-        return reduce(sums, count, count, "mean")
+        return sums, count, count
 
 
 class SupConLoss(base.SupConLoss, BatchLoss):
-    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        logits = -pairwise_distance(queries, references, "cosine") / self.temperature  # cos, but for a constant
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
+        logits = -distances / self.temperature  # cos, but for a constant
         terms = row_logsumexp(logits, positive | negative) - logits
         count = ops.sum(ops.cast(positive, terms.dtype), axis=1)
         means = ops.sum(ops.where(positive, terms, 0.0), axis=1) / ops.maximum(count, 1)
         anchors = ops.cast(count > 0, terms.dtype)
-        return reduce(means, anchors, anchors, "mean")
+        return means, anchors, anchors
 
 
 class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
-    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        above = 1 - self.base - pairwise_distance(queries, references, "cosine")
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
+        above = 1 - self.base - distances
         pull = ops.softplus(row_logsumexp(-self.alpha * above, positive)) / self.alpha
         push = ops.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
         anchors = ops.cast(ops.any(positive | negative, axis=1), above.dtype)
-        return reduce((pull + push)[:, 0], anchors, anchors, "mean")
+        return (pull + push)[:, 0] * anchors, anchors, anchors
 
 
 class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
-    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        distances = pairwise_distance(queries, references, self.distance)
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
         pull, push = row_logsumexp(distances, positive), row_logsumexp(self.margin - distances, negative)
         anchors = ops.cast(ops.any(positive, axis=1) & ops.any(negative, axis=1), distances.dtype)
-        return reduce(hinge(pull + push)[:, 0], anchors, anchors, "mean")
+        return hinge(pull + push)[:, 0], anchors, anchors
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
-    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        distances = pairwise_distance(queries, references, "cosine")
-        positive, negative = relations.rows()
+    def terms(
+        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
         anchors = ops.cast(ops.any(positive, axis=1), distances.dtype)
         precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
-        return reduce(anchors - precision, anchors, anchors, self.reduction)
+        return anchors - precision, anchors, anchors
 
 
 TripletMarginLoss = TripletLoss

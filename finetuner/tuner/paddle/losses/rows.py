@@ -132,7 +132,7 @@ class Lesson:
         self.places = places_of(taught, taught, "cosine")
         self.relations = Relations(paddle.arange(taught.shape[0]))
 
-    def rows(self, start: int = 0, stop: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
         """The teacher's distances, and which rows are others: two ``[B, N]``."""
-        _, other = self.relations.rows(start, stop)
-        return distances_of(self.places, "cosine", slice(start, stop)), other
+        _, other = self.relations.rows(start, size)
+        return distances_of(self.places, "cosine", start, size), other

@@ -122,7 +122,7 @@ class Lesson:
         self.places = places_of(taught, taught, "cosine")
         self.relations = Relations(torch.arange(len(taught), device=taught.device))
 
-    def rows(self, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The teacher's distances, and which rows are others: two ``[B, N]``."""
-        _, other = self.relations.rows(start, stop)
-        return distances_of(self.places, "cosine", slice(start, stop)), other
+        _, other = self.relations.rows(start, size)
+        return distances_of(self.places, "cosine", start, size), other
