@@ -173,7 +173,7 @@ def test_classes_keep_their_numbers_when_others_come():
 def test_micro_batches():
     x = np.arange(7)
     assert [part.inputs.tolist() for part in micro_batches(x, 7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [part.count for part in micro_batches(x, 7, 3)] == [3, 3, 1]
+    assert [part.rows for part in micro_batches(x, 7, 3)] == [3, 3, 1]
     for size in (None, 7, 8):
         ((inputs, count),) = micro_batches(x, 7, size)
         assert inputs is x
@@ -190,7 +190,7 @@ def test_micro_batches():
 
 def test_micro_batches_of_two_inputs_count_pairs():
     parts = micro_batches(TwoSides(A, {"b": B}), 8, 3)
-    assert [part.count for part in parts] == [6, 2]
+    assert [part.rows for part in parts] == [6, 2]
     assert isinstance(parts[1].inputs, TwoSides)
     np.testing.assert_array_equal(parts[1].inputs.first, A[3:])
     np.testing.assert_array_equal(parts[1].inputs.second["b"], B[3:])

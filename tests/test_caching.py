@@ -289,7 +289,7 @@ def test_a_batch_that_teaches_nothing(backend):
 
 def test_both_optimizers_step(backend):
     def trained(size):
-        options = {"loss_optimizer": "SGD", "loss_optimizer_options": {"learning_rate": 0.1, "momentum": 0.9}}
+        options = {"loss_optimizer": "SGD", "loss_optimizer_options": {"learning_rate": 0.1}}
         a_tuner = tuner(backend, loss="ArcFaceLoss", loss_options={"scale": 8.0}, learning_rate=1e-2, **options)
         a_tuner.fit(DATA["classes"], epochs=3, batch_size=N, micro_batch_size=size)
         return all_weights(a_tuner)

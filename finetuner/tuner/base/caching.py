@@ -20,7 +20,7 @@ class Part(NamedTuple):
     """A micro-batch."""
 
     inputs: Any  # for the model
-    count: int  # how many rows of embeddings it makes of them
+    rows: int  # how many rows of embeddings it makes of them
 
 
 def micro_batches(inputs: Any, count: int, size: int | None) -> list[Part]:

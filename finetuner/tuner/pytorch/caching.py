@@ -19,12 +19,12 @@ def embed_in_parts(
     Both passes begin with the same running values and take the same random numbers, so that the second makes what the
     first did. It is the second's running values that stay.
     """
-    before = [value.clone() for value in running(model)]
+    before = [value.detach().clone() for value in running(model)]
     states, embeddings = [], []
     for part in parts:
         states.append(random_state(device))
         # Not under no_grad, where a model may go another way: a faster kernel, another compiled graph.
-        embeddings.append(forward(part).detach().clone())  # or the graph of a compiled one may write over it
+        embeddings.append(forward(part).detach().clone())  # a compiled model may write the next one there
     put_back(model, before)
     whole = torch.cat(embeddings).requires_grad_()
 
@@ -32,7 +32,7 @@ def embed_in_parts(
         if whole.grad is None:  # a loss that holds to no embedding
             return
         after = random_state(device)
-        gradients = whole.grad.split([part.count for part in parts])
+        gradients = whole.grad.split([part.rows for part in parts])
         for part, state, gradient in zip(parts, states, gradients, strict=True):
             set_random_state(state, device)
             forward(part).backward(gradient)

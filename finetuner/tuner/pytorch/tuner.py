@@ -57,7 +57,7 @@ class PytorchTuner(base.Tuner):
 
     def of_part(self, part: Part) -> torch.Tensor:
         """Embeddings of a micro-batch, or of a batch that is one."""
-        return self.forward(to_device(part.inputs, self.device), part.count)
+        return self.forward(to_device(part.inputs, self.device), part.rows)
 
     def forward(self, inputs: Any, count: int) -> torch.Tensor:
         """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
