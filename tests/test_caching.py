@@ -115,17 +115,27 @@ def assert_same_step(one, other):
     assert largest > 1e-3  # or there is nothing to compare
     for name, (weight, added) in one[1].items():
         rounding = 2e-7 * np.abs(weight).max(initial=0)
-        np.testing.assert_allclose(other[1][name][1], added, rtol=0, atol=1e-5 * largest + rounding, err_msg=name)
+        np.testing.assert_allclose(other[1][name][1], added, rtol=0, atol=3e-5 * largest + rounding, err_msg=name)
 
 
-@pytest.mark.parametrize("size", [1, 5, 3 * N])
+@pytest.mark.parametrize("size", [1, 5])
 @pytest.mark.parametrize("name", CASES)
 def test_the_step_is_that_of_the_whole_batch(backend, name, size):
     a_tuner, data = of_case(backend, name)
     assert_same_step(whole_step(backend, name), one_step(a_tuner, data, size))
 
 
-@pytest.mark.parametrize(("size", "most"), [(None, N), (1, 1), (5, 5)])
+@pytest.mark.parametrize("size", [N, 50])
+def test_a_batch_that_fits_takes_one_pass(backend, size):
+    def trained(size):
+        a_tuner = tuner(backend, dropout=0.3)
+        a_tuner.fit(DATA["relations"], epochs=2, batch_size=N, micro_batch_size=size)
+        return weights(a_tuner)
+
+    assert same(trained(size), trained(None))
+
+
+@pytest.mark.parametrize(("size", "most"), [(None, N), (1, 1), (4, 4)])
 def test_the_model_sees_no_more_rows_at_once(backend, size, most):
     seen = []
 
@@ -148,11 +158,11 @@ def test_rows_of_pairs_are_two_unless_the_model_has_two_inputs(backend):
 
         model = [backend.with_output(one, seeing) for one in models]
         a_tuner = backend.Tuner(model if len(model) == 2 else model[0], loss="CLIPLoss", callbacks=[])
-        a_tuner.fit(DATA["pairs"], epochs=1, batch_size=N, micro_batch_size=5)
+        a_tuner.fit(DATA["pairs"], epochs=1, batch_size=N, micro_batch_size=4)
         return max(seen)
 
-    assert rows_seen(backend.mlp(D, 4)) == 5
-    assert rows_seen(backend.mlp(D, 4), backend.mlp(D, 4)) == 5
+    assert rows_seen(backend.mlp(D, 4)) == 4
+    assert rows_seen(backend.mlp(D, 4), backend.mlp(D, 4)) == 4
 
 
 @pytest.mark.parametrize("size", [None, 1, 20])
@@ -291,7 +301,7 @@ def test_both_optimizers_step(backend):
     def trained(size):
         options = {"loss_optimizer": "SGD", "loss_optimizer_options": {"learning_rate": 0.1}}
         a_tuner = tuner(backend, loss="ArcFaceLoss", loss_options={"scale": 8.0}, learning_rate=1e-2, **options)
-        a_tuner.fit(DATA["classes"], epochs=3, batch_size=N, micro_batch_size=size)
+        a_tuner.fit(DATA["classes"], epochs=3, batch_size=9, micro_batch_size=size)  # and 3, in one pass
         return all_weights(a_tuner)
 
     one, other = trained(None), trained(5)
