@@ -35,6 +35,7 @@ OWN = {
         "caching.Cached": "functions of the weights, which each engine differentiates and compiles in its way",
         "caching.Cached.__init__": "",
         "caching.Cached.step": "",
+        "caching.Cached.update": "",
         "caching.Cached.variables": "",
         "caching.Cached.embedded": "",
         "caching.Cached.judged": "",

@@ -19,7 +19,7 @@ Tensors = list[Any]
 
 
 class Cached:
-    """The step of a :class:`Trained` model on micro-batches, of three functions that are compiled each by itself.
+    """The step of a :class:`Trained` model on micro-batches, of functions that are compiled each by itself.
 
     They are functions of weights and state (running values, generators of random numbers), as ``stateless_call`` is
     on every engine. Both passes begin with the same state, so that the second makes what the first did, and it is the
@@ -31,9 +31,10 @@ class Cached:
 
     def __init__(self, trained: Trained):
         self.trained = trained
-        self.embed, self.judge, self.replay = (
-            compiled(function, trained.jit_compile) for function in (self.embedded, self.judged, self.replayed)
-        )
+        if not trained.optimizer.built:
+            trained.optimizer.build(trained.trainable_variables)
+        functions = self.embedded, self.judged, self.replayed, trained.optimizer.stateless_apply
+        self.embed, self.judge, self.replay, self.apply = (compiled(one, trained.jit_compile) for one in functions)
 
     def step(self, parts: Sequence[Part], targets: Sequence[Any]) -> float:
         """Take one step and return the loss; nothing is changed where it is not finite."""
@@ -65,9 +66,21 @@ class Cached:
                 variable.assign(new)
         for name, note in noted.items():
             trained.notes[name].update_state(note)
-        with without_graph():
-            trained.optimizer.apply(total, trained.trainable_variables)
+        self.update(total)
         return value
+
+    def update(self, gradients: Tensors) -> None:
+        """Have the optimizer take its step."""
+        optimizer, weights = self.trained.optimizer, self.trained.trainable_variables
+        if keras.backend.backend() != "jax":
+            with without_graph():
+                optimizer.apply(gradients, weights)
+            return
+        # JAX cannot change a variable under a condition, as optimizers of narrow types do.
+        slots = optimizer.variables
+        new = self.apply([one.value for one in slots], gradients, [one.value for one in weights])
+        for variable, value in zip([*weights, *slots], [*new[0], *new[1]], strict=True):
+            variable.assign(value)
 
     def variables(self) -> tuple[Tensors, Tensors]:
         """What is trained, and the state: of the model and of the loss."""
