@@ -14,6 +14,7 @@ from finetuner.tuner.base import (
     TargetDataset,
     TripletDataset,
 )
+from finetuner.tuner.base.caching import micro_batches
 from finetuner.tuner.base.loader import Batches, TwoSides
 from finetuner.tuner.base.losses import ArcFaceLoss, TripletLoss
 from finetuner.tuner.base.relations import has_tuples
@@ -164,3 +165,47 @@ def test_classes_keep_their_numbers_when_others_come():
     assert first.labels.tolist() == [1, 0, 1, 0]
     assert second.labels.tolist() == [2, 1, 2, 0]
     assert second.classes.tolist() == names
+
+
+# Micro-batches.
+
+
+def test_micro_batches():
+    x = np.arange(7)
+    assert [part.inputs.tolist() for part in micro_batches(x, 7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [part.rows for part in micro_batches(x, 7, 3)] == [3, 3, 1]
+    for size in (None, 7, 8):
+        ((inputs, count),) = micro_batches(x, 7, size)
+        assert inputs is x
+        assert count == 7
+    tokens = {"ids": np.ones((5, 9)), "inner": (x[:5], [x[:5, None]]), "texts": list("abcde"), "flag": True, "no": None}
+    first, last = micro_batches(tokens, 5, 4)
+    assert first.inputs["ids"].shape == (4, 9)
+    assert last.inputs["inner"][0].tolist() == [4]
+    assert last.inputs["inner"][1][0].shape == (1, 1)
+    assert first.inputs["texts"] == list("abcd")
+    assert first.inputs["flag"] is last.inputs["flag"] is True
+    assert last.inputs["no"] is None
+
+
+def test_micro_batches_of_two_inputs_count_pairs():
+    parts = micro_batches(TwoSides(A, {"b": B}), 8, 3)
+    assert [part.rows for part in parts] == [6, 2]
+    assert isinstance(parts[1].inputs, TwoSides)
+    np.testing.assert_array_equal(parts[1].inputs.first, A[3:])
+    np.testing.assert_array_equal(parts[1].inputs.second["b"], B[3:])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given"),
+    [
+        ({"x": A, "table": np.ones((2, 2))}, "one of 2"),
+        (np.ones(()), "one without axes"),
+        ({"texts": ["a"]}, "one of 1"),
+        (TwoSides(A, B[:3]), "one of 3"),
+    ],
+)
+def test_micro_batches_of_what_has_no_rows(inputs, given):
+    count = 8 if isinstance(inputs, TwoSides) else 4
+    with pytest.raises(ValueError, match=f"must go with inputs of one entry a row, here 4, got {given}"):
+        micro_batches(inputs, count, 3)

@@ -51,7 +51,7 @@ def test_fit_writes_a_run(model, folder):
     pytest.importorskip("matplotlib")
     chosen = ("--loss", "TripletLoss", "--loss-option", "margin=0.3", "--miner", "TripletEasyHardMiner")
     more = ("--miner-option", "neg_strategy=hard", "--metric", "hit@1", "--metric", "mAP@R", "--num-items-per-class", 6)
-    result = fit(model, "--eval-data", "test.npz", *chosen, *more)
+    result = fit(model, "--eval-data", "test.npz", *chosen, *more, "--micro-batch-size", 7)
     files = "config.json history.json history.png metrics.json training.json training.safetensors weights.safetensors"
     assert sorted(path.name for path in (folder / "run").iterdir()) == files.split()
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
@@ -64,6 +64,7 @@ def test_fit_writes_a_run(model, folder):
     assert config["loss"]["options"]["margin"] == 0.3
     assert config["loss"]["options"]["miner"]["options"]["neg_strategy"] == "hard"
     assert config["fit"]["num_items_per_class"] == 6
+    assert config["fit"]["micro_batch_size"] == 7
     assert config["command"]["model"] == f"{model}:make"
     assert config["command"]["metric"] == ["hit@1", "mAP@R"]
     assert "epoch 2/2" in result.stderr

@@ -30,6 +30,7 @@ FILES = {
         (["--data", "alone.npz"], "two classes must have two items each to learn from, got 0"),
         (["--data", "nan.npz"], "inputs must be finite, and in batch . of epoch 1 items 7 of the data are not"),
         (["--batch-size", "3"], "batch_size must hold two classes of two items"),
+        (["--micro-batch-size", "0"], "micro_batch_size must be at least 1, got 0"),
         (["--label-column", "z"], "label_column must be a column of train.npz, got 'z'"),
         (["--loss", "TripletLos"], "loss must be a known name, got 'TripletLos'; did you mean 'TripletLoss'"),
         (["--loss-option", "distance=cosin"], "distance must be one of .*did you mean 'cosine'"),

@@ -132,6 +132,47 @@ def test_regularisers_are_part_of_the_loss(ours, keras, layers):
     assert first_loss(0.1) == pytest.approx(first_loss(0.0), rel=1e-5)
 
 
+def test_micro_batches_of_models_that_add_to_the_loss_or_hold_tables(ours, keras, layers):
+    """Keras' regularisers of activities are means over rows; the gradients of a table are of the rows looked up."""
+
+    def trained(size):
+        keras.utils.set_random_seed(0)
+        penalty = keras.regularizers.L2(0.05)
+        model = keras.Sequential(
+            [
+                keras.Input((6,), dtype="int32"),
+                layers.Embedding(20, 8),
+                layers.Flatten(),
+                layers.Dense(8, "tanh", kernel_regularizer=penalty, activity_regularizer=penalty),
+                layers.Dense(4),
+            ]
+        )
+        x = np.random.default_rng(0).integers(0, 20, (48, 6)).astype(np.int32)
+        a_tuner = ours.KerasTuner(model, loss="NTXentLoss", optimizer="SGD", learning_rate=0.1, callbacks=[])
+        run = a_tuner.fit((x, TRAIN.labels), epochs=3, batch_size=48, micro_batch_size=size)
+        return [row["loss"] for row in run.history], weights(a_tuner)
+
+    (losses, one), (others, other) = trained(None), trained(20)
+    assert others == pytest.approx(losses, rel=1e-5)
+    for name in one:
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_micro_batches_of_narrow_types(ours, keras, backend, policy):
+    def losses(size):
+        a_tuner = tuner(backend, loss="NTXentLoss", learning_rate=0.01)
+        run = a_tuner.fit(TRAIN, epochs=4, batch_size=48, micro_batch_size=size)
+        return [row["loss"] for row in run.history]
+
+    before = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy(policy)
+        assert losses(20) == pytest.approx(losses(None), rel=1e-2)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def test_narrow_types(ours, keras, backend):
     before = keras.config.dtype_policy()
     try:

@@ -281,6 +281,13 @@ def test_explicit_triplets_are_rows_or_sessions(backend):
 # A teacher, a head.
 
 
+def test_a_last_smaller_batch_of_two_inputs(backend):
+    first, second, _ = pairs(0, scored=False)
+    towers = backend.mlp(D, 16, 4), backend.mlp(D, 16, 4)
+    run = finetuner.fit(towers, PairDataset(first, second), loss="CLIPLoss", epochs=2, batch_size=20, callbacks=[])
+    assert all(np.isfinite(row["loss"]) for row in run.history)
+
+
 @pytest.mark.parametrize("as_what", ["embeddings", "model"])
 def test_distillation(backend, as_what):
     teacher = backend.mlp(D, 32, 5, seed=3)

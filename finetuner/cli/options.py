@@ -32,6 +32,7 @@ __all__ = [
     "LossOptimizerOption",
     "LossOption",
     "Metric",
+    "MicroBatchSize",
     "Miner",
     "MinerOption",
     "Model",
@@ -140,6 +141,10 @@ PoolerOption = Annotated[list[str] | None, told("--pooler-option", TRAINING, "As
 LearningRate = Annotated[float, told("--learning-rate", TRAINING, "Of the optimizer.")]
 Epochs = Annotated[int, told("--epochs", TRAINING, "Times through the data.")]
 BatchSize = Annotated[int, told("--batch-size", TRAINING, "At the most.")]
+MicroBatchSize = Annotated[
+    int | None,
+    told("--micro-batch-size", TRAINING, "Rows in memory at once, if not the batch: gradient caching, same steps."),
+]
 Sampler = Annotated[
     str,
     told("--sampler", TRAINING, "class brings those of a class together, random does not; auto asks the loss.", "NAME"),

@@ -155,8 +155,11 @@ class Framework(ABC):
         """Read a safetensors file."""
 
 
-def checked_embeddings(embeddings: Any, is_tensor: bool, count: int) -> Any:
-    """Return what a model made of ``count`` items if it is floats ``[count, D]``, else raise ``TypeError``."""
+def checked_embeddings(embeddings: Any, is_tensor: bool, count: int | None) -> Any:
+    """Return what a model made of ``count`` items if it is floats ``[count, D]``, else raise ``TypeError``.
+
+    The count is None where a compiler does not know it.
+    """
     if not is_tensor:
         keys = f" with {', '.join(map(str, embeddings))}" if isinstance(embeddings, Mapping) else ""
         raise TypeError(f"the model must return a tensor [N, D], got {type(embeddings).__name__}{keys}")
@@ -166,11 +169,11 @@ def checked_embeddings(embeddings: Any, is_tensor: bool, count: int) -> Any:
     return embeddings
 
 
-def check_sides(sides: Any, is_tensor: Callable[[Any], bool], count: int) -> tuple[Any, Any]:
+def check_sides(sides: Any, is_tensor: Callable[[Any], bool], count: int | None) -> tuple[Any, Any]:
     """Return both sides that a model with two inputs made of ``count`` rows, if they are floats ``[count / 2, D]``."""
     if not isinstance(sides, tuple | list) or len(sides) != 2:
         raise TypeError(f"a model with two inputs must return two embeddings, got {type(sides).__name__}")
-    first, second = (checked_embeddings(side, is_tensor(side), count // 2) for side in sides)
+    first, second = (checked_embeddings(side, is_tensor(side), count and count // 2) for side in sides)
     if first.shape[1] != second.shape[1]:
         raise TypeError(f"both sides must be of one dimension, got {first.shape[1]} and {second.shape[1]}")
     return first, second

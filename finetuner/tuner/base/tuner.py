@@ -108,6 +108,7 @@ class Tuner(Preparing, Framework):
         self.classes: list[Any] = []  # the names of a loss's classes, in the order of its centres
         self.preprocess_fn: Items | None = None
         self.collate_fn: Items | None = None
+        self.micro_batch_size: int | None = None  # of rows, where a batch is more than the memory holds
         self.epoch = 0  # how many are done
         self.history: list[dict[str, Any]] = []
         self.metrics: dict[str, dict[str, float]] = {}
@@ -138,6 +139,7 @@ class Tuner(Preparing, Framework):
         *,
         epochs: int = 10,
         batch_size: int = 256,
+        micro_batch_size: int | None = None,
         num_items_per_class: int | None = None,
         sampler: str | Sampler = "auto",
         num_workers: int = 0,
@@ -153,6 +155,12 @@ class Tuner(Preparing, Framework):
             collate_fn: turns a list of (preprocessed) items into the model's input, as a tokenizer does.
             epochs: how many to train, at least 1.
             batch_size: items a batch at the most; a pair or a triplet is one.
+            micro_batch_size: rows of the model's input that are in memory at once, at least 1; None for the whole
+                batch. A pair is two rows, or one where the model has two inputs, a triplet three, an item with views
+                one a view. The loss sees the whole batch all the same, and the step is that of the whole batch, but
+                takes two passes forward: see :mod:`~finetuner.tuner.base.caching`. Only layers that look at a batch
+                as a whole see a micro-batch: batch norm takes its statistics, and updates the running ones once each.
+                Dropout draws the same numbers in both passes, as does all that draws from the framework's generators.
             num_items_per_class: how many items of a class a batch holds, see
                 :class:`~finetuner.tuner.base.sampler.ClassSampler`.
             sampler: ``"class"`` brings together what belongs together, ``"random"`` draws item by item, ``"auto"`` is
@@ -171,6 +179,9 @@ class Tuner(Preparing, Framework):
         """
         epochs = checks.whole("epochs", epochs, 1)
         num_workers = checks.whole("num_workers", num_workers, 0)
+        if micro_batch_size is not None:
+            micro_batch_size = checks.whole("micro_batch_size", micro_batch_size, 1)
+        self.micro_batch_size = micro_batch_size
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
         dataset = self.told_of(as_dataset(self.own_data(train_data), "train_data"))
         sampler = chosen_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed)
@@ -188,6 +199,7 @@ class Tuner(Preparing, Framework):
             "fit": {
                 "epochs": epochs,
                 "batch_size": getattr(sampler, "batch_size", None),
+                "micro_batch_size": micro_batch_size,
                 "num_items_per_class": getattr(sampler, "num_items_per_class", None),
                 "sampler": type(sampler).__name__,
                 "num_workers": num_workers,

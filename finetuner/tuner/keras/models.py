@@ -36,8 +36,8 @@ def called(model: keras.Model, inputs: Any, training: bool) -> Any:
     return model(inputs, training=training)
 
 
-def leading(inputs: Any) -> int:
-    """How many items there are in a batch of inputs."""
+def leading(inputs: Any) -> int | None:
+    """How many items there are in a batch of inputs, if that is known."""
     return keras.tree.flatten(inputs)[0].shape[0]
 
 
@@ -61,7 +61,8 @@ class Trained(keras.Model):
             sides = (
                 self.embed_model(both, training=training) if functional else self.embed_model(*both, training=training)
             )
-            rows = ops.stack(check_sides(sides, ops.is_tensor, 2 * leading(both[0])), axis=1)
+            count = leading(both[0])  # unknown where TensorFlow compiles for any
+            rows = ops.stack(check_sides(sides, ops.is_tensor, count and 2 * count), axis=1)
             return ops.reshape(rows, (-1, rows.shape[-1]))
         return called(self.embed_model, x, training)
 
@@ -69,11 +70,18 @@ class Trained(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """The loss of a batch and the model's regularisers; NaN where an embedding is not finite."""
-        targets = [ops.convert_to_tensor(one) for one in y]  # on torch's engine they come as arrays
-        checked_embeddings(y_pred, ops.is_tensor(y_pred), targets[0].shape[0])
-        loss = getattr(self.objective, "of_batch", self.objective)(y_pred, *targets)
-        for name, metric in self.notes.items():
-            if name in self.objective.noted:
-                metric.update_state(self.objective.noted[name])
-        loss = ops.where(ops.all(ops.isfinite(y_pred)), loss, float("nan"))
+        loss = self.loss_of(y, y_pred)
+        for name, value in self.told().items():
+            self.notes[name].update_state(value)
         return sum(map(ops.sum, self.losses), start=loss)
+
+    def loss_of(self, targets: Any, embeddings: Any) -> Any:
+        """The loss of a batch by itself; NaN where an embedding is not finite."""
+        targets = [ops.convert_to_tensor(one) for one in targets]  # on torch's engine they come as arrays
+        checked_embeddings(embeddings, ops.is_tensor(embeddings), targets[0].shape[0])
+        loss = getattr(self.objective, "of_batch", self.objective)(embeddings, *targets)
+        return ops.where(ops.all(ops.isfinite(embeddings)), loss, float("nan"))
+
+    def told(self) -> dict[str, Any]:
+        """What the loss notes of the batch that it was last called with."""
+        return {name: self.objective.noted[name] for name in self.notes if name in self.objective.noted}

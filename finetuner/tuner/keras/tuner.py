@@ -16,6 +16,7 @@ from keras import ops
 from safetensors.numpy import load_file, save_file
 
 from .. import ENGINES, base
+from ..base.caching import micro_batches
 from ..base.framework import (
     check_fit,
     checked_embeddings,
@@ -26,6 +27,7 @@ from ..base.loader import Batch, Batches
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner, poolers
+from .caching import Cached
 from .data import as_pairs, load_batches, to_arrays
 from .losses.heads import NativeLoss
 from .models import Towers, Trained
@@ -63,8 +65,14 @@ class KerasTuner(base.Tuner):
         judge.compile()
         return judge
 
+    @functools.cached_property
+    def cached(self) -> Cached:
+        """The step on micro-batches."""
+        return Cached(self.trained)
+
     def train_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> float:
-        inputs = to_arrays(inputs)
+        parts = micro_batches(inputs, len(targets[0]), self.micro_batch_size)
+        inputs = to_arrays(parts[0].inputs)
         with self.on_device():
             if self.snapshot is None:
                 if not self.trained.built:
@@ -72,7 +80,10 @@ class KerasTuner(base.Tuner):
                 self.whole_optimizer.build(self.trained.trainable_variables)
                 self.snapshot = copied(self.trained_variables())
             self.trained.reset_metrics()  # or it would return a running mean
-            loss = float(self.trained.train_on_batch(inputs, targets, return_dict=True)["loss"])
+            if len(parts) == 1:
+                loss = float(self.trained.train_on_batch(inputs, targets, return_dict=True)["loss"])
+            else:
+                loss = self.cached.step(parts, targets)
         if not math.isfinite(loss):
             assign("the step must be undone", self.trained_variables(), self.snapshot)
             raise NotFiniteError(f"the loss must be finite, and is {loss}")
@@ -149,7 +160,7 @@ class KerasTuner(base.Tuner):
     def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> keras.optimizers.Optimizer | None:
         if not isinstance(self.loss, keras.layers.Layer) or not self.loss.trainable_variables:
             return None
-        for compiled in ("trained", "judge", "whole_optimizer"):  # of the loss as it was
+        for compiled in ("trained", "cached", "judge", "whole_optimizer"):  # of the loss as it was
             self.__dict__.pop(compiled, None)
         return self.optimizer_of("loss_optimizer", self.loss, optimizer, options)
 

@@ -12,12 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .. import base
+from ..base.caching import Part, micro_batches
 from ..base.framework import check_sides, checked_embeddings, no_device
 from ..base.items import takes_two
 from ..base.loader import Batch, Batches, TwoSides
 from ..base.registry import create
 from ..base.training import NotFiniteError
 from . import losses, miner, poolers
+from .caching import embed_in_parts
 from .data import as_pairs, load_batches, to_device
 from .losses.heads import NativeLoss
 from .models import Towers, called
@@ -34,7 +36,12 @@ class PytorchTuner(base.Tuner):
     # The step, and what it needs.
 
     def train_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> torch.Tensor:
-        embeddings = self.forward(to_device(inputs, self.device), len(targets[0]))
+        parts = micro_batches(inputs, len(targets[0]), self.micro_batch_size)
+        replay = None
+        if len(parts) == 1:
+            embeddings = self.of_part(parts[0])
+        else:
+            embeddings, replay = embed_in_parts(self.of_part, parts, self.embed_model, self.device)
         loss = objective(self.loss)(embeddings, *to_device(targets, self.device))
         if self.device.type == "cpu":  # elsewhere this would wait for the device; the loop looks at the loss
             check_finite(embeddings, loss)
@@ -42,9 +49,15 @@ class PytorchTuner(base.Tuner):
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if replay is not None:
+            replay()
         for optimizer in optimizers:
             optimizer.step()
         return loss.detach()
+
+    def of_part(self, part: Part) -> torch.Tensor:
+        """Embeddings of a micro-batch, or of a batch that is one."""
+        return self.forward(to_device(part.inputs, self.device), part.rows)
 
     def forward(self, inputs: Any, count: int) -> torch.Tensor:
         """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
