@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 from keras import KerasTensor, ops
 
 from ..base import blocks
-from .functional import Masks, Places, Relations, distances_of, pairwise_distance, places_of, spread
+from .functional import Masks, Places, Relations, block_of, distances_of, pairwise_distance, places_of, spread
+from .gradients import noted_and_gradients
 
 __all__ = ["in_blocks", "of_distances", "selected"]
 
@@ -22,11 +22,13 @@ def in_blocks(
     distance: str,
     each: bool = False,
     weights: tuple[KerasTensor, ...] = (),
+    numbers: int = 3,
 ) -> tuple[KerasTensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
 
-    A batch of one block is seen as a whole, with gradients of any order. Of more blocks no distance outlives its block:
-    each block is computed again when its gradient is due. Only the first number has a gradient.
+    A batch of one block is seen as a whole, with gradients of any order, and so is one whose sizes a compiler has left
+    open, or of which each row is asked for. Of more blocks no distance outlives its block: as every row weighs the
+    same in a sum, its gradient is known but for one factor, and is taken along. Only the first number has a gradient.
 
     Args:
         terms: ``terms(distances, positive, negative, *weights)``, of a block's distances and two masks ``[B, M]``,
@@ -37,29 +39,70 @@ def in_blocks(
         distance: the name of the distance.
         each: whether the numbers of each row are wanted, ``[N]`` each, rather than sums ``[]``.
         weights: further tensors that the terms depend on, with gradients.
+        numbers: how many numbers there are.
     """
     size = size_of_blocks(queries, references)
-    if size is None:
+    if each or size is None:
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
     places = places_of(queries, references, distance)
-    starts, index = starts_of_blocks(queries.shape[0], size)
+    totals, gradients = summed(
+        terms, Places(*map(ops.stop_gradient, places)), relations, distance, size, weights, numbers
+    )
+    moving = (places.queries, places.references, *weights)
+    carrier = (ops.sum(g * (x - ops.stop_gradient(x))) for g, x in zip(gradients, moving, strict=True))  # 0 in value
+    first, *others = ops.unstack(totals, num=numbers)
+    return sum(carrier, start=first), *others
 
-    # All that has a gradient is an argument: TensorFlow's recomputation loses the gradient of what is closed over.
-    def block(start: KerasTensor, *given: KerasTensor) -> KerasTensor:
-        numbers = terms(distances_of(Places(*given[:6]), distance), *relations.rows(start, size), *given[6:])
-        return ops.stack([numbers[0], *map(ops.stop_gradient, numbers[1:])], axis=1)
 
-    again = keras.remat(block)
-    sides = [places.queries, places.query_norms, places.query_lost]
-    sides = [ops.reshape(ops.take(side, index, axis=0), (-1, size, *side.shape[1:])) for side in sides]
+def summed(
+    terms: Terms,
+    places: Places,
+    relations: Any,
+    distance: str,
+    size: int,
+    weights: tuple[KerasTensor, ...],
+    numbers: int,
+) -> tuple[KerasTensor, list[KerasTensor]]:
+    """The sums over all rows ``[numbers]``, and the gradient of the first by queries, references and weights."""
+    queries, references = places.queries, places.references
+    rows = queries.shape[0]
+    weights = tuple(map(ops.stop_gradient, weights))
 
-    def at(given: tuple[KerasTensor, ...]) -> KerasTensor:
-        start, own, norms, lost = given
-        shared = places.references, norms, places.reference_norms, lost, places.reference_lost
-        return again(start, own, *shared, *weights)
+    def block(index: KerasTensor, state: tuple[KerasTensor, ...]) -> tuple[KerasTensor, ...]:
+        totals, by_queries, by_references, columns, *by_weights = state
+        start = start_of(index, size, rows)
+        fresh = start + ops.arange(size, dtype="int32") >= index * size
+        distances, masks = distances_of(places, distance, start, size), relations.rows(start, size)
 
-    found = in_order(ops.map(at, (starts, *sides)), queries.shape[0])  # [N, numbers]
-    return tuple(ops.unstack(found, axis=1) if each else ops.unstack(ops.sum(found, axis=0)))
+        def total(moving: list[KerasTensor]) -> tuple[KerasTensor, KerasTensor]:
+            sums = [ops.sum(ops.where(fresh, one, 0.0)) for one in terms(moving[0], *masks, *moving[1:])]
+            return sums[0], ops.stack(sums)
+
+        found, (slopes, *others) = noted_and_gradients(total, [distances, *weights])
+        slopes = by_square(distances, slopes, distance)
+        # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q).
+        own = block_of(queries, start, size)
+        pull = ops.sum(slopes, axis=1, keepdims=True) * own - ops.matmul(slopes, references)
+        return (
+            totals + found,
+            ops.slice_update(by_queries, (start, 0), block_of(by_queries, start, size) + pull),
+            by_references - ops.matmul(ops.transpose(slopes), own),
+            columns + ops.sum(slopes, axis=0),
+            *(a + b for a, b in zip(by_weights, others, strict=True)),
+        )
+
+    state = (ops.zeros((numbers,), queries.dtype), *map(ops.zeros_like, (queries, references, references[:, 0])))
+    state = ops.fori_loop(0, -(-rows // size), block, (*state, *map(ops.zeros_like, weights)))
+    totals, by_queries, by_references, columns, *by_weights = map(ops.stop_gradient, state)
+    return totals, [2 * by_queries, 2 * (by_references + columns[:, None] * references), *by_weights]
+
+
+def by_square(distances: KerasTensor, slopes: KerasTensor, distance: str) -> KerasTensor:
+    """Slopes by squared distances, of slopes by distances: 0 where the distance is."""
+    if distance == "euclidean":
+        return ops.where(distances > 0, slopes / ops.where(distances > 0, 2 * distances, 1.0), 0.0)
+    slopes = ops.where(distances > 0, slopes, 0.0)
+    return slopes if distance == "sqeuclidean" else slopes / 2
 
 
 def size_of_blocks(queries: KerasTensor, references: KerasTensor) -> int | None:
@@ -71,19 +114,9 @@ def size_of_blocks(queries: KerasTensor, references: KerasTensor) -> int | None:
     return size if size < rows else None
 
 
-def starts_of_blocks(rows: int, size: int) -> tuple[KerasTensor, KerasTensor]:
-    """The first row of each block, and all their rows: the last block begins early, so that it is as long as others."""
-    count = -(-rows // size)
-    starts = ops.minimum(ops.arange(count, dtype="int32") * size, rows - size)
-    return starts, ops.reshape(starts[:, None] + ops.arange(size, dtype="int32"), (-1,))
-
-
-def in_order(found: KerasTensor, rows: int) -> KerasTensor:
-    """What blocks ``[blocks, B, ...]`` tell of each row, without what the last one tells again: ``[rows, ...]``."""
-    count, size = found.shape[:2]
-    found = ops.reshape(found, (count * size, *found.shape[2:]))
-    whole = (count - 1) * size
-    return ops.concatenate([found[:whole], found[count * size - (rows - whole) :]])
+def start_of(index: KerasTensor, size: int, rows: int) -> KerasTensor:
+    """The first row of a block: the last block begins early, so that it is as long as the others."""
+    return ops.minimum(index * size, rows - size)
 
 
 def selected(miner: Any, queries: KerasTensor, references: KerasTensor, relations: Relations, distance: str) -> Masks:
@@ -96,8 +129,13 @@ def selected(miner: Any, queries: KerasTensor, references: KerasTensor, relation
     def block(start: KerasTensor) -> KerasTensor:
         return ops.stack(miner.refine(distances_of(places, distance, start, size), *relations.rows(start, size)))
 
-    found = ops.map(block, starts_of_blocks(queries.shape[0], size)[0])  # [blocks, 2, B, M]
-    return Masks(*(in_order(found[:, side], queries.shape[0]) for side in (0, 1)))
+    rows = queries.shape[0]
+    count = -(-rows // size)
+    found = ops.map(block, start_of(ops.arange(count, dtype="int32"), size, rows))  # [blocks, 2, B, M]
+    found = ops.reshape(ops.transpose(found, (1, 0, 2, 3)), (2, count * size, -1))
+    again = count * size - rows  # rows of the last block but one, which the last one tells again
+    whole = (count - 1) * size
+    return Masks(*(ops.concatenate([side[:whole], side[whole + again :]]) for side in ops.unstack(found, num=2)))
 
 
 def of_distances(
@@ -105,7 +143,7 @@ def of_distances(
 ) -> dict[str, KerasTensor]:
     """What a loss with ``need_logs`` tells of all distances: means of positives' and negatives', and the spread."""
     queries, references = ops.stop_gradient(queries), ops.stop_gradient(references)
-    found = in_blocks(masked_sums, queries, references, relations, distance)
+    found = in_blocks(masked_sums, queries, references, relations, distance, numbers=4)
     near, positives, far, negatives = map(ops.sum, found)
     return {
         "positive_distance": near / ops.maximum(positives, 1),

@@ -11,6 +11,7 @@ from keras import ops
 from ..base.caching import Part
 from ..base.framework import checked_embeddings
 from .data import to_arrays
+from .gradients import noted_and_gradients
 from .models import Trained
 
 __all__ = ["Cached"]
@@ -127,30 +128,6 @@ def total_of(losses: Sequence[Any]) -> Any:
 
 
 # What keras.ops has no word for.
-
-
-def noted_and_gradients(function: Callable[[Tensors], Any], moving: Tensors) -> tuple[Any, Tensors]:
-    """Of a function to a scalar and notes: the notes, and the gradient of the scalar by each of ``moving``."""
-    engine = keras.backend.backend()
-    if engine == "jax":
-        import jax
-
-        gradients, noted = jax.grad(function, has_aux=True)(moving)
-    elif engine == "tensorflow":
-        import tensorflow
-
-        with tensorflow.GradientTape() as tape:
-            tape.watch(moving)
-            scalar, noted = function(moving)
-        found = tape.gradient(scalar, moving, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO)
-        gradients = [tensorflow.convert_to_tensor(one) for one in found]  # those of a table are of some rows alone
-    else:
-        import torch
-
-        moving = [one if one.requires_grad else one.detach().requires_grad_() for one in moving]
-        scalar, noted = function(moving)
-        gradients = list(torch.autograd.grad(scalar, moving, materialize_grads=True))
-    return keras.tree.map_structure(ops.stop_gradient, noted), gradients
 
 
 def compiled(function: Callable[..., Any], with_xla: bool) -> Callable[..., Any]:

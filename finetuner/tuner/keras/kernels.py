@@ -9,24 +9,33 @@ __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
 
 def over_positives(step: Callable[..., Any], state: tuple[KerasTensor, ...], positive: KerasTensor) -> Any:
-    """``state = step(here, *state)`` with the first positive of each row, then the second, as long as there are any.
+    """``state = step(column, *state)`` with the first positive of each row, then the second, as long as there are any.
 
-    ``here`` is a mask ``[B, M]`` that holds it alone, so that shapes do not depend on the number of positives. Nothing
+    ``column`` is ``[B, 1]``, and M in rows that have no more, so that no shape depends on how many there are. Nothing
     in it has a gradient.
     """
-    place = ops.arange(ops.shape(positive)[1], dtype="int32")[None, :]
     end = ops.shape(positive)[1]
-
-    def first_after(last: KerasTensor) -> KerasTensor:
-        return ops.min(ops.where(positive & (place > last), place, end), axis=1, keepdims=True)
+    columns = ops.where(positive, ops.arange(end, dtype="int32")[None, :], end)
 
     def body(column: KerasTensor, *state: KerasTensor) -> tuple[KerasTensor, ...]:
-        return first_after(column), *step(ops.equal(place, column), *state)
+        after = ops.min(ops.where(columns > column, columns, end), axis=1, keepdims=True)
+        return after, *step(column, *state)
 
     def more(column: KerasTensor, *state: KerasTensor) -> KerasTensor:
         return ops.any(column < end)
 
-    return ops.while_loop(more, body, (first_after(-1), *state))[1:]
+    return ops.while_loop(more, body, (ops.min(columns, axis=1, keepdims=True), *state))[1:]
+
+
+def here(column: KerasTensor, x: KerasTensor) -> KerasTensor:
+    """The mask of each row's ``column``, as wide as ``x``: ``[B, M]``."""
+    return ops.equal(ops.arange(ops.shape(x)[1], dtype="int32")[None, :], column)
+
+
+def at(column: KerasTensor, x: KerasTensor, otherwise: float) -> KerasTensor:
+    """What ``x`` has in each row's ``column``, ``[B, 1]``, or else a number."""
+    end = ops.shape(x)[1]
+    return ops.where(column < end, ops.take_along_axis(x, ops.minimum(column, end - 1), axis=1), otherwise)
 
 
 def carried(values: KerasTensor, slopes: KerasTensor, distances: KerasTensor) -> KerasTensor:
@@ -38,11 +47,6 @@ def carried(values: KerasTensor, slopes: KerasTensor, distances: KerasTensor) ->
 def counted(mask: KerasTensor, dtype: str) -> KerasTensor:
     """How many of each row a mask holds, ``[B]``."""
     return ops.sum(ops.cast(mask, dtype), axis=1)
-
-
-def at(here: KerasTensor, x: KerasTensor) -> KerasTensor:
-    """What ``x`` is where ``here`` holds, ``[B, 1]``; 0 where it nowhere does."""
-    return ops.sum(ops.where(here, x, 0.0), axis=1, keepdims=True)
 
 
 def triplets(
@@ -62,11 +66,12 @@ def triplets(
     shift = ops.sum(ops.where(positive, limits, 0.0), axis=1) / ops.maximum(count, 1)
     zero = ops.zeros_like(count)
 
-    def step(here: KerasTensor, slopes: KerasTensor, active: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
-        there = ops.any(here, axis=1, keepdims=True)
-        below = ops.cast(negative & there & (fixed < at(here, limits)), dtype)
+    apart = ops.where(negative, fixed, float("inf"))
+
+    def step(column: KerasTensor, slopes: KerasTensor, active: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+        below = ops.cast(apart < at(column, limits, -float("inf")), dtype)
         found = ops.sum(below, axis=1)
-        return slopes - below + ops.where(here, found[:, None], 0.0), active + found
+        return ops.where(here(column, fixed), found[:, None], slopes - below), active + found
 
     slopes, active = over_positives(step, (ops.zeros_like(fixed), zero), positive)
     sums = ops.sum(slopes * (ops.where(positive, limits, fixed) - shift[:, None]), axis=1)
@@ -83,12 +88,13 @@ def soft_triplets(
     fixed, dtype = ops.stop_gradient(distances), distances.dtype
     count = counted(positive, dtype) * counted(negative, dtype)
 
-    def step(here: KerasTensor, values: KerasTensor, slopes: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
-        pairs = negative & ops.any(here, axis=1, keepdims=True)
-        gap = at(here, fixed) - fixed
-        slope = ops.where(pairs, ops.sigmoid(gap), 0.0)
-        values = values + ops.sum(ops.where(pairs, ops.softplus(gap), 0.0), axis=1)
-        return values, slopes - slope + ops.where(here, ops.sum(slope, axis=1, keepdims=True), 0.0)
+    apart = ops.where(negative, fixed, float("inf"))
+
+    def step(column: KerasTensor, values: KerasTensor, slopes: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+        gap = at(column, fixed, -float("inf")) - apart
+        slope = ops.sigmoid(gap)
+        found = ops.sum(slope, axis=1, keepdims=True)
+        return values + ops.sum(ops.softplus(gap), axis=1), ops.where(here(column, fixed), found, slopes - slope)
 
     values, slopes = over_positives(step, (ops.zeros_like(count), ops.zeros_like(fixed)), positive)
     return carried(values, slopes, distances), count, count
@@ -107,14 +113,15 @@ def soft_precision(
     fixed, dtype = ops.stop_gradient(distances), distances.dtype
     best = ops.clip(counted(positive, dtype), 1, depth)
 
-    def step(here: KerasTensor, values: KerasTensor, slopes: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
-        there = ops.cast(ops.any(here, axis=1), dtype)
-        others = (positive | negative) & ops.logical_not(here)
-        ahead = ops.where(others, ops.sigmoid((at(here, fixed) - fixed) / softness), 0.0)
+    def step(column: KerasTensor, values: KerasTensor, slopes: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+        own = here(column, fixed)
+        there = ops.cast(column < ops.shape(fixed)[1], dtype)[:, 0]
+        others = (positive | negative) & ops.logical_not(own)
+        ahead = ops.where(others, ops.sigmoid((at(column, fixed, 0.0) - fixed) / softness), 0.0)
         inside = ops.sigmoid((depth - 1 - ops.sum(ahead, axis=1)) / cut)
         by_rank = -there * inside * (1 - inside) / (cut * best)
         slope = by_rank[:, None] * ahead * (1 - ahead) / softness
-        slopes = slopes - slope + ops.where(here, ops.sum(slope, axis=1, keepdims=True), 0.0)
+        slopes = slopes - slope + ops.where(own, ops.sum(slope, axis=1, keepdims=True), 0.0)
         return values + there * inside / best, slopes
 
     values, slopes = over_positives(step, (ops.zeros_like(best), ops.zeros_like(fixed)), positive)

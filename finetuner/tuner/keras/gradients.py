@@ -1,0 +1,34 @@
+"""Gradients by functions of each engine's own: what keras.ops has no word for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+__all__ = ["noted_and_gradients"]
+
+
+def noted_and_gradients(function: Callable[[list[Any]], Any], moving: list[Any]) -> tuple[Any, list[Any]]:
+    """Of a function to a scalar and notes: the notes, and the gradient of the scalar by each of ``moving``."""
+    engine = keras.backend.backend()
+    if engine == "jax":
+        import jax
+
+        gradients, noted = jax.grad(function, has_aux=True)(moving)
+    elif engine == "tensorflow":
+        import tensorflow
+
+        with tensorflow.GradientTape() as tape:
+            tape.watch(moving)
+            scalar, noted = function(moving)
+        found = tape.gradient(scalar, moving, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO)
+        gradients = [tensorflow.convert_to_tensor(one) for one in found]  # those of a table are of some rows alone
+    else:
+        import torch
+
+        moving = [one if one.requires_grad else one.detach().requires_grad_() for one in moving]
+        with torch.enable_grad():
+            scalar, noted = function(moving)
+        gradients = list(torch.autograd.grad(scalar, moving, materialize_grads=True))
+    return keras.tree.map_structure(ops.stop_gradient, noted), gradients
