@@ -18,6 +18,12 @@ WORDS |= {"call": "forward", "to_arrays": "to_device", "dim": "axis"}  # a layer
 # Names that a subpackage alone has.
 OWN = {
     "pytorch": {
+        "blocks.Sums": "Keras' gradient is carried by a product",
+        "blocks.Sums.forward": "",
+        "blocks.Sums.backward": "",
+        "kernels.Listed": "see Keras' loop over positives",
+        "kernels.listed": "",
+        "kernels.by_a_few": "",
         "caching.embed_in_parts": "Keras' engines differentiate functions of the weights, and change no model in them",
         "caching.running": "",
         "caching.put_back": "",
@@ -41,10 +47,15 @@ OWN = {
         "caching.Cached.judged": "",
         "caching.Cached.replayed": "",
         "caching.total_of": "layers add to the loss",
-        "caching.noted_and_gradients": "keras.ops has no gradients",
         "caching.compiled": "",
         "caching.without_graph": "",
-        "kernels.searched": "keras.ops searches one row at a time",
+        "blocks.start_of": "compilers have blocks of one size alone",
+        "blocks.size_of_blocks": "",
+        "blocks.summed": "a carrier, where others have classes of functions",
+        "kernels.over_positives": "a loop of open length, whose shapes no compiler has to guess",
+        "kernels.here": "",
+        "kernels.at": "",
+        "kernels.counted": "",
         "losses.margins.MarginLoss.get_config": "Keras' saved files",
         "losses.rows.DistillationLoss.get_config": "",
         "poolers.Pooler.get_config": "Keras' files are made of arguments",
@@ -82,6 +93,14 @@ OWN = {
         "tuner.assign": "weights, slots and a step that is undone",
     },
     "paddle": {
+        "blocks.Sums": "as in PyTorch",
+        "blocks.Sums.forward": "",
+        "blocks.Sums.backward": "",
+        "kernels.Listed": "",
+        "kernels.listed": "",
+        "kernels.by_a_few": "",
+        "blocks.Given": "Paddle looks for tensors in tuples of arguments",
+        "blocks.leaf": "its tensors stop gradients by an attribute",
         "functional.where": "Paddle's makes float32 of numbers",
         "functional.detached": "compiled, Paddle's shares memory that another operation may overwrite",
         "data.Sealed": "the loader looks into what workers hand it",
@@ -112,7 +131,7 @@ OWN = {
 # Files that a subpackage alone has.
 FILES = {
     "pytorch": set(),
-    "keras": {"interop"},  # Keras' configs, and its `compile`
+    "keras": {"interop", "gradients"},  # Keras' configs and its `compile`; what keras.ops has no word for
     "paddle": {"loading"},  # after TensorFlow
 }
 # Names whose arguments or documentation say something of the framework.
@@ -131,6 +150,13 @@ DIFFERENT = {
     "replacement.replace_pooling": "by whether the model is changed in place",
     "tuner.copied": "by how a framework knows its weights",
     "functional": "by the module's first line",
+    "blocks": "",
+    "blocks.in_blocks": "by when a batch is seen as a whole",
+    "blocks.Sums.forward": "by how functions are given what is no tensor",
+    "functional.block_of": "a compiler's numbers of rows are open in Keras",
+    "kernels.triplets": "by how it counts",
+    "kernels.soft_triplets": "",
+    "kernels.soft_precision": "",
 }
 
 

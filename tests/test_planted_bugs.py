@@ -1,4 +1,4 @@
-"""The parity suite can fail: five bugs, planted one at a time, are each caught by it."""
+"""The parity suite can fail: six bugs, planted one at a time, are each caught by it."""
 
 import pytest
 
@@ -8,8 +8,8 @@ CASES = [("TripletLoss", batch) for batch in ("pairs", "uneven", "duplicates wit
 
 
 def sign_turned_round(backend, patch):
-    right = backend.losses.batch.pairwise_distance
-    patch.setattr(backend.losses.batch, "pairwise_distance", lambda *args: -right(*args))
+    right = backend.blocks.pairwise_distance
+    patch.setattr(backend.blocks, "pairwise_distance", lambda *args: -right(*args))
 
 
 def diagonal_kept_as_positive(backend, patch):
@@ -29,11 +29,9 @@ def mean_over_the_wrong_count(backend, patch):
 
 
 def detached_distance(backend, patch):
-    right = backend.losses.batch.pairwise_distance
+    right = backend.blocks.pairwise_distance
     # Not all of it, or a framework would complain by itself.
-    patch.setattr(
-        backend.losses.batch, "pairwise_distance", lambda *args: backend.detached(right(*args)) + 0 * right(*args)
-    )
+    patch.setattr(backend.blocks, "pairwise_distance", lambda *args: backend.detached(right(*args)) + 0 * right(*args))
 
 
 def missing_floor_under_a_root(backend, patch):
@@ -42,8 +40,13 @@ def missing_floor_under_a_root(backend, patch):
             return right(queries, references, distance)
         return backend.sum((queries[:, None] - references[None]) ** 2, axis=2) ** 0.5
 
-    right = backend.losses.batch.pairwise_distance
-    patch.setattr(backend.losses.batch, "pairwise_distance", naive)
+    right = backend.blocks.pairwise_distance
+    patch.setattr(backend.blocks, "pairwise_distance", naive)
+
+
+def gradient_of_a_block_at_double_rate(backend, patch):
+    right = backend.blocks.by_square
+    patch.setattr(backend.blocks, "by_square", lambda *args: 2 * right(*args))
 
 
 @pytest.mark.parametrize(
@@ -54,9 +57,12 @@ def missing_floor_under_a_root(backend, patch):
         mean_over_the_wrong_count,
         detached_distance,
         missing_floor_under_a_root,
+        gradient_of_a_block_at_double_rate,
     ],
 )
 def test_bug_is_caught(backend, monkeypatch, bug):
+    if "block" in bug.__name__:
+        monkeypatch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda columns: 4)
     points = range(6)  # all three distances, with and without a margin
 
     def run():

@@ -16,7 +16,7 @@ class Backend:
     epsilon = "epsilon"  # what Adam calls it
 
     def __init__(self):
-        for file in ("losses", "miner", "poolers", "functional"):
+        for file in ("losses", "miner", "poolers", "functional", "blocks"):
             setattr(self, file, importlib.import_module(f"finetuner.tuner.{self.name}.{file}"))
         self.replace_pooling = importlib.import_module(f"finetuner.tuner.{self.name}.replacement").replace_pooling
         self.Tuner = importlib.import_module(f"finetuner.tuner.{self.name}").Tuner

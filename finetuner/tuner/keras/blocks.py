@@ -7,7 +7,7 @@ from keras import KerasTensor, ops
 
 from ..base import blocks
 from .functional import Masks, Places, Relations, block_of, distances_of, pairwise_distance, places_of, spread
-from .gradients import noted_and_gradients
+from .gradients import fused, noted_and_gradients
 
 __all__ = ["in_blocks", "of_distances", "selected"]
 
@@ -45,9 +45,8 @@ def in_blocks(
     if each or size is None:
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
     places = places_of(queries, references, distance)
-    totals, gradients = summed(
-        terms, Places(*map(ops.stop_gradient, places)), relations, distance, size, weights, numbers
-    )
+    fixed = [*map(ops.stop_gradient, places)], [*map(ops.stop_gradient, weights)]
+    totals, gradients = fused(summed, terms, relations, distance, size, numbers)(*fixed)
     moving = (places.queries, places.references, *weights)
     carrier = (ops.sum(g * (x - ops.stop_gradient(x))) for g, x in zip(gradients, moving, strict=True))  # 0 in value
     first, *others = ops.unstack(totals, num=numbers)
@@ -56,17 +55,17 @@ def in_blocks(
 
 def summed(
     terms: Terms,
-    places: Places,
     relations: Any,
     distance: str,
     size: int,
-    weights: tuple[KerasTensor, ...],
     numbers: int,
+    given: list[KerasTensor],
+    weights: list[KerasTensor],
 ) -> tuple[KerasTensor, list[KerasTensor]]:
     """The sums over all rows ``[numbers]``, and the gradient of the first by queries, references and weights."""
+    places = Places(*given)
     queries, references = places.queries, places.references
     rows = queries.shape[0]
-    weights = tuple(map(ops.stop_gradient, weights))
 
     def block(index: KerasTensor, state: tuple[KerasTensor, ...]) -> tuple[KerasTensor, ...]:
         totals, by_queries, by_references, columns, *by_weights = state

@@ -1,12 +1,13 @@
-"""Gradients by functions of each engine's own: what keras.ops has no word for."""
+"""What keras.ops has no word for: gradients, and compiling a part, by functions of each engine's own."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-__all__ = ["noted_and_gradients"]
+__all__ = ["fused", "noted_and_gradients"]
 
 
 def noted_and_gradients(function: Callable[[list[Any]], Any], moving: list[Any]) -> tuple[Any, list[Any]]:
@@ -32,3 +33,17 @@ def noted_and_gradients(function: Callable[[list[Any]], Any], moving: list[Any])
             scalar, noted = function(moving)
         gradients = list(torch.autograd.grad(scalar, moving, materialize_grads=True))
     return keras.tree.map_structure(ops.stop_gradient, noted), gradients
+
+
+def fused(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
+    """``function`` of ``first`` and more, compiled by XLA where TensorFlow is making a graph without it.
+
+    TensorFlow writes each step of a block to memory otherwise. Outside a graph it would be compiled at each call.
+    """
+    function = functools.partial(function, *first)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        if not tensorflow.executing_eagerly():
+            return tensorflow.function(function, jit_compile=True, autograph=False)
+    return function

@@ -5,6 +5,7 @@ from keras import KerasTensor, ops
 from ...base.losses import batch as base
 from ..blocks import in_blocks, of_distances, selected
 from ..functional import (
+    Masks,
     Relations,
     at_least_float32,
     hinge,
@@ -91,9 +92,10 @@ class TripletLoss(base.TripletLoss, BatchLoss):
 
 class SiameseLoss(base.SiameseLoss, BatchLoss):
     def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        pairs, share = relations, 1.0
+        pairs: Masks | Relations = relations
         if self.miner is not None:
             pairs = selected(self.miner, queries, references, relations, self.distance)
+        share = 1.0
         if relations.within:  # each pair stands in the masks twice, once from either end
             pairs, share = pairs.either_way(), 0.5
         each = self.reduction == "none"

@@ -65,7 +65,7 @@ class CLIPLoss(base.CLIPLoss, WeightedLoss):
         return self.compute(at_least_float32(first), at_least_float32(second))
 
     def compute(self, first: KerasTensor, second: KerasTensor) -> KerasTensor:
-        scale = ()
+        scale: tuple[KerasTensor, ...] = ()
         if self.learnable:  # minimum has half a gradient at the bound, where training may start
             log_scale = ops.convert_to_tensor(self.log_scale)
             scale = (ops.exp(ops.where(log_scale > math.log(100), math.log(100), log_scale)),)

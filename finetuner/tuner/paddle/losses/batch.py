@@ -6,6 +6,7 @@ from paddle.nn import functional as F
 from ...base.losses import batch as base
 from ..blocks import in_blocks, of_distances, selected
 from ..functional import (
+    Masks,
     Relations,
     at_least_float32,
     detached,
@@ -100,9 +101,10 @@ class TripletLoss(base.TripletLoss, BatchLoss):
 
 class SiameseLoss(base.SiameseLoss, BatchLoss):
     def compute(self, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations) -> paddle.Tensor:
-        pairs, share = relations, 1.0
+        pairs: Masks | Relations = relations
         if self.miner is not None:
             pairs = selected(self.miner, queries, references, relations, self.distance)
+        share = 1.0
         if relations.within:  # each pair stands in the masks twice, once from either end
             pairs, share = pairs.either_way(), 0.5
         each = self.reduction == "none"
