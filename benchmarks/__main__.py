@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .report import machine
 
-TABLES = ["losses", "miners", "caching", "loop", "feeding", "evaluation", "starting"]
+TABLES = ["triplets", "logsumexp", "miners", "engines", "caching", "loop", "feeding", "evaluation", "starting"]
 
 
 def main() -> None:

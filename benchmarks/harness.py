@@ -20,6 +20,7 @@ __all__ = ["Times", "exponent", "peak", "times"]
 THREADS = len(os.sched_getaffinity(0))
 MEMORY = 18 * 2**30  # what a contender may take before it counts as out of memory
 TIMEOUT = 1800  # seconds for one process
+SLOW = 15  # seconds, from which on the first run counts, and is the only one
 
 
 @dataclass
@@ -50,7 +51,8 @@ def times(module: str, contenders: list[str], at_least: float = 2.0, environment
         module: of this package; its ``build(contender, **case)`` returns what is to be timed, without arguments, or
             raises ``ImportError`` where a peer is not installed.
         contenders: names; they take turns in one process, so that all of them see the same machine.
-        at_least: seconds that they are run for together, and each of them at least three times.
+        at_least: seconds that they are run for together, and each of them at least three times; one that takes longer
+            than :data:`SLOW` runs once.
         environment: variables of the process, such as Keras' engine.
         case: arguments of ``build``.
     """
@@ -110,23 +112,29 @@ def attempt(call: Any) -> str | None:
 
 
 def time_contenders(module: Any, contenders: list[str], case: Any, at_least: float) -> dict[str, Any]:
-    """Each contender once to warm up, and then all of them in turn."""
+    """Each contender once to warm up, and then all of them in turn, but for those that are slow."""
     calls: dict[str, Any] = {}
     found: dict[str, Any] = {}
+    runs: dict[str, list[float]] = {}
     for name in contenders:
 
         def first(name: str = name) -> None:
             calls[name] = module.build(name, **case)
+            begun = time.perf_counter()
             calls[name]()
+            runs[name] = [time.perf_counter() - begun]
 
         failure = attempt(first)
         if failure:
             found[name] = failure
             calls.pop(name, None)
+        elif runs[name][0] > SLOW:
+            calls.pop(name)
+        else:
+            runs[name] = []
         gc.collect()
-    runs: dict[str, list[float]] = {name: [] for name in calls}
     started = time.perf_counter()
-    while calls and (time.perf_counter() - started < at_least or len(next(iter(runs.values()))) < 3):
+    while calls and (time.perf_counter() - started < at_least or min(map(len, map(runs.get, calls))) < 3):
         for name, call in calls.items():
             begun = time.perf_counter()
             call()
