@@ -8,8 +8,8 @@ from .steps import PEER, growth
 __all__ = ["tables"]
 
 NOTE = (
-    "8 items a class, d = 128. whole: our formula on all N x N distances at once. Goals: no slower than that from N = 1024 "
-    "on, and at least 500 times as fast as pytorch-metric-learning at N = 1024."
+    "8 items a class, d = 128. whole: our formula on all N x N distances at once. Goals: no slower than that from "
+    "N = 1024 on, and at least 500 times as fast as pytorch-metric-learning at N = 1024."
 )
 LARGE = "64 items a class, d = 128. Goal: less than 1 GiB."
 LOSSES = ("NTXentLoss", "SupConLoss", "MultiSimilarityLoss", "CLIPLoss")
