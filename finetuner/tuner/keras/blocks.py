@@ -79,7 +79,7 @@ def summed(
 
         found, (slopes, *others) = noted_and_gradients(total, [distances, *weights])
         slopes = by_square(distances, slopes, distance)
-        # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q).
+        # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
         own = block_of(queries, start, size)
         pull = ops.sum(slopes, axis=1, keepdims=True) * own - ops.matmul(slopes, references)
         return (
@@ -93,15 +93,15 @@ def summed(
     state = (ops.zeros((numbers,), queries.dtype), *map(ops.zeros_like, (queries, references, references[:, 0])))
     state = ops.fori_loop(0, -(-rows // size), block, (*state, *map(ops.zeros_like, weights)))
     totals, by_queries, by_references, columns, *by_weights = map(ops.stop_gradient, state)
-    return totals, [2 * by_queries, 2 * (by_references + columns[:, None] * references), *by_weights]
+    rate = 1 if distance == "cosine" else 2
+    return totals, [rate * by_queries, rate * (by_references + columns[:, None] * references), *by_weights]
 
 
 def by_square(distances: KerasTensor, slopes: KerasTensor, distance: str) -> KerasTensor:
-    """Slopes by squared distances, of slopes by distances: 0 where the distance is."""
+    """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
     if distance == "euclidean":
         return ops.where(distances > 0, slopes / ops.where(distances > 0, 2 * distances, 1.0), 0.0)
-    slopes = ops.where(distances > 0, slopes, 0.0)
-    return slopes if distance == "sqeuclidean" else slopes / 2
+    return ops.where(distances > 0, slopes, 0.0)
 
 
 def size_of_blocks(queries: KerasTensor, references: KerasTensor) -> int | None:

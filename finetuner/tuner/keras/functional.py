@@ -117,43 +117,44 @@ class Places(NamedTuple):
 
     queries: KerasTensor
     references: KerasTensor
-    query_norms: KerasTensor  # squared, [N]
+    query_norms: KerasTensor  # what a distance of them has beside the product of both rows, [N]
     reference_norms: KerasTensor
-    query_lost: KerasTensor  # 1 for a row without a direction, [N]
-    reference_lost: KerasTensor
 
 
 def places_of(queries: KerasTensor, references: KerasTensor, distance: str) -> Places:
     """Rows ``[N, D]`` and ``[M, D]`` as :func:`pairwise_distance` compares them: of length 1 for the cosine distance,
     and less a common offset that dwarfs their spread.
+
+    The norms are squared, and halved for the cosine distance; there a row without a direction counts as one of length
+    1 that is at right angles to all.
     """
     within = queries is references
     if distance == "cosine":
         queries = unit(queries)
         references = queries if within else unit(references)
+        lost = [ops.cast(ops.all(ops.equal(ops.stop_gradient(x), 0), axis=1), x.dtype) for x in (queries, references)]
     fixed = ops.stop_gradient(references)
     centre = ops.mean(fixed, axis=0)
     far_off = ops.sum(centre * centre) > 0.9 * ops.mean(ops.sum(fixed * fixed, axis=1))
     centre = ops.where(far_off, centre, 0.0)
-    lost = [ops.cast(ops.all(ops.equal(ops.stop_gradient(x), 0), axis=1), x.dtype) for x in (queries, references)]
     queries = queries - centre
     references = queries if within else references - centre
     norms = [ops.sum(x * x, axis=1) for x in (queries, references)]
-    return Places(queries, references, *norms, *lost)
+    if distance == "cosine":
+        norms = [(norm + one) / 2 for norm, one in zip(norms, lost, strict=True)]
+    return Places(queries, references, *norms)
 
 
 def distances_of(places: Places, distance: str, start: int = 0, size: int | None = None) -> KerasTensor:
     """Distances of ``size`` queries from ``start`` on, or all, to all references, ``[B, M]``."""
-    queries, own, lost = (block_of(x, start, size) for x in (places.queries, places.query_norms, places.query_lost))
+    queries, own = block_of(places.queries, start, size), block_of(places.query_norms, start, size)
     norms = own[:, None] + places.reference_norms[None, :]
-    square = norms - 2 * ops.matmul(queries, ops.transpose(places.references))
+    queries = queries if distance == "cosine" else 2 * queries
+    square = norms - ops.matmul(queries, ops.transpose(places.references))
     apart = ops.stop_gradient(square) > NOISE * ops.stop_gradient(norms)
     if distance == "euclidean":
         return ops.where(apart, ops.sqrt(ops.where(apart, square, 1.0)), 0.0)
-    square = ops.where(apart, square, 0.0)
-    if distance == "sqeuclidean":
-        return square
-    return (square + lost[:, None] + places.reference_lost[None, :]) / 2
+    return ops.where(apart, square, 0.0)
 
 
 def pairwise_distance(queries: KerasTensor, references: KerasTensor, distance: str) -> KerasTensor:

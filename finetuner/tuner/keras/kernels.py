@@ -39,9 +39,10 @@ def at(column: KerasTensor, x: KerasTensor, otherwise: float) -> KerasTensor:
 
 
 def carried(values: KerasTensor, slopes: KerasTensor, distances: KerasTensor) -> KerasTensor:
-    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a product that is 0 in value carries them."""
+    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a difference that is 0 in value carries them."""
     values, slopes = ops.stop_gradient(values), ops.stop_gradient(slopes)
-    return values + ops.sum(slopes * (distances - ops.stop_gradient(distances)), axis=1)
+    along = ops.sum(slopes * distances, axis=1)
+    return values + (along - ops.stop_gradient(along))
 
 
 def counted(mask: KerasTensor, dtype: str) -> KerasTensor:

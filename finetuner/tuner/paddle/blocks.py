@@ -95,7 +95,7 @@ class Sums(PyLayer):
             if any(moving):
                 slopes, *others = paddle.grad(numbers[0], [distances, *leaves])
                 slopes = by_square(detached(distances), slopes, given.distance)
-                # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q).
+                # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
                 own = block_of(queries, *rows)
                 by_queries.append(slopes.sum(axis=1, keepdim=True) * own - slopes @ references)
                 by_references -= paddle.matmul(slopes, own, transpose_x=True)
@@ -107,7 +107,8 @@ class Sums(PyLayer):
         if any(moving):
             by_references += columns[:, None] * references
             ctx.moving = moving
-            ctx.save_for_backward(2 * paddle.concat(by_queries), 2 * by_references, *by_weights)
+            rate = 1 if given.distance == "cosine" else 2
+            ctx.save_for_backward(rate * paddle.concat(by_queries), rate * by_references, *by_weights)
         ctx.mark_non_differentiable(*totals[1:])
         return tuple(totals)
 
@@ -135,11 +136,10 @@ def leaf(x: paddle.Tensor) -> paddle.Tensor:
 
 
 def by_square(distances: paddle.Tensor, slopes: paddle.Tensor, distance: str) -> paddle.Tensor:
-    """Slopes by squared distances, of slopes by distances: 0 where the distance is."""
+    """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
     if distance == "euclidean":
         return where(distances > 0, slopes / where(distances > 0, 2 * distances, 1.0), 0.0)
-    slopes = where(distances > 0, slopes, 0.0)
-    return slopes if distance == "sqeuclidean" else slopes / 2
+    return where(distances > 0, slopes, 0.0)
 
 
 @paddle.no_grad()

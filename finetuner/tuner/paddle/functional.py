@@ -131,43 +131,44 @@ class Places(NamedTuple):
 
     queries: paddle.Tensor
     references: paddle.Tensor
-    query_norms: paddle.Tensor  # squared, [N]
+    query_norms: paddle.Tensor  # what a distance of them has beside the product of both rows, [N]
     reference_norms: paddle.Tensor
-    query_lost: paddle.Tensor  # 1 for a row without a direction, [N]
-    reference_lost: paddle.Tensor
 
 
 def places_of(queries: paddle.Tensor, references: paddle.Tensor, distance: str) -> Places:
     """Rows ``[N, D]`` and ``[M, D]`` as :func:`pairwise_distance` compares them: of length 1 for the cosine distance,
     and less a common offset that dwarfs their spread.
+
+    The norms are squared, and halved for the cosine distance; there a row without a direction counts as one of length
+    1 that is at right angles to all.
     """
     within = queries is references
     if distance == "cosine":
         queries = unit(queries)
         references = queries if within else unit(references)
+        lost = [(detached(x) == 0).all(axis=1).astype(x.dtype) for x in (queries, references)]
     fixed = detached(references)
     centre = fixed.mean(axis=0)
     far_off = (centre * centre).sum() > 0.9 * (fixed * fixed).sum(axis=1).mean()
     centre = where(far_off, centre, 0.0)
-    lost = [(detached(x) == 0).all(axis=1).astype(x.dtype) for x in (queries, references)]
     queries = queries - centre
     references = queries if within else references - centre
     norms = [(x * x).sum(axis=1) for x in (queries, references)]
-    return Places(queries, references, *norms, *lost)
+    if distance == "cosine":
+        norms = [(norm + one) / 2 for norm, one in zip(norms, lost, strict=True)]
+    return Places(queries, references, *norms)
 
 
 def distances_of(places: Places, distance: str, start: int = 0, size: int | None = None) -> paddle.Tensor:
     """Distances of ``size`` queries from ``start`` on, or all, to all references, ``[B, M]``."""
-    queries, own, lost = (block_of(x, start, size) for x in (places.queries, places.query_norms, places.query_lost))
+    queries, own = block_of(places.queries, start, size), block_of(places.query_norms, start, size)
     norms = own[:, None] + places.reference_norms[None, :]
-    square = norms - 2 * paddle.matmul(queries, places.references, transpose_y=True)
+    queries = queries if distance == "cosine" else 2 * queries
+    square = norms - paddle.matmul(queries, places.references, transpose_y=True)
     apart = detached(square) > NOISE * detached(norms)
     if distance == "euclidean":
         return where(apart, paddle.sqrt(where(apart, square, 1.0)), 0.0)
-    square = where(apart, square, 0.0)
-    if distance == "sqeuclidean":
-        return square
-    return (square + lost[:, None] + places.reference_lost[None, :]) / 2
+    return where(apart, square, 0.0)
 
 
 def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distance: str) -> paddle.Tensor:

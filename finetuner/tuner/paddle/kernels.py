@@ -45,8 +45,9 @@ def by_a_few(positives: Listed, columns: int) -> list[tuple[paddle.Tensor, paddl
 
 
 def carried(values: paddle.Tensor, slopes: paddle.Tensor, distances: paddle.Tensor) -> paddle.Tensor:
-    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a product that is 0 in value carries them."""
-    return values + (slopes * (distances - detached(distances))).sum(axis=1)
+    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a difference that is 0 in value carries them."""
+    along = (slopes * distances).sum(axis=1)
+    return values + (along - detached(along))
 
 
 def triplets(

@@ -89,7 +89,7 @@ class Sums(torch.autograd.Function):
             if moving:
                 slopes, *others = torch.autograd.grad(numbers[0], [distances, *leaves])
                 slopes = by_square(distances.detach(), slopes, distance)
-                # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q).
+                # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
                 own = block_of(queries, *rows)
                 block_of(by_queries, *rows).copy_(slopes.sum(dim=1, keepdim=True) * own).addmm_(
                     slopes, references, alpha=-1
@@ -102,7 +102,8 @@ class Sums(torch.autograd.Function):
             totals = [a + b for a, b in zip(totals, numbers, strict=True)] if totals else numbers
         if moving:
             by_references += columns[:, None] * references
-            ctx.save_for_backward(2 * by_queries, 2 * by_references, *by_weights)
+            rate = 1 if distance == "cosine" else 2
+            ctx.save_for_backward(rate * by_queries, rate * by_references, *by_weights)
         ctx.mark_non_differentiable(*totals[1:])
         return tuple(totals)
 
@@ -113,11 +114,10 @@ class Sums(torch.autograd.Function):
 
 
 def by_square(distances: torch.Tensor, slopes: torch.Tensor, distance: str) -> torch.Tensor:
-    """Slopes by squared distances, of slopes by distances: 0 where the distance is."""
+    """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
     if distance == "euclidean":
         return torch.where(distances > 0, slopes / torch.where(distances > 0, 2 * distances, 1.0), 0.0)
-    slopes = torch.where(distances > 0, slopes, 0.0)
-    return slopes if distance == "sqeuclidean" else slopes / 2
+    return torch.where(distances > 0, slopes, 0.0)
 
 
 @torch.no_grad()

@@ -70,9 +70,8 @@ class Relations:
             from_there = related(references, queries)
             positive, negative = positive | from_there[0].T, negative | from_there[1].T
         if self.within:
-            rows = torch.arange(start, start + len(queries), device=queries.device)
-            same = rows[:, None] == torch.arange(len(references), device=queries.device)
-            positive, negative = positive & ~same, negative & ~same
+            for mask in (positive, negative):
+                mask.diagonal(start).fill_(False)
         return positive, negative
 
     def either_way(self) -> "Relations":
@@ -114,43 +113,43 @@ class Places(NamedTuple):
 
     queries: torch.Tensor
     references: torch.Tensor
-    query_norms: torch.Tensor  # squared, [N]
+    query_norms: torch.Tensor  # what a distance of them has beside the product of both rows, [N]
     reference_norms: torch.Tensor
-    query_lost: torch.Tensor  # 1 for a row without a direction, [N]
-    reference_lost: torch.Tensor
 
 
 def places_of(queries: torch.Tensor, references: torch.Tensor, distance: str) -> Places:
     """Rows ``[N, D]`` and ``[M, D]`` as :func:`pairwise_distance` compares them: of length 1 for the cosine distance,
     and less a common offset that dwarfs their spread.
+
+    The norms are squared, and halved for the cosine distance; there a row without a direction counts as one of length
+    1 that is at right angles to all.
     """
     within = queries is references
     if distance == "cosine":
         queries = unit(queries)
         references = queries if within else unit(references)
+        lost = [(x.detach() == 0).all(dim=1).to(x.dtype) for x in (queries, references)]
     fixed = references.detach()
     centre = fixed.mean(dim=0)
     far_off = (centre * centre).sum() > 0.9 * (fixed * fixed).sum(dim=1).mean()
     centre = torch.where(far_off, centre, 0.0)
-    lost = [(x.detach() == 0).all(dim=1).to(x.dtype) for x in (queries, references)]
     queries = queries - centre
     references = queries if within else references - centre
     norms = [(x * x).sum(dim=1) for x in (queries, references)]
-    return Places(queries, references, *norms, *lost)
+    if distance == "cosine":
+        norms = [(norm + one) / 2 for norm, one in zip(norms, lost, strict=True)]
+    return Places(queries, references, *norms)
 
 
 def distances_of(places: Places, distance: str, start: int = 0, size: int | None = None) -> torch.Tensor:
     """Distances of ``size`` queries from ``start`` on, or all, to all references, ``[B, M]``."""
-    queries, own, lost = (block_of(x, start, size) for x in (places.queries, places.query_norms, places.query_lost))
+    queries, own = block_of(places.queries, start, size), block_of(places.query_norms, start, size)
     norms = own[:, None] + places.reference_norms[None, :]
-    square = torch.addmm(norms, queries, places.references.T, alpha=-2)
+    square = torch.addmm(norms, queries, places.references.T, alpha=-1 if distance == "cosine" else -2)
     apart = square.detach() > NOISE * norms.detach()
     if distance == "euclidean":
         return torch.where(apart, torch.sqrt(torch.where(apart, square, 1.0)), 0.0)
-    square = torch.where(apart, square, 0.0)
-    if distance == "sqeuclidean":
-        return square
-    return (square + lost[:, None] + places.reference_lost[None, :]) / 2
+    return torch.where(apart, square, 0.0)
 
 
 def pairwise_distance(queries: torch.Tensor, references: torch.Tensor, distance: str) -> torch.Tensor:

@@ -40,8 +40,9 @@ def by_a_few(positives: Listed, columns: int) -> list[tuple[torch.Tensor, torch.
 
 
 def carried(values: torch.Tensor, slopes: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
-    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a product that is 0 in value carries them."""
-    return values + (slopes * (distances - distances.detach())).sum(dim=1)
+    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a difference that is 0 in value carries them."""
+    along = (slopes * distances).sum(dim=1)
+    return values + (along - along.detach())
 
 
 def triplets(
