@@ -1,0 +1,51 @@
+"""The losses that take a batch in blocks of rows pass the parity suite with blocks of one row, and of three."""
+
+import pytest
+
+from .reference import LOSSES
+from .reference.batches import Batch, Taught, Towers
+from .test_parity import check_loss, loss_function
+
+SEEN_IN_BLOCKS = {
+    name: reference
+    for name, reference in LOSSES.items()
+    if all(isinstance(batch, Batch | Towers | Taught) for batch in reference.batches.values())
+}
+ON_JAX = ("uneven", "wide", "zero vectors", "against references", "sessions", "ordinary")  # each shape takes seconds
+
+
+def cases():
+    return [
+        (name, point, batch)
+        for name, reference in SEEN_IN_BLOCKS.items()
+        for point in range(len(reference.grid))
+        for batch in reference.batches
+    ]
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def rows(request):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda columns: request.param)
+        loss_function.cache_clear()
+        yield request.param
+    loss_function.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "point", "batch_name"), cases())
+def test_loss_in_blocks(backend, rows, name, point, batch_name):
+    if backend.key == "keras-jax" and (batch_name not in ON_JAX or point):
+        pytest.skip("JAX compiles every operation of every shape")
+    check_loss(backend, name, point, batch_name, "eager")
+
+
+@pytest.mark.parametrize("name", SEEN_IN_BLOCKS)
+def test_loss_in_blocks_compiled(backend, rows, name):
+    if "traced" not in backend.modes:
+        pytest.skip("Keras leaves its torch engine uncompiled")
+    if rows > 1:
+        check_loss(backend, name, 0, next(iter(LOSSES[name].batches)), "traced")
+
+
+def test_these_are_all_that_take_blocks(backend):
+    assert {"TripletLoss", "NTXentLoss", "SupConLoss", "CLIPLoss", "DistillationLoss"} <= set(SEEN_IN_BLOCKS)
