@@ -209,7 +209,8 @@ def test_progress_bar_on_a_terminal(backend, monkeypatch):
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
 
     assert all(f"epoch {epoch}/3  loss" in shown() for epoch in (1, 2, 3))
-    monkeypatch.setattr(callbacks, "EVERY", 0.0)  # each batch is due, also of epochs after a brief one
+    monkeypatch.setattr(callbacks, "EVERY", 0.0)  # each batch is due
+    monkeypatch.setattr(callbacks, "BRIEF", 0.0)
     monkeypatch.setattr(callbacks, "SHARE", 1e9)
     text = shown()
     assert all(text.count(f"{batch}/6 loss") == 3 for batch in range(1, 6))

@@ -146,7 +146,7 @@ SHOWN = ("loss", "val_loss", "hit@1", "mAP@R", "spearman", "triplet_accuracy", "
 LOGS = ("active", "positive_distance", "negative_distance", "spread")  # of a loss with need_logs
 
 # The bar is drawn so often, in seconds, and less often where that would take more than this share of the time.
-# An epoch after a brief one has none until it is due: to open and to close it takes as long as some steps.
+# After an epoch that was briefer the next has none before it is longer: to open and close it takes as long as steps.
 EVERY, SHARE, BRIEF = 0.1, 0.01, 1.0
 
 
@@ -172,9 +172,10 @@ class ProgressBar(Callback):
             self._print(self._line("before", state.history[-1], state.epochs))
 
     def on_epoch_begin(self, state: "State") -> None:
-        now = time.perf_counter()
-        self.started, self.due, self.items = now, now + EVERY, 0
-        if self.console.is_terminal and (not state.history or state.history[-1].get("seconds", BRIEF) >= BRIEF):
+        brief = bool(state.history) and state.history[-1].get("seconds", BRIEF) < BRIEF
+        self.started, self.items = time.perf_counter(), 0
+        self.due = self.started + (BRIEF if brief else EVERY)
+        if self.console.is_terminal and not brief:
             self._open(state)
 
     def _open(self, state: "State") -> None:
