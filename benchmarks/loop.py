@@ -14,11 +14,11 @@ __all__ = ["build", "tables"]
 BY_HAND, OURS = "by hand", "finetuner"
 ENGINES = ("pytorch", "keras-tensorflow", "keras-jax", "keras-torch", "paddle")
 CLASSES = 32
-# Width of the input, of the hidden layers and of the embeddings; items a batch; steps an epoch.
+# Widths of the input, of the hidden layers and of the embeddings; items a batch; steps an epoch.
 SIZES = {
     "tiny": ([16, 32, 8], 64, 100),
-    "small": ([64, 256, 256, 64], 128, 30),
-    "large": ([512, 2048, 2048, 128], 256, 10),
+    "small": ([64, 256, 256, 64], 128, 100),
+    "large": ([256, 1024, 1024, 128], 512, 20),
 }
 RATIO, EXTRA = 1.03, 0.2e-3  # the goal: of a step of 20 ms or more, and seconds more of a tiny one
 LONG = 20e-3

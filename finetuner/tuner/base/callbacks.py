@@ -147,7 +147,7 @@ LOGS = ("active", "positive_distance", "negative_distance", "spread")  # of a lo
 
 # The bar is drawn so often, in seconds, and less often where that would take more than this share of the time.
 # After an epoch that was briefer the next has none before it is longer: to open and close it takes as long as steps.
-EVERY, SHARE, BRIEF = 0.1, 0.01, 1.0
+EVERY, SHARE, BRIEF = 0.2, 0.005, 1.0
 
 
 class ProgressBar(Callback):
