@@ -15,7 +15,7 @@ from .tuner.base.checks import expected_shape, one_of, some_of, whole
 __all__ = ["checked", "nearest_neighbours", "search"]
 
 _BUDGET = 256 << 20  # bytes that a block of queries may take
-_FULL = 32  # sorting whole rows beats faiss' heaps once these hold more than a 32nd of the index
+_FULL = 12  # sorting whole rows beats faiss once its neighbours are more than a 12th of the index
 _SLACK = 8  # how far beyond what is asked for ties are looked at
 _INDEX = np.uint64(2**32 - 1)  # the bits of an index in a key
 # Shares of the squared norms: what float32 products may be wrong by, and below which distances are

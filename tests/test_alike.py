@@ -75,6 +75,7 @@ OWN = {
         "data.Sampled.__getitem__": "",
         "data.Sampled.on_epoch_end": "",
         "models.Towers.build": "Keras' models say how they are built",
+        "models.draws_by_itself": "TensorFlow's seed is not to be had for nothing",
         "models.Trained": "what Keras' own step trains",
         "models.Trained.__init__": "",
         "models.Trained.build": "",

@@ -3,7 +3,7 @@ import pytest
 
 from finetuner.tuner.base import ClassDataset, InstanceDataset, SessionDataset, as_dataset
 from finetuner.tuner.base.dataset import as_items, labels_in_common
-from finetuner.tuner.base.loader import Batches, not_finite_rows, stack
+from finetuner.tuner.base.loader import Batches, finite, not_finite_rows, stack
 
 X = np.arange(12.0).reshape(6, 2)
 
@@ -167,3 +167,16 @@ def test_not_finite_rows():
     y[5, 0] = np.inf
     assert not_finite_rows({"a": x, "b": [y, np.arange(6)]}).tolist() == [2, 5]
     assert not_finite_rows("text").tolist() == []
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_finite(dtype):
+    x = np.full((6, 4, 5), np.finfo(dtype).max, dtype)  # whose sum is not
+    assert finite(x)
+    assert finite([x, {"a": x[:, ::2]}])
+    for bad in (np.nan, np.inf, -np.inf):
+        x[4, 1, 2], x[0, 0, 0] = bad, -bad
+        assert not finite(x)
+        assert not finite({"a": x[::2]})
+    assert finite(np.array(["a"]))
+    assert finite(np.array([2**62]))

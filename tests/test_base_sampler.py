@@ -5,6 +5,7 @@ import pytest
 from numpy.random import default_rng
 
 from finetuner.tuner.base import ClassSampler, InstanceSampler, RandomSampler, SessionSampler
+from finetuner.tuner.base.groups import Groups
 from finetuner.tuner.base.relations import has_tuples
 from finetuner.tuner.base.sampler import most_batches
 
@@ -196,6 +197,22 @@ def test_session_sampler_cuts_a_session_that_is_too_long():
     for batch in sampler:
         assert len(batch) == 6
         assert set(labels[batch, 1]) == {0, 1, -1}
+
+
+def test_groups_are_packed_as_one_would_one_by_one():
+    rng = default_rng(0)
+    for seed in range(200):
+        codes = rng.integers(0, rng.integers(1, 30), rng.integers(1, 80))
+        size = int(rng.integers(1, 20))
+        drawn, expected = default_rng(seed), [[]]
+        groups = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+        for place in drawn.permutation(len(groups)):
+            group = groups[place] if len(groups[place]) <= size else drawn.permutation(groups[place])[:size]
+            if expected[-1] and len(expected[-1]) + len(group) > size:
+                expected.append([])
+            expected[-1] += group.tolist()
+        batches = Groups(codes).packed(default_rng(seed), size, lambda group, rng, n=size: rng.permutation(group)[:n])
+        assert [batch.tolist() for batch in batches] == expected
 
 
 def test_session_sampler_bad_input():

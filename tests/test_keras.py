@@ -35,6 +35,40 @@ def layers(keras):
     return keras.layers
 
 
+# Random numbers.
+
+
+@pytest.mark.parametrize("drawing", [False, True])
+def test_tensorflow_is_seeded_each_epoch_only_where_its_own_numbers_are_drawn(
+    backend, keras, layers, tmp_path, drawing
+):
+    """Seeding it throws the compiled graph away; without it a layer that asks TensorFlow could not go on as before."""
+    if backend.engine != "tensorflow":
+        pytest.skip("TensorFlow alone")
+    import tensorflow
+
+    @tensorflow.function  # whose graph lies within the step's
+    def inner(x):
+        return x + tensorflow.random.normal(tensorflow.shape(x))
+
+    class Noise(layers.Layer):
+        def call(self, x, training=False):
+            return inner(x) if drawing and training else x
+
+    def a_tuner():
+        keras.utils.set_random_seed(0)
+        inside = [layers.Dense(16, "relu"), layers.Dropout(0.3), Noise(), layers.Dense(8)]
+        return backend.Tuner(keras.Sequential([keras.Input((D,)), *inside]), callbacks=[])
+
+    whole, first, second = a_tuner(), a_tuner(), a_tuner()
+    whole.fit(TRAIN, epochs=3, batch_size=48)
+    first.fit(TRAIN, epochs=1, batch_size=48)
+    first.save(tmp_path / "run")
+    second.load(tmp_path / "run").fit(TRAIN, epochs=2, batch_size=48)
+    assert same(weights(whole), weights(second))
+    assert whole.trained.draws is drawing
+
+
 # Files and layers.
 
 

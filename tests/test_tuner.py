@@ -1,6 +1,8 @@
 """Training as a whole: it learns, repeats itself bit for bit, and says what is wrong."""
 
+import io
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -194,6 +196,36 @@ def test_progress_bar(backend):
     assert lines[0].startswith("before")
     assert lines[2].startswith("epoch 2/2")
     assert all(word in lines[2] for word in ("loss", "val_loss", "hit@1", "mAP@R", "items/s"))
+
+
+def test_progress_bar_on_a_terminal(backend, monkeypatch):
+    from rich.console import Console
+
+    from finetuner.tuner.base import callbacks
+
+    def shown():
+        console = Console(width=100, force_terminal=True, file=io.StringIO())
+        tuner(backend, [ProgressBar(console)]).fit(TRAIN, epochs=3, batch_size=8)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+
+    assert all(f"epoch {epoch}/3  loss" in shown() for epoch in (1, 2, 3))
+    monkeypatch.setattr(callbacks, "EVERY", 0.0)  # each batch is due
+    monkeypatch.setattr(callbacks, "BRIEF", 0.0)
+    monkeypatch.setattr(callbacks, "SHARE", 1e9)
+    text = shown()
+    assert all(text.count(f"{batch}/6 loss") == 3 for batch in range(1, 6))
+
+
+def test_how_often_the_loss_is_asked_for_changes_no_bit(backend):
+    class Curious(Callback):
+        def on_batch_end(self, state):
+            assert np.isfinite([state.loss, *state.logs.values()]).all()
+
+    def rows(*callbacks):
+        return tuner(backend, callbacks, loss_options={"need_logs": True}).fit(TRAIN, epochs=2, batch_size=8).history
+
+    told = [[{k: v for k, v in row.items() if "second" not in k} for row in rows(*c)] for c in ((), (Curious(),))]
+    assert told[0] == told[1]
 
 
 def test_views_and_sessions(backend):

@@ -145,6 +145,10 @@ class Checkpoint(Callback):
 SHOWN = ("loss", "val_loss", "hit@1", "mAP@R", "spearman", "triplet_accuracy", "nDCG")
 LOGS = ("active", "positive_distance", "negative_distance", "spread")  # of a loss with need_logs
 
+# The bar is drawn so often, in seconds, and less often where that would take more than this share of the time.
+# After an epoch that was briefer the next has none before it is longer: to open and close it takes as long as steps.
+EVERY, SHARE, BRIEF = 0.2, 0.005, 1.0
+
 
 class ProgressBar(Callback):
     """Shows a bar with loss and items per second, and leaves a line an epoch.
@@ -168,7 +172,10 @@ class ProgressBar(Callback):
             self._print(self._line("before", state.history[-1], state.epochs))
 
     def on_epoch_begin(self, state: "State") -> None:
-        if self.console.is_terminal:
+        brief = bool(state.history) and state.history[-1].get("seconds", BRIEF) < BRIEF
+        self.started, self.items = time.perf_counter(), 0
+        self.due = self.started + (BRIEF if brief else EVERY)
+        if self.console.is_terminal and not brief:
             self._open(state)
 
     def _open(self, state: "State") -> None:
@@ -186,20 +193,21 @@ class ProgressBar(Callback):
         )
         self.bar.start()
         self.task = self.bar.add_task(self._name(state.epoch, state.epochs), total=state.batches, numbers="")
-        self.started, self.shown, self.items = time.perf_counter(), 0.0, 0
 
     def on_batch_end(self, state: "State") -> None:
-        if self.bar is None:
-            return
         self.items += state.batch_items
         now = time.perf_counter()
-        if now - self.shown < 0.1 and state.batch < state.batches:
+        if not self.console.is_terminal or (now < self.due and (self.bar is None or state.batch < state.batches)):
             return
-        self.shown = now
+        if self.bar is None:
+            self._open(state)
         told = [("loss", state.loss), *state.logs.items()]
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in told)
         numbers += f"  {self.items / (now - self.started):,.0f} items/s"
+        begun = time.perf_counter()
         self.bar.update(self.task, completed=state.batch, numbers=numbers, refresh=True)
+        drawn = time.perf_counter()
+        self.due = drawn + max(EVERY, (drawn - begun) / SHARE)
 
     def on_epoch_end(self, state: "State") -> None:
         self._close()

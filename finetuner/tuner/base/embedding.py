@@ -120,13 +120,17 @@ class Embedding(Base):
         functions = self.preprocess_fn, self.collate_fn
         two_sides = self.two_sides(dataset)
         batches = Batches(dataset, [indices[p] for p in plan], *functions, seed, self.form, two_sides)
-        parts = []
+        embeddings, done = np.empty((0, 0), np.float32), 0
         for batch in self.load_batches(batches, num_workers):
             if not finite(batch.inputs):
                 raise NotFiniteError(f"inputs must be finite, and {bad_items(batch)} are not")
-            parts.append(self.embed_step(batch.inputs, len(batch.indices)))
-            bad = np.flatnonzero(~np.isfinite(parts[-1]).all(axis=1))
+            part = self.embed_step(batch.inputs, len(batch.indices))
+            bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
             if len(bad):
                 items = checks.some_of(np.unique(batch.indices[bad] // batch.size))
                 raise NotFiniteError(f"embeddings must be finite, and are not for items {items} of the data")
-        return np.concatenate(parts)
+            if not done:  # its width is known now, and all are written to their place once
+                embeddings = np.empty((len(indices), part.shape[1]), np.float32)
+            embeddings[done : done + len(part)] = part
+            done += len(part)
+        return embeddings

@@ -29,11 +29,14 @@ LABEL_FORMS = (["N"], ["N", "2"])
 
 def has_tuples(labels: np.ndarray, tuples: str) -> bool:
     """Whether a batch with ``labels`` holds any of ``"pairs"``, ``"triplets"`` or ``"positives"``."""
-    sessions = labels.ndim == 2
-    groups = np.unique(labels[:, 0] if sessions else labels, return_inverse=True)[1]
-    sizes = np.bincount(groups)
-    counts = np.bincount(groups, weights=labels[:, 1] >= 0) if sessions else sizes
-    others = sizes - counts if sessions else len(labels) - sizes
+    if labels.ndim == 1:  # the case of most batches, each of which is looked at: side by side when sorted
+        ordered = np.sort(labels)
+        same = np.count_nonzero(ordered[1:] == ordered[:-1])
+        apart = len(labels) - 1 - same
+        return bool({"pairs": same + apart > 0, "triplets": same > 0 < apart, "positives": same > 0}[tuples])
+    groups = np.unique(labels[:, 0], return_inverse=True)[1]
+    counts = np.bincount(groups, weights=labels[:, 1] >= 0)
+    others = np.bincount(groups) - counts
     positive, negative = counts > 1, (counts > 0) & (others > 0)
     found = {"pairs": positive | negative, "triplets": positive & negative, "positives": positive}
     return bool(found[tuples].any())

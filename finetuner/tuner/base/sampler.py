@@ -2,14 +2,15 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from . import checks
 from .dataset import ANCHOR, MATCH, NO_MATCH
+from .groups import Groups
 
-__all__ = ["ClassSampler", "InstanceSampler", "RandomSampler", "Sampler", "SessionSampler", "packed"]
+__all__ = ["ClassSampler", "InstanceSampler", "RandomSampler", "Sampler", "SessionSampler"]
 
 Batches = list[np.ndarray]
 
@@ -252,44 +253,28 @@ class SessionSampler(Sampler):
         labels = np.asarray(labels)
         checks.expected_shape("labels", labels.shape, ["N", "2"])
         self.batch_size = checks.whole("batch_size", batch_size, 3)
-        order = np.argsort(labels[:, 0], kind="stable")
-        stops = np.flatnonzero(np.diff(labels[order, 0])) + 1
-        sessions = np.split(order, stops)
-        self._roles = labels[:, 1]
-        self._sessions = [s for s in sessions if {ANCHOR, MATCH, NO_MATCH} <= set(self._roles[s].tolist())]
-        if not self._sessions:
-            raise ValueError(f"a session must have an anchor, a match and a non-match, and none of {len(sessions)} has")
-        if len(self._sessions) < len(sessions):
+        groups = Groups(labels[:, 0])
+        roles = labels[:, 1]
+        whole = np.all([groups.holding(roles == role) for role in (ANCHOR, MATCH, NO_MATCH)], axis=0)
+        if not whole.any():
+            raise ValueError(f"a session must have an anchor, a match and a non-match, and none of {len(whole)} has")
+        if not whole.all():
             warnings.warn(
-                f"{len(sessions) - len(self._sessions)} of {len(sessions)} sessions lack an anchor, a match or a "
+                f"{np.count_nonzero(~whole)} of {len(whole)} sessions lack an anchor, a match or a "
                 "non-match and are left out of training",
                 stacklevel=2,
             )
+        self._roles, self._sessions = roles, groups.only(whole)
 
     def plan(self, rng: np.random.Generator) -> Batches:
         """All batches of an epoch."""
-        order = rng.permutation(len(self._sessions))
-        return packed((self._fitting(self._sessions[place], rng) for place in order), self.batch_size)
+        return self._sessions.packed(rng, self.batch_size, self._fitting)
 
     def _fitting(self, session: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The session, or of one that is too long one item of each role and then as many as fit."""
-        if len(session) <= self.batch_size:
-            return session
+        """Of a session that is too long, one item of each role and then as many as fit."""
         session = rng.permutation(session)
         roles = self._roles[session]
         first = [int(np.flatnonzero(roles == role)[0]) for role in (ANCHOR, MATCH, NO_MATCH)]
         anchors_first = np.argsort(roles != ANCHOR, kind="stable")
         order = list(dict.fromkeys([*first, *anchors_first.tolist()]))
         return session[order[: self.batch_size]]
-
-
-def packed(pieces: Iterable[np.ndarray], batch_size: int) -> Batches:
-    """Batches of whole pieces, in their order, each as full as it gets before the next piece would not fit."""
-    batches: Batches = []
-    batch: list[np.ndarray] = []
-    for piece in pieces:
-        if batch and sum(map(len, batch)) + len(piece) > batch_size:
-            batches.append(np.concatenate(batch))
-            batch = []
-        batch.append(piece)
-    return [*batches, np.concatenate(batch)]

@@ -7,7 +7,8 @@ import numpy as np
 
 from . import checks
 from .dataset import ClassDataset, Dataset, InstanceDataset, SessionDataset
-from .sampler import Batches, ClassSampler, InstanceSampler, RandomSampler, Sampler, SessionSampler, packed
+from .groups import Groups
+from .sampler import Batches, ClassSampler, InstanceSampler, RandomSampler, Sampler, SessionSampler
 from .targets import RankingDataset
 
 __all__ = ["GroupSampler", "SAMPLERS", "chosen_sampler", "sampler_for"]
@@ -35,15 +36,11 @@ class GroupSampler(Sampler):
         groups = np.asarray(groups)
         checks.expected_shape("groups", groups.shape, ["N"])
         self.batch_size = checks.whole("batch_size", batch_size, 2)
-        order = np.argsort(groups, kind="stable")
-        self._groups = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+        self._groups = Groups(groups)
 
     def plan(self, rng: np.random.Generator) -> Batches:
         """All batches of an epoch."""
-        order = rng.permutation(len(self._groups))
-        groups = (self._groups[place] for place in order)
-        fitting = (g if len(g) <= self.batch_size else rng.permutation(g)[: self.batch_size] for g in groups)
-        return packed(fitting, self.batch_size)
+        return self._groups.packed(rng, self.batch_size, lambda group, rng: rng.permutation(group)[: self.batch_size])
 
 
 def sampler_for(dataset: Dataset, batch_size: int, num_items_per_class: int | None = None, seed: int = 0) -> Sampler:

@@ -50,6 +50,7 @@ class State:
     interrupted: bool = False
     best_epoch: int | None = None
     losses: list[float] = field(default_factory=list, repr=False)
+    total: float = field(default=0.0, repr=False)  # of the losses
     pending: list[Any] = field(default_factory=list, repr=False)  # losses still on the device
     noted: dict[str, list[Any]] = field(default_factory=dict, repr=False)  # what the loss tells of batches, likewise
     noted_sums: dict[str, float] = field(default_factory=dict, repr=False)
@@ -58,14 +59,14 @@ class State:
     def loss(self) -> float:
         """Mean loss of the epoch so far; reading it waits for the device."""
         self.settle()
-        return float(np.mean(self.losses)) if self.losses else float("nan")
+        return self.total / len(self.losses) if self.losses else float("nan")
 
     @property
     def logs(self) -> dict[str, float]:
         """Means over the epoch so far of what a loss with ``need_logs`` tells; reading it waits for the device."""
         for name, values in self.noted.items():
             if values:
-                self.noted_sums[name] = self.noted_sums.get(name, 0.0) + float(np.sum(self.tuner.as_floats(values)))
+                self.noted_sums[name] = added(self.noted_sums.get(name, 0.0), self.tuner.as_floats(values))
         self.noted = {name: [] for name in self.noted}
         return {name: total / max(1, self.batch) for name, total in self.noted_sums.items()}
 
@@ -83,11 +84,19 @@ class State:
         self.pending = []
         first = len(self.losses) + 1
         self.losses += fetched
+        self.total = added(self.total, fetched)
         bad = np.flatnonzero(~np.isfinite(fetched))
         if len(bad):
             raise NotFiniteError(
                 f"the loss must be finite, and is {fetched[bad[0]]} in batch {first + bad[0]} of epoch {self.epoch}"
             )
+
+
+def added(total: float, values: Iterable[float]) -> float:
+    """The sum, one value after the other: its bits are the same however often it is asked for in between."""
+    for value in values:
+        total += value
+    return total
 
 
 def train(
@@ -111,7 +120,7 @@ def train(
         while tuner.epoch < state.epochs and not state.stop:
             sampler.set_epoch(tuner.epoch)
             state.epoch, state.batch, state.batches = tuner.epoch + 1, 0, len(sampler)
-            state.losses, state.pending, state.noted, state.noted_sums = [], [], {}, {}
+            state.losses, state.total, state.pending, state.noted, state.noted_sums = [], 0.0, [], {}, {}
             tell("on_epoch_begin")
             tuner.begin_epoch(int(np.random.SeedSequence([tuner.seed, tuner.epoch]).generate_state(1)[0]))
             started, items = time.perf_counter(), 0

@@ -41,8 +41,21 @@ def leading(inputs: Any) -> int | None:
     return keras.tree.flatten(inputs)[0].shape[0]
 
 
+def draws_by_itself() -> bool:
+    """Whether what TensorFlow has traced so far draws random numbers that are seeded by its global seed alone."""
+    import tensorflow
+
+    if tensorflow.executing_eagerly():
+        return True  # for all that is known
+    graph = tensorflow.compat.v1.get_default_graph().as_graph_def()
+    inner = (function.node_def for function in graph.library.function)
+    return any("seed2" in node.attr for nodes in (graph.node, *inner) for node in nodes)
+
+
 class Trained(keras.Model):
     """A model with its loss, which Keras' own step then trains, compiled as Keras sees fit for the engine."""
+
+    draws: bool | None = None  # whether its step asks for TensorFlow's global seed; None before it is traced
 
     def __init__(self, embed_model: Any, loss: Any):
         super().__init__()
@@ -73,6 +86,8 @@ class Trained(keras.Model):
         loss = self.loss_of(y, y_pred)
         for name, value in self.told().items():
             self.notes[name].update_state(value)
+        if keras.backend.backend() == "tensorflow":
+            self.draws = self.draws or draws_by_itself()
         return sum(map(ops.sum, self.losses), start=loss)
 
     def loss_of(self, targets: Any, embeddings: Any) -> Any:

@@ -79,10 +79,10 @@ class KerasTuner(base.Tuner):
                     self.trained.predict_on_batch(inputs)
                 self.whole_optimizer.build(self.trained.trainable_variables)
                 self.snapshot = copied(self.trained_variables())
-            self.trained.reset_metrics()  # or it would return a running mean
             if len(parts) == 1:
                 loss = float(self.trained.train_on_batch(inputs, targets, return_dict=True)["loss"])
             else:
+                self.trained.reset_metrics()  # as Keras' own step does
                 loss = self.cached.step(parts, targets)
         if not math.isfinite(loss):
             assign("the step must be undone", self.trained_variables(), self.snapshot)
@@ -101,7 +101,6 @@ class KerasTuner(base.Tuner):
 
     def loss_of(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         with self.on_device():
-            self.judge.reset_metrics()
             return float(self.judge.test_on_batch(embeddings, targets, return_dict=True)["loss"])
 
     def noted(self) -> dict[str, float]:
@@ -220,7 +219,8 @@ class KerasTuner(base.Tuner):
             self.trained.compile(optimizer=self.whole_optimizer)
 
     def begin_epoch(self, seed: int) -> None:
-        seed_engine(seed)
+        if self.trained.draws is not False:  # TensorFlow throws its compiled graphs away for it, which takes seconds
+            seed_engine(seed)
         for place, variable in enumerate(self.embed_model.variables):
             if variable.path.endswith("seed_generator_state"):  # of a layer that has its own, such as dropout
                 variable.assign(np.array([seed, place], dtype="uint32"))
