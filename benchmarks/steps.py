@@ -37,7 +37,7 @@ def build(
 
     function = getattr(losses, loss)(**(options or {}))
     if contender == "whole":
-        blocks.rows_per_block = lambda columns: n
+        blocks.rows_per_block = lambda *_: n
     if loss == "CLIPLoss":
         other = torch.randn(n, d, generator=generator)
         return lambda: function(x, other).backward()

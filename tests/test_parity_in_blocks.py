@@ -26,7 +26,7 @@ def cases():
 @pytest.fixture(scope="module", params=[1, 3])
 def rows(request):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda columns: request.param)
+        patch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda *_: request.param)
         loss_function.cache_clear()
         yield request.param
     loss_function.cache_clear()

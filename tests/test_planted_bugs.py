@@ -62,7 +62,7 @@ def gradient_of_a_block_at_double_rate(backend, patch):
 )
 def test_bug_is_caught(backend, monkeypatch, bug):
     if "block" in bug.__name__:
-        monkeypatch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda columns: 4)
+        monkeypatch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda *_: 4)
     points = range(6)  # all three distances, with and without a margin
 
     def run():

@@ -53,7 +53,7 @@ def in_blocks(
     """
     if not paddle.in_dynamic_mode():  # compiled, with shapes that may be open: all at once
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
-    slices = blocks.row_blocks(queries.shape[0], references.shape[0])
+    slices = blocks.row_blocks(queries.shape[0], references.shape[0], queries.place.is_cpu_place())
     if len(slices) < 2:
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
     places = places_of(queries, references, distance)
@@ -149,7 +149,7 @@ def selected(
     """All that a miner selects, as two masks ``[N, M]``: a byte a pair each, and nothing larger."""
     places = places_of(queries, references, distance)
     found = []
-    for rows in blocks.row_blocks(queries.shape[0], references.shape[0]):
+    for rows in blocks.row_blocks(queries.shape[0], references.shape[0], queries.place.is_cpu_place()):
         masks = relations.rows(*rows)
         found.append(miner.refine(distances_of(places, distance, *rows), *masks))
     positive, negative = (paddle.concat(parts) for parts in zip(*found, strict=True))

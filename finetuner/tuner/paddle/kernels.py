@@ -39,7 +39,7 @@ def by_a_few(positives: Listed, columns: int) -> list[tuple[paddle.Tensor, paddl
     """Columns and whether they are there, ``[B, k]`` each: so many that ``[B, k, M]`` is no more than a block."""
     if not paddle.in_dynamic_mode():  # whose shapes may be open
         return [(positives.columns, positives.there)]
-    step = blocks.rows_per_block(positives.count.shape[0] * columns)
+    step = blocks.rows_per_block(positives.count.shape[0] * columns, positives.count.place.is_cpu_place())
     parts = [slice(start, start + step) for start in range(0, positives.columns.shape[1], step)]
     return [(positives.columns[:, part], positives.there[:, part]) for part in parts]
 

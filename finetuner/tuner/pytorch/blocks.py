@@ -40,7 +40,7 @@ def in_blocks(
         each: whether the numbers of each row are wanted, ``[N]`` each, rather than sums ``[]``.
         weights: further tensors that the terms depend on, with gradients.
     """
-    slices = blocks.row_blocks(len(queries), len(references))
+    slices = blocks.row_blocks(len(queries), len(references), queries.device.type == "cpu")
     if len(slices) < 2:
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
     places = places_of(queries, references, distance)
@@ -125,7 +125,7 @@ def selected(miner: Any, queries: torch.Tensor, references: torch.Tensor, relati
     """All that a miner selects, as two masks ``[N, M]``: a byte a pair each, and nothing larger."""
     places = places_of(queries, references, distance)
     found = []
-    for rows in blocks.row_blocks(len(queries), len(references)):
+    for rows in blocks.row_blocks(len(queries), len(references), queries.device.type == "cpu"):
         masks = relations.rows(*rows)
         found.append(miner.refine(distances_of(places, distance, *rows), *masks))
     positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))

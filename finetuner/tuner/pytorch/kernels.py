@@ -34,7 +34,7 @@ def listed(mask: torch.Tensor) -> Listed:
 
 def by_a_few(positives: Listed, columns: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Columns and whether they are there, ``[B, k]`` each: so many that ``[B, k, M]`` is no more than a block."""
-    step = blocks.rows_per_block(len(positives.count) * columns)
+    step = blocks.rows_per_block(len(positives.count) * columns, positives.count.device.type == "cpu")
     parts = [slice(start, start + step) for start in range(0, positives.columns.shape[1], step)]
     return [(positives.columns[:, part], positives.there[:, part]) for part in parts]
 

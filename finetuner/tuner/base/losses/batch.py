@@ -32,7 +32,8 @@ class BatchLoss(Loss):
     its references. ``loss(embeddings, labels, references, reference_labels)`` sees it against other
     rows, such as a memory bank. Embeddings are ``[N, D]`` and ``[M, D]`` floats, computed on in float32
     at least; labels are ``[N]`` integers (classes, instances) or ``[N, 2]`` integers (session, role).
-    The result is a scalar, ``[]``; a batch without any tuple to learn from gives 0 with gradients of 0.
+    The result is a scalar, ``[]``; a batch without any tuple to learn from gives 0 with gradients of 0. Larger batches
+    are taken in blocks of rows (:mod:`finetuner.tuner.base.blocks`), in memory that grows with N alone.
 
     Args:
         need_logs: whether to keep ``last_logs``, see :class:`Loss`.
@@ -90,7 +91,7 @@ class TripletLoss(BatchLoss):
 
     where T holds every anchor with each of its positives and each of its negatives, or those that the
     miner selects. Without a margin the hinge is softened to :math:`\log(1 + e^{d_{ap} - d_{an}})`.
-    The sum is exact over all triplets and takes the memory of the distances alone.
+    The sum is exact over all triplets, in the memory of a block of rows.
 
     Triplets may also be given row by row: ``loss(anchor, positive, negative)``, three ``[T, D]``, or
     ``loss(rows)``, one ``[3 T, D]`` in the order anchor, positive, negative, anchor, ...; ``"none"`` then gives
@@ -306,8 +307,8 @@ class SurrogatePrecision(BatchLoss):
         r_{ij} = 1 + \sum_{l \in P_i \cup N_i \setminus j} \sigma\Big(\frac{d_{ij} - d_{il}}{\tau_2}\Big)
 
     where d is the cosine distance, :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A the
-    anchors that have a positive. Takes blocks of anchors, and never a tensor of N x N x N. It goes below 0 where
-    more than k positives share the first ranks.
+    anchors that have a positive. It goes below 0 where more than k positives share the first ranks. It takes N x N x K
+    steps, K positives an anchor, and memory that grows with N.
 
     Args:
         k: the depth, at least 1.
