@@ -17,7 +17,7 @@ import numpy as np
 
 __all__ = ["Times", "exponent", "peak", "times"]
 
-THREADS = len(os.sched_getaffinity(0))
+THREADS = int(os.environ.get("FINETUNER_BENCHMARK_THREADS", 0)) or len(os.sched_getaffinity(0))
 MEMORY = 18 * 2**30  # what a contender may take before it counts as out of memory
 TIMEOUT = 1800  # seconds for one process
 SLOW = 15  # seconds, from which on the first run counts, and is the only one

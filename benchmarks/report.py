@@ -57,4 +57,4 @@ def machine() -> str:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{name} not installed")
-    return f"{model}, {THREADS} cores, {memory:.0f} GiB; Python {platform.python_version()}, {', '.join(versions)}"
+    return f"{model}, {THREADS} threads, {memory:.0f} GiB; Python {platform.python_version()}, {', '.join(versions)}"
