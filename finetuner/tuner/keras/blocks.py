@@ -107,7 +107,7 @@ def by_square(distances: KerasTensor, slopes: KerasTensor, distance: str) -> Ker
 def size_of_blocks(queries: KerasTensor, references: KerasTensor) -> int | None:
     """How many rows a block has; None if one is enough, or a compiler has left the sizes open."""
     rows, columns = queries.shape[0], references.shape[0]
-    if rows is None or columns is None:
+    if not isinstance(rows, int) or not isinstance(columns, int):  # None, and JAX has dimensions that are symbols
         return None
     size = blocks.rows_per_block(columns)
     return size if size < rows else None
