@@ -148,6 +148,8 @@ def selected(
 ) -> Masks:
     """All that a miner selects, as two masks ``[N, M]``: a byte a pair each, and nothing larger."""
     places = places_of(queries, references, distance)
+    if not paddle.in_dynamic_mode():
+        return Masks(*miner.refine(distances_of(places, distance), *relations.rows()))
     found = []
     for rows in blocks.row_blocks(queries.shape[0], references.shape[0], queries.place.is_cpu_place()):
         masks = relations.rows(*rows)

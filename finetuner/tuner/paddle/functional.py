@@ -155,7 +155,7 @@ def places_of(queries: paddle.Tensor, references: paddle.Tensor, distance: str) 
     references = queries if within else references - centre
     norms = [(x * x).sum(axis=1) for x in (queries, references)]
     if distance == "cosine":
-        norms = [(norm + one) / 2 for norm, one in zip(norms, lost, strict=True)]
+        norms = [(norms[side] + lost[side]) / 2 for side in (0, 1)]
     return Places(queries, references, *norms)
 
 

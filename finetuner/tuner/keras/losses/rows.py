@@ -97,7 +97,7 @@ class DistillationLoss(base.DistillationLoss, Loss):
         return self.compute(at_least_float32(embeddings), at_least_float32(ops.stop_gradient(teacher_embeddings)))
 
     def compute(self, queries: KerasTensor, taught: KerasTensor) -> KerasTensor:
-        lesson = Lesson(taught)
+        lesson = Lesson(taught, Relations(ops.arange(ops.shape(taught)[0], dtype="int32")))
         sums, count, _ = in_blocks(self.terms, queries, queries, lesson, "cosine")
         if self.need_logs:
             self.noted["active"] = ops.cast(ops.shape(queries)[0] > 1, sums.dtype)
@@ -122,9 +122,8 @@ class DistillationLoss(base.DistillationLoss, Loss):
 class Lesson:
     """What a teacher tells of a block of rows, in place of relations."""
 
-    def __init__(self, taught: KerasTensor):
-        self.places = places_of(taught, taught, "cosine")
-        self.relations = Relations(ops.arange(ops.shape(taught)[0], dtype="int32"))
+    def __init__(self, taught: KerasTensor, relations: Relations):
+        self.places, self.relations = places_of(taught, taught, "cosine"), relations
 
     def rows(self, start: int = 0, size: int | None = None) -> tuple[KerasTensor, KerasTensor]:
         """The teacher's distances, and which rows are others: two ``[B, N]``."""

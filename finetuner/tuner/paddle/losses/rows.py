@@ -107,7 +107,7 @@ class DistillationLoss(base.DistillationLoss, Loss):
             return self.compute(at_least_float32(embeddings), at_least_float32(detached(teacher_embeddings)))
 
     def compute(self, queries: paddle.Tensor, taught: paddle.Tensor) -> paddle.Tensor:
-        lesson = Lesson(taught)
+        lesson = Lesson(taught, Relations(paddle.arange(taught.shape[0])))
         sums, count, _ = in_blocks(self.terms, queries, queries, lesson, "cosine")
         if self.need_logs:
             self.noted["active"] = paddle.full_like(detached(sums).sum(), float(queries.shape[0] > 1))
@@ -128,9 +128,8 @@ class DistillationLoss(base.DistillationLoss, Loss):
 class Lesson:
     """What a teacher tells of a block of rows, in place of relations."""
 
-    def __init__(self, taught: paddle.Tensor):
-        self.places = places_of(taught, taught, "cosine")
-        self.relations = Relations(paddle.arange(taught.shape[0]))
+    def __init__(self, taught: paddle.Tensor, relations: Relations):
+        self.places, self.relations = places_of(taught, taught, "cosine"), relations
 
     def rows(self, start: int = 0, size: int | None = None) -> tuple[paddle.Tensor, paddle.Tensor]:
         """The teacher's distances, and which rows are others: two ``[B, N]``."""

@@ -97,7 +97,7 @@ class DistillationLoss(base.DistillationLoss, Loss):
             return self.compute(at_least_float32(embeddings), at_least_float32(teacher_embeddings.detach()))
 
     def compute(self, queries: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
-        lesson = Lesson(taught)
+        lesson = Lesson(taught, Relations(torch.arange(len(taught), device=taught.device)))
         sums, count, _ = in_blocks(self.terms, queries, queries, lesson, "cosine")
         if self.need_logs:
             self.noted["active"] = torch.full_like(sums.detach().sum(), float(len(queries) > 1))
@@ -118,9 +118,8 @@ class DistillationLoss(base.DistillationLoss, Loss):
 class Lesson:
     """What a teacher tells of a block of rows, in place of relations."""
 
-    def __init__(self, taught: torch.Tensor):
-        self.places = places_of(taught, taught, "cosine")
-        self.relations = Relations(torch.arange(len(taught), device=taught.device))
+    def __init__(self, taught: torch.Tensor, relations: Relations):
+        self.places, self.relations = places_of(taught, taught, "cosine"), relations
 
     def rows(self, start: int = 0, size: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The teacher's distances, and which rows are others: two ``[B, N]``."""
