@@ -24,7 +24,8 @@ def over_positives(step: Callable[..., Any], state: tuple[KerasTensor, ...], pos
     def more(column: KerasTensor, *state: KerasTensor) -> KerasTensor:
         return ops.any(column < end)
 
-    return ops.while_loop(more, body, (ops.min(columns, axis=1, keepdims=True), *state))[1:]
+    _, *state = ops.while_loop(more, body, (ops.min(columns, axis=1, keepdims=True), *state))
+    return [*map(ops.stop_gradient, state)]  # or XLA would ask how often to go back through the loop
 
 
 def here(column: KerasTensor, x: KerasTensor) -> KerasTensor:
