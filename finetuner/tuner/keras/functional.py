@@ -20,7 +20,6 @@ __all__ = [
     "farthest",
     "group_ranks",
     "hinge",
-    "itself",
     "label_smoothing",
     "masked_mean",
     "nearest",
@@ -227,12 +226,6 @@ def spread(x: KerasTensor) -> KerasTensor:
     """1 less the squared length of the mean of unit rows: 0 where all are one, 1 where they lie all around."""
     centre = ops.mean(unit(x), axis=0)
     return 1 - ops.sum(centre * centre)
-
-
-def itself(x: KerasTensor) -> KerasTensor:
-    """The diagonal mask ``[N, N]`` of rows ``[N, ...]``."""
-    place = ops.arange(ops.shape(x)[0])
-    return ops.equal(place[:, None], place[None, :])
 
 
 def one_hot(labels: KerasTensor, num_classes: int) -> KerasTensor:

@@ -66,8 +66,6 @@ def triplets(
     count, others = counted(positive, dtype), counted(negative, dtype)
     limits = fixed + margin
     shift = ops.sum(ops.where(positive, limits, 0.0), axis=1) / ops.maximum(count, 1)
-    zero = ops.zeros_like(count)
-
     apart = ops.where(negative, fixed, float("inf"))
 
     def step(column: KerasTensor, slopes: KerasTensor, active: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
@@ -75,7 +73,7 @@ def triplets(
         found = ops.sum(below, axis=1)
         return ops.where(here(column, fixed), found[:, None], slopes - below), active + found
 
-    slopes, active = over_positives(step, (ops.zeros_like(fixed), zero), positive)
+    slopes, active = over_positives(step, (ops.zeros_like(fixed), ops.zeros_like(count)), positive)
     sums = ops.sum(slopes * (ops.where(positive, limits, fixed) - shift[:, None]), axis=1)
     return carried(sums, slopes, distances), count * others, active
 
@@ -89,7 +87,6 @@ def soft_triplets(
     """
     fixed, dtype = ops.stop_gradient(distances), distances.dtype
     count = counted(positive, dtype) * counted(negative, dtype)
-
     apart = ops.where(negative, fixed, float("inf"))
 
     def step(column: KerasTensor, values: KerasTensor, slopes: KerasTensor) -> tuple[KerasTensor, KerasTensor]:

@@ -20,7 +20,6 @@ __all__ = [
     "farthest",
     "group_ranks",
     "hinge",
-    "itself",
     "label_smoothing",
     "masked_mean",
     "nearest",
@@ -242,12 +241,6 @@ def spread(x: paddle.Tensor) -> paddle.Tensor:
     """1 less the squared length of the mean of unit rows: 0 where all are one, 1 where they lie all around."""
     centre = unit(x).mean(axis=0)
     return 1 - (centre * centre).sum()
-
-
-def itself(x: paddle.Tensor) -> paddle.Tensor:
-    """The diagonal mask ``[N, N]`` of rows ``[N, ...]``."""
-    place = paddle.arange(x.shape[0])
-    return place[:, None] == place[None, :]
 
 
 def one_hot(labels: paddle.Tensor, num_classes: int) -> paddle.Tensor:

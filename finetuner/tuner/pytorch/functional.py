@@ -19,7 +19,6 @@ __all__ = [
     "farthest",
     "group_ranks",
     "hinge",
-    "itself",
     "label_smoothing",
     "masked_mean",
     "nearest",
@@ -223,11 +222,6 @@ def spread(x: torch.Tensor) -> torch.Tensor:
     """1 less the squared length of the mean of unit rows: 0 where all are one, 1 where they lie all around."""
     centre = unit(x).mean(dim=0)
     return 1 - (centre * centre).sum()
-
-
-def itself(x: torch.Tensor) -> torch.Tensor:
-    """The diagonal mask ``[N, N]`` of rows ``[N, ...]``."""
-    return torch.eye(len(x), dtype=torch.bool, device=x.device)
 
 
 def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
