@@ -1,7 +1,12 @@
+import os
+
 import pytest
 
 from .backends import BACKENDS, backend_of
 from .table import Table
+
+for cache in ("FX_GRAPH", "AUTOGRAD"):
+    os.environ[f"TORCHINDUCTOR_{cache}_CACHE"] = "0"  # what was compiled before does not warn again
 
 TABLE = pytest.StashKey[Table]()
 
