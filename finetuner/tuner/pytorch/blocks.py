@@ -117,7 +117,7 @@ def by_square(distances: torch.Tensor, slopes: torch.Tensor, distance: str) -> t
     """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
     if distance == "euclidean":
         return torch.where(distances > 0, slopes / torch.where(distances > 0, 2 * distances, 1.0), 0.0)
-    return torch.where(distances > 0, slopes, 0.0)
+    return slopes * distances.sign()
 
 
 @torch.no_grad()

@@ -146,10 +146,10 @@ def distances_of(places: Places, distance: str, start: int = 0, size: int | None
     queries, own = block_of(places.queries, start, size), block_of(places.query_norms, start, size)
     norms = own[:, None] + places.reference_norms[None, :]
     square = torch.addmm(norms, queries, places.references.T, alpha=-1 if distance == "cosine" else -2)
-    apart = square.detach() > NOISE * norms.detach()
+    apart = torch.sub(square.detach(), norms.detach(), alpha=NOISE).gt_(0)  # 1 or 0, which are fast to multiply by
     if distance == "euclidean":
-        return torch.where(apart, torch.sqrt(torch.where(apart, square, 1.0)), 0.0)
-    return torch.where(apart, square, 0.0)
+        return torch.where(apart > 0, torch.sqrt(torch.where(apart > 0, square, 1.0)), 0.0)
+    return square * apart
 
 
 def pairwise_distance(queries: torch.Tensor, references: torch.Tensor, distance: str) -> torch.Tensor:

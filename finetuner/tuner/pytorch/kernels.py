@@ -9,6 +9,8 @@ from ..base import blocks
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
+FEW = 64  # positives of a row, up to which comparing with each takes no longer than a search among them
+
 
 class Listed(NamedTuple):
     """The columns of each row that a mask holds, as many as the fullest row has, the others filled up."""
@@ -52,29 +54,47 @@ def triplets(
 
     With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
     So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. One search tells where
-    each :math:`d_n` lies among the sorted :math:`a_p`, and with it :math:`c_n`; as many negatives as lie before
-    the next, summed up, make the :math:`c_p`, which so agree to the last triplet. As :math:`\sum_p c_p = \sum_n c_n`,
+    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. A few positives are compared
+    with all negatives one after another; many are sorted and searched. As :math:`\sum_p c_p = \sum_n c_n`,
     any number may be taken off all values; the mean of the positives keeps the sums small.
     """
-    dtype = distances.dtype
     with torch.no_grad():
         near = listed(positive)
         limits = distances.gather(1, near.columns) + margin
         shift = torch.where(near.there, limits, 0.0).sum(dim=1, keepdim=True) / near.count.clamp(min=1)[:, None]
-        above, order = torch.where(near.there, limits, torch.inf).sort(dim=1)
-        passed = torch.searchsorted(above, distances.contiguous(), right=True)  # how many positives do not matter
-        most = above.shape[1]
-        landed = passed.new_zeros((len(passed), most + 1)).scatter_add_(1, passed, negative.to(passed.dtype))
-        active_negatives = landed[:, :most].cumsum(dim=1).to(dtype)
-        weights = torch.where(negative, passed - near.count[:, None], 0).to(dtype)
-        sums = (weights * (distances - shift)).sum(dim=1)
-        found = torch.zeros_like(limits).scatter_(1, order, active_negatives)
-        found = torch.where(near.there, found, 0.0)
-        sums += torch.where(near.there, found * (limits - shift), 0.0).sum(dim=1)
-        weights.scatter_add_(1, near.columns, found)
-        count = (near.count * negative.sum(dim=1)).to(dtype)
-    return carried(sums, weights, distances), count, found.sum(dim=1)
+        apart = torch.where(negative, distances, torch.inf)
+        few = limits.shape[1] <= FEW and not torch.compiler.is_compiling()
+        below, above = (compared if few else searched)(limits, near, apart)
+        sums = (below * (limits - shift)).sum(dim=1) - (above * (distances - shift)).sum(dim=1)
+        slopes = above.neg_().scatter_add_(1, near.columns, below)
+        count = (near.count * negative.sum(dim=1)).to(distances.dtype)
+    return carried(sums, slopes, distances), count, below.sum(dim=1)
+
+
+def compared(limits: torch.Tensor, near: Listed, apart: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many of ``apart`` ``[B, M]`` are below each limit ``[B, K]``, and how many limits are above each of them."""
+    limits = torch.where(near.there, limits, -torch.inf)
+    below, above, under = torch.empty_like(limits), torch.zeros_like(apart), torch.empty_like(apart)
+    for i in range(limits.shape[1]):
+        torch.gt(limits[:, i : i + 1], apart, out=under)  # 1 or 0: numbers are faster than what is true or false
+        below[:, i] = under.sum(dim=1)
+        above += under
+    return below, above
+
+
+def searched(limits: torch.Tensor, near: Listed, apart: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`compared`, in log K steps instead of K.
+
+    One search tells where each of ``apart`` lies among the sorted limits. As many as lie before the next one, summed
+    up, are below it: so both counts agree to the last triplet.
+    """
+    ordered, order = torch.where(near.there, limits, torch.inf).sort(dim=1)
+    passed = torch.searchsorted(ordered, apart, right=True)
+    most = limits.shape[1]
+    landed = passed.new_zeros((len(passed), most + 1)).scatter_add_(1, passed, torch.ones_like(passed))
+    below = torch.zeros_like(limits).scatter_(1, order, landed[:, :most].cumsum(dim=1).to(limits.dtype))
+    above = (near.count[:, None] - passed).clamp(min=0)  # what is infinite has passed all, and what fills them up
+    return torch.where(near.there, below, 0.0), above.to(limits.dtype)
 
 
 def soft_triplets(
@@ -86,12 +106,12 @@ def soft_triplets(
     """
     with torch.no_grad():
         near = listed(positive)
+        apart = torch.where(negative, distances, torch.inf)
         values, slopes = torch.zeros_like(distances[:, 0]), torch.zeros_like(distances)
         for columns, there in by_a_few(near, distances.shape[1]):
-            pairs = there[:, :, None] & negative[:, None, :]
-            gap = distances.gather(1, columns)[:, :, None] - distances[:, None, :]
-            values += torch.where(pairs, F.softplus(gap), 0.0).sum(dim=(1, 2))
-            slope = torch.where(pairs, torch.sigmoid(gap), 0.0)
+            gap = torch.where(there, distances.gather(1, columns), -torch.inf)[:, :, None] - apart[:, None, :]
+            values += F.softplus(gap).sum(dim=(1, 2))
+            slope = torch.sigmoid(gap)
             slopes -= slope.sum(dim=1)
             slopes.scatter_add_(1, columns, slope.sum(dim=2))
         count = (near.count * negative.sum(dim=1)).to(distances.dtype)
@@ -112,12 +132,10 @@ def soft_precision(
         near = listed(positive)
         best = near.count.clamp(min=1, max=depth)[:, None]
         values, slopes = torch.zeros_like(distances[:, 0]), torch.zeros_like(distances)
-        place = torch.arange(distances.shape[1], device=distances.device)
+        seen = torch.where(positive | negative, distances, torch.inf)
         for columns, there in by_a_few(near, distances.shape[1]):
-            others = (positive | negative)[:, None, :] & (columns[:, :, None] != place)
-            gap = (distances.gather(1, columns)[:, :, None] - distances[:, None, :]) / softness
-            ahead = torch.where(others, torch.sigmoid(gap), 0.0)
-            inside = torch.sigmoid((depth - 1 - ahead.sum(dim=2)) / cut)
+            ahead = torch.sigmoid((distances.gather(1, columns)[:, :, None] - seen[:, None, :]) / softness)
+            inside = torch.sigmoid((depth - 0.5 - ahead.sum(dim=2)) / cut)  # j is half ahead of itself
             values += torch.where(there, inside / best, 0.0).sum(dim=1)
             by_rank = torch.where(there, -inside * (1 - inside) / (cut * best), 0.0)
             slope = by_rank[:, :, None] * ahead * (1 - ahead) / softness
