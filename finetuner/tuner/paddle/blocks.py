@@ -17,6 +17,7 @@ from .functional import (
     distances_of,
     pairwise_distance,
     places_of,
+    row_sums,
     spread,
     where,
 )
@@ -97,9 +98,9 @@ class Sums(PyLayer):
                 slopes = by_square(detached(distances), slopes, given.distance)
                 # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
                 own = block_of(queries, *rows)
-                by_queries.append(slopes.sum(axis=1, keepdim=True) * own - slopes @ references)
+                by_queries.append(row_sums(slopes)[:, None] * own - slopes @ references)
                 by_references -= paddle.matmul(slopes, own, transpose_x=True)
-                columns += slopes.sum(axis=0)
+                columns += row_sums(slopes.T)
                 for total, other in zip(by_weights, others, strict=True):
                     total += other
             numbers = [detached(number) for number in numbers]
@@ -139,7 +140,7 @@ def by_square(distances: paddle.Tensor, slopes: paddle.Tensor, distance: str) ->
     """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
     if distance == "euclidean":
         return where(distances > 0, slopes / where(distances > 0, 2 * distances, 1.0), 0.0)
-    return where(distances > 0, slopes, 0.0)
+    return slopes * (distances > 0).astype(slopes.dtype)
 
 
 @paddle.no_grad()
@@ -176,6 +177,6 @@ def masked_sums(
     distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     """Of each row: the sum of its positives' distances and their number, and the same of its negatives."""
-    near, far = (where(mask, distances, 0.0).sum(axis=1) for mask in (positive, negative))
-    counts = [mask.sum(axis=1).astype(distances.dtype) for mask in (positive, negative)]
+    near, far = (row_sums(where(mask, distances, 0.0)) for mask in (positive, negative))
+    counts = [row_sums(mask).astype(distances.dtype) for mask in (positive, negative)]
     return near, counts[0], far, counts[1]

@@ -6,9 +6,11 @@ import paddle
 from paddle.nn import functional as F
 
 from ..base import blocks
-from .functional import detached, where
+from .functional import detached, row_sums, where
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
+
+FEW = 64  # positives of a row, up to which comparing with each takes no longer than a search among them
 
 
 class Listed(NamedTuple):
@@ -21,7 +23,7 @@ class Listed(NamedTuple):
 
 def listed(mask: paddle.Tensor) -> Listed:
     """List the columns of a mask ``[B, M]``; all of them while a compiler is at work, which cannot count them."""
-    count = mask.sum(axis=1)
+    count = row_sums(mask).astype("int64")
     if not paddle.in_dynamic_mode():
         columns = paddle.arange(mask.shape[1]) + paddle.zeros_like(mask, dtype="int64")
         return Listed(columns, mask, count)
@@ -46,7 +48,7 @@ def by_a_few(positives: Listed, columns: int) -> list[tuple[paddle.Tensor, paddl
 
 def carried(values: paddle.Tensor, slopes: paddle.Tensor, distances: paddle.Tensor) -> paddle.Tensor:
     """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a difference that is 0 in value carries them."""
-    along = (slopes * distances).sum(axis=1)
+    along = row_sums(slopes * distances)
     return values + (along - detached(along))
 
 
@@ -57,9 +59,8 @@ def triplets(
 
     With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
     So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. One search tells where
-    each :math:`d_n` lies among the sorted :math:`a_p`, and with it :math:`c_n`; as many negatives as lie before
-    the next, summed up, make the :math:`c_p`, which so agree to the last triplet. As :math:`\sum_p c_p = \sum_n c_n`,
+    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. A few positives are compared
+    with all negatives one after another; many are sorted and searched. As :math:`\sum_p c_p = \sum_n c_n`,
     any number may be taken off all values; the mean of the positives keeps the sums small.
     """
     dtype = distances.dtype
@@ -67,21 +68,41 @@ def triplets(
         near = listed(positive)
         limits = distances.take_along_axis(near.columns, axis=1) + margin
         shift = where(near.there, limits, 0.0).sum(axis=1, keepdim=True) / near.count.clip(min=1)[:, None].astype(dtype)
-        bounds = where(near.there, limits, paddle.inf)
-        order = bounds.argsort(axis=1)
-        above = bounds.take_along_axis(order, axis=1)
-        passed = paddle.searchsorted(above, distances, right=True)  # how many positives do not matter
-        landed = paddle.zeros_like(paddle.concat([passed[:, :1], order], axis=1))
-        landed = landed.put_along_axis(passed, negative.astype(passed.dtype), axis=1, reduce="add")
-        active_negatives = landed[:, :-1].cumsum(axis=1).astype(dtype)
-        weights = where(negative, passed - near.count[:, None], 0).astype(dtype)
-        sums = (weights * (distances - shift)).sum(axis=1)
-        found = paddle.zeros_like(limits).put_along_axis(order, active_negatives, axis=1)
-        found = where(near.there, found, 0.0)
-        sums = sums + where(near.there, found * (limits - shift), 0.0).sum(axis=1)
-        weights = weights.put_along_axis(near.columns, found, axis=1, reduce="add")
-        count = (near.count * negative.sum(axis=1)).astype(dtype)
-    return carried(sums, weights, distances), count, found.sum(axis=1)
+        apart = where(negative, distances, paddle.inf)
+        few = paddle.in_dynamic_mode() and limits.shape[1] <= FEW
+        below, above = (compared if few else searched)(limits, near, apart)
+        sums = (below * (limits - shift)).sum(axis=1) - row_sums(above * (distances - shift.expand_as(distances)))
+        slopes = (-above).put_along_axis(near.columns, below, axis=1, reduce="add")
+        count = near.count.astype(dtype) * row_sums(negative).astype(dtype)
+    return carried(sums, slopes, distances), count, below.sum(axis=1)
+
+
+def compared(limits: paddle.Tensor, near: Listed, apart: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """How many of ``apart`` ``[B, M]`` are below each limit ``[B, K]``, and how many limits are above each of them."""
+    limits = where(near.there, limits, -paddle.inf)
+    below, above = [limits[:, :0]], paddle.zeros_like(apart)
+    for i in range(limits.shape[1]):
+        under = (limits[:, i : i + 1].expand_as(apart) > apart).astype(apart.dtype)
+        below.append(row_sums(under)[:, None])
+        above += under
+    return paddle.concat(below, axis=1), above
+
+
+def searched(limits: paddle.Tensor, near: Listed, apart: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """As :func:`compared`, in log K steps instead of K.
+
+    One search tells where each of ``apart`` lies among the sorted limits. As many as lie before the next one, summed
+    up, are below it: so both counts agree to the last triplet.
+    """
+    bounds = where(near.there, limits, paddle.inf)
+    order = bounds.argsort(axis=1)
+    passed = paddle.searchsorted(bounds.take_along_axis(order, axis=1), apart, right=True)
+    landed = paddle.zeros_like(paddle.concat([passed[:, :1], order], axis=1))
+    landed = landed.put_along_axis(passed, paddle.ones_like(passed), axis=1, reduce="add")
+    below = landed[:, :-1].cumsum(axis=1).astype(limits.dtype)
+    below = paddle.zeros_like(limits).put_along_axis(order, below, axis=1)
+    above = (near.count[:, None] - passed).clip(min=0)  # what is infinite has passed all, and what fills them up
+    return where(near.there, below, 0.0), above.astype(limits.dtype)
 
 
 def soft_triplets(
@@ -93,15 +114,16 @@ def soft_triplets(
     """
     with paddle.no_grad():
         near = listed(positive)
+        apart = where(negative, distances, paddle.inf)
         values, slopes = paddle.zeros_like(distances[:, 0]), paddle.zeros_like(distances)
         for columns, there in by_a_few(near, distances.shape[1]):
-            pairs = there[:, :, None] & negative[:, None, :]
-            gap = distances.take_along_axis(columns, axis=1)[:, :, None] - distances[:, None, :]
-            values = values + where(pairs, F.softplus(gap), 0.0).sum(axis=(1, 2))
-            slope = where(pairs, paddle.sigmoid(gap), 0.0)
+            gap = where(there, distances.take_along_axis(columns, axis=1), -paddle.inf)
+            gap = gap[:, :, None] - apart[:, None, :]
+            values = values + F.softplus(gap).sum(axis=(1, 2))
+            slope = paddle.sigmoid(gap)
             slopes = slopes - slope.sum(axis=1)
             slopes = slopes.put_along_axis(columns, slope.sum(axis=2), axis=1, reduce="add")
-        count = (near.count * negative.sum(axis=1)).astype(distances.dtype)
+        count = near.count.astype(distances.dtype) * row_sums(negative).astype(distances.dtype)
     return carried(values, slopes, distances), count, count
 
 
@@ -119,12 +141,11 @@ def soft_precision(
         near = listed(positive)
         best = near.count.clip(min=1, max=depth)[:, None].astype(distances.dtype)
         values, slopes = paddle.zeros_like(distances[:, 0]), paddle.zeros_like(distances)
-        place = paddle.arange(distances.shape[1])
+        seen = where(positive | negative, distances, paddle.inf)
         for columns, there in by_a_few(near, distances.shape[1]):
-            others = (positive | negative)[:, None, :] & (columns[:, :, None] != place)
-            gap = (distances.take_along_axis(columns, axis=1)[:, :, None] - distances[:, None, :]) / softness
-            ahead = where(others, paddle.sigmoid(gap), 0.0)
-            inside = paddle.sigmoid((depth - 1 - ahead.sum(axis=2)) / cut)
+            ahead = distances.take_along_axis(columns, axis=1)[:, :, None] - seen[:, None, :]
+            ahead = paddle.sigmoid(ahead / softness)
+            inside = paddle.sigmoid((depth - 0.5 - ahead.sum(axis=2)) / cut)  # j is half ahead of itself
             values = values + where(there, inside / best, 0.0).sum(axis=1)
             by_rank = where(there, -inside * (1 - inside) / (cut * best), 0.0)
             slope = by_rank[:, :, None] * ahead * (1 - ahead) / softness

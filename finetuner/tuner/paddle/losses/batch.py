@@ -14,6 +14,7 @@ from ..functional import (
     reduce,
     row_distance,
     row_logsumexp,
+    row_sums,
     spread,
     where,
 )
@@ -116,9 +117,9 @@ class SiameseLoss(base.SiameseLoss, BatchLoss):
     ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         apart = hinge(self.margin - distances)
         terms = where(positive, distances, where(negative, apart, 0.0))
-        count = (positive | negative).sum(axis=1).astype(terms.dtype)
-        active = (detached(terms) > 0).sum(axis=1).astype(terms.dtype)
-        return terms.sum(axis=1), count, active
+        count = row_sums(positive | negative).astype(terms.dtype)
+        active = row_sums(detached(terms) > 0).astype(terms.dtype)
+        return row_sums(terms), count, active
 
 
 class NTXentLoss(base.NTXentLoss, BatchLoss):
@@ -127,8 +128,8 @@ class NTXentLoss(base.NTXentLoss, BatchLoss):
     ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         logits = -distances / self.temperature  # cos, but for a constant
         terms = F.softplus(row_logsumexp(logits, negative) - logits)
-        sums = where(positive, terms, 0.0).sum(axis=1)
-        count = positive.sum(axis=1).astype(sums.dtype)
+        sums = row_sums(where(positive, terms, 0.0))
+        count = row_sums(positive).astype(sums.dtype)
         return sums, count, count
 
 
@@ -138,8 +139,8 @@ class SupConLoss(base.SupConLoss, BatchLoss):
     ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         logits = -distances / self.temperature  # cos, but for a constant
         terms = row_logsumexp(logits, positive | negative) - logits
-        count = positive.sum(axis=1).astype(terms.dtype)
-        means = where(positive, terms, 0.0).sum(axis=1) / count.clip(min=1)
+        count = row_sums(positive).astype(terms.dtype)
+        means = row_sums(where(positive, terms, 0.0)) / count.clip(min=1)
         anchors = (count > 0).astype(terms.dtype)
         return means, anchors, anchors
 
