@@ -7,6 +7,7 @@ import numpy as np
 
 from .harness import peak, times
 from .report import Table, megabytes, ratio
+from .steps import MARGIN
 
 __all__ = ["build", "tables", "warm_up"]
 
@@ -27,6 +28,11 @@ def warm_up(contender: str, engine: str, n: int) -> None:
     build(contender, engine, 16)()
 
 
+def made(losses: Any, name: str) -> Any:
+    """A loss of a backend in the settings of :mod:`.steps`."""
+    return getattr(losses, name)(**({"margin": MARGIN} if name == "TripletLoss" else {}))
+
+
 def of_paddle(contender: str, x: np.ndarray, upstream: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:
     """A step of Paddle."""
     import paddle
@@ -42,7 +48,7 @@ def of_paddle(contender: str, x: np.ndarray, upstream: np.ndarray, labels: np.nd
 
     if contender == "bare":
         return bare
-    loss = getattr(losses, contender)()
+    loss = made(losses, contender)
     return lambda: loss(x, labels).backward()
 
 
@@ -61,7 +67,7 @@ def of_keras(contender: str, x: np.ndarray, upstream: np.ndarray, labels: np.nda
         unit = x / ops.norm(x, axis=1, keepdims=True)
         return ops.sum((1 - ops.matmul(unit, ops.transpose(unit))) * upstream)
 
-    loss = None if contender == "bare" else getattr(losses, contender)()
+    loss = None if contender == "bare" else made(losses, contender)
     if keras.backend.backend() == "jax":
         import jax
 

@@ -49,3 +49,12 @@ def test_loss_in_blocks_compiled(backend, rows, name):
 
 def test_these_are_all_that_take_blocks(backend):
     assert {"TripletLoss", "NTXentLoss", "SupConLoss", "CLIPLoss", "DistillationLoss"} <= set(SEEN_IN_BLOCKS)
+
+
+@pytest.mark.parametrize("batch_name", LOSSES["TripletLoss"].batches)
+def test_many_positives_are_searched_to_the_same_end(backend, monkeypatch, batch_name):
+    if backend.name == "keras":
+        pytest.skip("Keras compares however many there are")
+    monkeypatch.setattr(f"finetuner.tuner.{backend.name}.kernels.FEW", 0)
+    for point in range(len(LOSSES["TripletLoss"].grid)):
+        check_loss(backend, "TripletLoss", point, batch_name, "eager")

@@ -10,7 +10,7 @@ from .functional import detached, row_sums, where
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
-FEW = 64  # positives of a row, up to which comparing with each takes no longer than a search among them
+FEW = 32  # positives of a row, up to which comparing with each takes no longer than a search among them
 
 
 class Listed(NamedTuple):

@@ -9,7 +9,7 @@ from ..base import blocks
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
-FEW = 64  # positives of a row, up to which comparing with each takes no longer than a search among them
+FEW = 128  # positives of a row, up to which comparing with each takes no longer than a search among them
 
 
 class Listed(NamedTuple):
