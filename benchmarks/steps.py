@@ -1,8 +1,8 @@
 """Forward and backward pass of a PyTorch loss: ours, the same formula seen as a whole, peers', and the bare limit.
 
 The bare limit is the matrix of cosine distances with its backward pass, given a gradient: what no loss that looks at
-all pairs can do without. The embeddings are random. So that the hinges of a triplet loss are not all active, which would
-make their places easy to guess, the margin is about as large as what distances differ by.
+all pairs can do without. The embeddings are random. The margin is about what distances differ by:
+were all hinges active, a processor would guess the outcome of each comparison.
 """
 
 from collections.abc import Callable, Iterable
