@@ -134,13 +134,15 @@ def time_contenders(module: Any, contenders: list[str], case: Any, at_least: flo
             runs[name] = []
         gc.collect()
     started = time.perf_counter()
+    turn = list(calls)
     while calls and (time.perf_counter() - started < at_least or min(map(len, map(runs.get, calls))) < 3):
-        for name, call in calls.items():
+        for name in turn:
             if max(runs[name], default=0) < 1:
-                call()  # the one before has taken the cache, and what memory it gave back has to be had again
+                calls[name]()  # the one before has taken the cache, and memory it gave back has to be had again
             begun = time.perf_counter()
-            call()
+            calls[name]()
             runs[name].append(time.perf_counter() - begun)
+        turn = [*turn[1:], *turn[:1]]  # so that none always follows the same
     for name, taken in runs.items():
         found[name] = {"median": median(taken), "low": min(taken), "high": max(taken), "runs": len(taken)}
     return found

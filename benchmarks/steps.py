@@ -1,8 +1,8 @@
 """Forward and backward pass of a PyTorch loss: ours, the same formula seen as a whole, peers', and the bare limit.
 
 The bare limit is the matrix of cosine distances with its backward pass, given a gradient: what no loss that looks at
-all pairs can do without. The embeddings are random. The margin is about what distances differ by:
-were all hinges active, a processor would guess the outcome of each comparison.
+all pairs can do without. The embeddings are random. The margin is about what distances differ by: were
+all hinges active, a processor would guess the outcome of each comparison.
 """
 
 from collections.abc import Callable, Iterable

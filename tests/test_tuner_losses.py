@@ -365,7 +365,22 @@ def test_a_column_of_outputs_meets_a_row_of_targets(backend):
     np.testing.assert_allclose(backend.numpy(loss(backend.tensor(x), backend.tensor(y))), 1 / 3, rtol=1e-6)
 
 
+def test_losses_of_others_have_classes_in_the_frameworks_own_width(backend):
+    if backend.name != "pytorch":
+        pytest.skip("Keras and Paddle have no width of their own")
+    from torch.nn.functional import cross_entropy  # which refuses int32, as losses built on it do
+
+    tuner(backend, loss=lambda embeddings, labels: cross_entropy(embeddings, labels)).fit(TRAIN, epochs=1)
+
+
 # What does not fit, and what a loss tells.
+
+
+@pytest.mark.parametrize("loss", ["TripletLoss", "native"])
+def test_a_loss_of_many_numbers(backend, loss):
+    name, options = backend.native["mse"] if loss == "native" else (loss, {})
+    with pytest.raises(ValueError, match="loss must give one number for a batch, got one with reduction='none'"):
+        tuner(backend, loss=name, loss_options={**options, "reduction": "none"})
 
 
 @pytest.mark.parametrize(

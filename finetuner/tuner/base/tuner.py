@@ -92,6 +92,10 @@ class Tuner(Preparing, Framework):
         elif miner_options:
             raise ValueError(f"miner_options must go with a miner, got {dict(miner_options)} and no miner")
         self.loss = self.as_loss(create("loss", loss, self.known_losses(), loss_options))
+        if (
+            getattr(getattr(self.loss, "loss", self.loss), "reduction", None) == "none"
+        ):  # the framework's own are inside
+            raise ValueError("loss must give one number for a batch, got one with reduction='none'")
         if pooler is not None:
             pooler = create("pooler", pooler, self.known_poolers(), pooler_options)
             if isinstance(self.model, tuple | list):

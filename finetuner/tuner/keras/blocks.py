@@ -101,7 +101,7 @@ def by_square(distances: KerasTensor, slopes: KerasTensor, distance: str) -> Ker
     """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
     if distance == "euclidean":
         return ops.where(distances > 0, slopes / ops.where(distances > 0, 2 * distances, 1.0), 0.0)
-    return ops.where(distances > 0, slopes, 0.0)
+    return slopes * ops.sign(distances)
 
 
 def size_of_blocks(queries: KerasTensor, references: KerasTensor) -> int | None:

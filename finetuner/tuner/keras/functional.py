@@ -153,7 +153,7 @@ def distances_of(places: Places, distance: str, start: int = 0, size: int | None
     apart = ops.stop_gradient(square) > NOISE * ops.stop_gradient(norms)
     if distance == "euclidean":
         return ops.where(apart, ops.sqrt(ops.where(apart, square, 1.0)), 0.0)
-    return ops.where(apart, square, 0.0)
+    return square * ops.cast(apart, square.dtype)
 
 
 def pairwise_distance(queries: KerasTensor, references: KerasTensor, distance: str) -> KerasTensor:

@@ -1,4 +1,4 @@
-"""What keras.ops has no word for: gradients, and compiling a part, by functions of each engine's own."""
+"""What keras.ops has no word for: gradients, and what is compiled, by functions of each engine's own."""
 
 import functools
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["fused", "noted_and_gradients"]
+__all__ = ["fused", "is_eager_torch", "noted_and_gradients"]
 
 
 def noted_and_gradients(function: Callable[[list[Any]], Any], moving: list[Any]) -> tuple[Any, list[Any]]:
@@ -47,3 +47,12 @@ def fused(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
         if not tensorflow.executing_eagerly():
             return tensorflow.function(function, jit_compile=True, autograph=False)
     return function
+
+
+def is_eager_torch() -> bool:
+    """Whether a loop of Python's runs as it is written, with sizes that may depend on what tensors hold."""
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    return not torch.compiler.is_compiling()

@@ -181,7 +181,7 @@ def distances_of(places: Places, distance: str, start: int = 0, size: int | None
     apart = detached(square) > NOISE * detached(norms)
     if distance == "euclidean":
         return where(apart, paddle.sqrt(where(apart, square, 1.0)), 0.0)
-    return square * apart.astype(square.dtype)  # faster than where
+    return square * apart.astype(square.dtype)
 
 
 def pairwise_distance(queries: paddle.Tensor, references: paddle.Tensor, distance: str) -> paddle.Tensor:

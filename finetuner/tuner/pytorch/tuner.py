@@ -235,8 +235,13 @@ def held_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def objective(loss: Any) -> Any:
-    """How ``loss`` is called with the rows of a batch: of ours as a tuner has them, of others as embeddings."""
-    return getattr(loss, "of_batch", loss)
+    """How ``loss`` is called with the rows of a batch: of ours as a tuner has them, of others as embeddings.
+
+    Others have classes as int64, as is the way of PyTorch's own losses.
+    """
+    if hasattr(loss, "of_batch"):
+        return loss.of_batch
+    return lambda embeddings, *targets: loss(embeddings, *(t.long() if t.dtype == torch.int32 else t for t in targets))
 
 
 def check_finite(embeddings: torch.Tensor, loss: torch.Tensor) -> None:
