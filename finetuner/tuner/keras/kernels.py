@@ -10,31 +10,32 @@ from .gradients import is_eager_torch
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
 
-def over_positives(step: Callable[..., Any], state: tuple[KerasTensor, ...], positive: KerasTensor) -> Any:
-    """``found, *state = step(column, *state)`` with the first positive of each row, then the second, to the last.
+def over_positives(step: Callable[..., Any], positive: KerasTensor, dtype: str, *state: KerasTensor) -> Any:
+    """``pull, push, *state = step(column, *state)`` with the first positive of each row, then the second, to the last.
 
     ``column`` is ``[B, 1]``, and M in rows that have no more, so that no shape depends on how many there are. Returns
-    what was found of each positive, ``[B]`` a step, in its place ``[B, M]``, and the last state; without gradients.
+    the slopes ``[B, M]``, each positive's pull, ``[B]`` a step, in its place less all pushes ``[B, M]``, and the last
+    state; without gradients.
     """
     if is_eager_torch():
-        return over_listed(step, state, positive)
+        return over_listed(step, positive, dtype, *state)
     end = ops.shape(positive)[1]
     columns = ops.where(positive, ops.arange(end, dtype="int32")[None, :], end)
 
-    def body(column: KerasTensor, placed: KerasTensor, *state: KerasTensor) -> tuple[KerasTensor, ...]:
+    def body(column: KerasTensor, slopes: KerasTensor, *state: KerasTensor) -> tuple[KerasTensor, ...]:
         after = ops.min(ops.where(columns > column, columns, end), axis=1, keepdims=True)
-        found, *state = step(column, *state)
-        return after, ops.where(here(column, placed), found[:, None], placed), *state
+        pull, push, *state = step(column, *state)
+        return after, slopes + ops.where(here(column, slopes), pull[:, None], 0.0) - push, *state
 
     def more(column: KerasTensor, *state: KerasTensor) -> KerasTensor:
         return ops.any(column < end)
 
-    placed = ops.zeros_like(columns, dtype=state[0].dtype)
-    _, *state = ops.while_loop(more, body, (ops.min(columns, axis=1, keepdims=True), placed, *state))
-    return [*map(ops.stop_gradient, state)]  # or XLA would ask how often to go back through the loop
+    slopes = ops.zeros_like(columns, dtype=dtype)
+    _, *found = ops.while_loop(more, body, (ops.min(columns, axis=1, keepdims=True), slopes, *state))
+    return [*map(ops.stop_gradient, found)]  # or XLA would ask how often to go back through the loop
 
 
-def over_listed(step: Callable[..., Any], state: tuple[KerasTensor, ...], positive: KerasTensor) -> Any:
+def over_listed(step: Callable[..., Any], positive: KerasTensor, dtype: str, *state: KerasTensor) -> Any:
     """The same, of positives that are counted and listed first: where nothing is compiled, half as much to do."""
     rows, columns = ops.nonzero(positive)
     count = ops.sum(ops.cast(positive, "int32"), axis=1)
@@ -43,15 +44,15 @@ def over_listed(step: Callable[..., Any], state: tuple[KerasTensor, ...], positi
     most = int(ops.max(count))
     listed = ops.full((size, most), end, dtype="int32")
     listed = ops.scatter_update(listed, ops.stack([rows, rank], axis=1), ops.cast(columns, "int32"))
-    founds = []
+    slopes, pulls = ops.zeros((size, end), dtype=dtype), []
     for k in range(most):
-        found, *state = step(listed[:, k : k + 1], *state)
-        founds.append(found)
-    placed = ops.zeros((size, end), dtype=state[0].dtype)
-    if founds:
-        values = ops.stack(founds, axis=1)[rows, rank]
-        placed = ops.scatter_update(placed, ops.stack([rows, columns], axis=1), values)
-    return [*map(ops.stop_gradient, (placed, *state))]
+        pull, push, *state = step(listed[:, k : k + 1], *state)
+        slopes = slopes - push
+        pulls.append(pull)
+    if pulls:
+        values = ops.stack(pulls, axis=1)[rows, rank]
+        slopes = slopes + ops.scatter_update(ops.zeros_like(slopes), ops.stack([rows, columns], axis=1), values)
+    return [*map(ops.stop_gradient, (slopes, *state))]
 
 
 def here(column: KerasTensor, x: KerasTensor) -> KerasTensor:
@@ -94,14 +95,14 @@ def triplets(
     shift = ops.sum(ops.where(positive, limits, 0.0), axis=1) / ops.maximum(count, 1)
     apart = ops.where(negative, fixed, float("inf"))
 
-    def step(column: KerasTensor, above: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+    def step(column: KerasTensor, active: KerasTensor) -> tuple[KerasTensor, ...]:
         below = ops.cast(apart < at(column, limits, -float("inf")), dtype)
-        return ops.sum(below, axis=1), above + below
+        found = ops.sum(below, axis=1)
+        return found, below, active + found
 
-    below, above = over_positives(step, (ops.zeros_like(fixed),), positive)
-    slopes = below - above
+    slopes, active = over_positives(step, positive, dtype, ops.zeros_like(count))
     sums = ops.sum(slopes * (ops.where(positive, limits, fixed) - shift[:, None]), axis=1)
-    return carried(sums, slopes, distances), count * others, ops.sum(below, axis=1)
+    return carried(sums, slopes, distances), count * others, active
 
 
 def soft_triplets(
@@ -115,13 +116,13 @@ def soft_triplets(
     count = counted(positive, dtype) * counted(negative, dtype)
     apart = ops.where(negative, fixed, float("inf"))
 
-    def step(column: KerasTensor, values: KerasTensor, push: KerasTensor) -> tuple[KerasTensor, ...]:
+    def step(column: KerasTensor, values: KerasTensor) -> tuple[KerasTensor, ...]:
         gap = at(column, fixed, -float("inf")) - apart
         slope = ops.sigmoid(gap)
-        return ops.sum(slope, axis=1), values + ops.sum(ops.softplus(gap), axis=1), push + slope
+        return ops.sum(slope, axis=1), slope, values + ops.sum(ops.softplus(gap), axis=1)
 
-    pull, values, push = over_positives(step, (ops.zeros_like(count), ops.zeros_like(fixed)), positive)
-    return carried(values, pull - push, distances), count, count
+    slopes, values = over_positives(step, positive, dtype, ops.zeros_like(count))
+    return carried(values, slopes, distances), count, count
 
 
 def soft_precision(
@@ -138,13 +139,13 @@ def soft_precision(
     best = ops.clip(counted(positive, dtype), 1, depth)
     seen = ops.where(positive | negative, fixed, float("inf"))
 
-    def step(column: KerasTensor, values: KerasTensor, others: KerasTensor) -> tuple[KerasTensor, ...]:
+    def step(column: KerasTensor, values: KerasTensor) -> tuple[KerasTensor, ...]:
         there = ops.cast(column < ops.shape(fixed)[1], dtype)[:, 0]
         ahead = ops.sigmoid((at(column, fixed, 0.0) - seen) / softness)
         inside = ops.sigmoid((depth - 0.5 - ops.sum(ahead, axis=1)) / cut)  # j is half ahead of itself
         by_rank = -there * inside * (1 - inside) / (cut * best)
         slope = by_rank[:, None] * ahead * (1 - ahead) / softness
-        return ops.sum(slope, axis=1), values + there * inside / best, others + slope
+        return ops.sum(slope, axis=1), slope, values + there * inside / best
 
-    own, values, others = over_positives(step, (ops.zeros_like(best), ops.zeros_like(fixed)), positive)
-    return carried(values, own - others, distances)
+    slopes, values = over_positives(step, positive, dtype, ops.zeros_like(best))
+    return carried(values, slopes, distances)
