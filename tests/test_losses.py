@@ -71,6 +71,20 @@ def test_ntxent_is_finite_at_any_temperature(backend, temperature):
     assert np.isfinite(got)
 
 
+@pytest.mark.parametrize("x", [[0, -1, -59, -61, -95, -120, -300], [700, 690, -700, 700, 0, 640, -3e38], [-1e30] * 7])
+def test_a_log_of_exponentials_however_far_apart(backend, x):
+    """Those left out, and those too small for a float32, have no share in it; the largest has its whole share."""
+    row, mask = np.array([x], dtype="float64"), np.array([[True, True, True, True, True, False, True]])
+
+    def logsumexp(x, r, y):
+        return backend.functional.row_logsumexp(x, backend.tensor(mask, "bool"))[0, 0]
+
+    got, (grad, _) = backend.value_and_grads(logsumexp, [row, None], [np.arange(1)])
+    shares = np.where(mask, np.exp(row - row[mask].max()), 0)
+    np.testing.assert_allclose(got, row[mask].max() + np.log(shares.sum()), rtol=1e-6)
+    np.testing.assert_allclose(grad, shares / shares.sum(), rtol=1e-4, atol=1e-20)
+
+
 @pytest.mark.parametrize("distance", ["cosine", "euclidean", "sqeuclidean"])
 @pytest.mark.parametrize("dimension", [3, 64, 384, 1024])
 def test_duplicates_are_at_distance_zero_whatever_the_rounding(backend, distance, dimension):

@@ -36,6 +36,7 @@ __all__ = [
 
 FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
 NOISE = 16 * 2.0**-23  # squared distances below this share of the norms are rounding
+FAINT = -60.0  # exponentials so far below their row's largest add nothing, and processors are slow at tiny numbers
 
 
 class Masks(NamedTuple):
@@ -213,7 +214,10 @@ def nearest(distances: KerasTensor, mask: KerasTensor) -> KerasTensor:
 
 def row_logsumexp(x: KerasTensor, mask: KerasTensor) -> KerasTensor:
     """Log of the sum of exponentials where ``mask`` holds: ``[N, M]`` to ``[N, 1]``; -3e38 where it nowhere does."""
-    return ops.logsumexp(ops.where(mask, x, -3.4e38), axis=1, keepdims=True)
+    x = ops.where(mask, x, -3.4e38)
+    most = ops.max(ops.stop_gradient(x), axis=1, keepdims=True)
+    gap = ops.clip(x - most, FAINT, 1.0)  # at most 0; with that as a bound JAX would halve the gradient there
+    return most + ops.log(ops.sum(ops.exp(gap), axis=1, keepdims=True))
 
 
 def masked_mean(x: KerasTensor, mask: KerasTensor) -> KerasTensor:

@@ -38,6 +38,7 @@ __all__ = [
 
 FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
 NOISE = 16 * float(paddle.finfo("float32").eps)  # squared distances below this share of the norms are rounding
+FAINT = -60.0  # exponentials so far below their row's largest add nothing, and processors are slow at tiny numbers
 
 
 class Masks(NamedTuple):
@@ -243,7 +244,7 @@ def row_logsumexp(x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
     """Log of the sum of exponentials where ``mask`` holds: ``[N, M]`` to ``[N, 1]``; -3e38 where it nowhere does."""
     x = where(mask, x, float(paddle.finfo(x.dtype).min))
     most = detached(x).max(axis=1, keepdim=True)
-    return most + row_sums(paddle.exp(x - most.expand_as(x))).log()[:, None]  # faster than paddle.logsumexp
+    return most + row_sums((x - most.expand_as(x)).clip(min=FAINT).exp()).log()[:, None]
 
 
 def masked_mean(x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:

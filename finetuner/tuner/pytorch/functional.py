@@ -35,6 +35,7 @@ __all__ = [
 
 FLOOR = 1e-12  # a vector no component of which exceeds this is the zero vector
 NOISE = 16 * torch.finfo(torch.float32).eps  # squared distances below this share of the norms are rounding
+FAINT = -60.0  # exponentials so far below their row's largest add nothing, and processors are slow at tiny numbers
 
 
 class Masks(NamedTuple):
@@ -210,7 +211,8 @@ def nearest(distances: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def row_logsumexp(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Log of the sum of exponentials where ``mask`` holds: ``[N, M]`` to ``[N, 1]``; -3e38 where it nowhere does."""
     x = torch.where(mask, x, torch.finfo(x.dtype).min)
-    return torch.logsumexp(x, dim=1, keepdim=True)
+    most = x.detach().amax(dim=1, keepdim=True)
+    return most + (x - most).clamp(min=FAINT).exp().sum(dim=1, keepdim=True).log()
 
 
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
