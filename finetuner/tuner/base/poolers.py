@@ -1,6 +1,5 @@
 """Poolers: from many vectors an item to one, before they meet a tensor."""
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .registry import options_of
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
@@ -41,7 +41,7 @@ class Pooler:
 
     def arguments(self) -> dict[str, Any]:
         """What makes a pooler like this one, as it is now."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: getattr(self, name) for name in options_of(type(self))}
 
     def check(self, x: Sequence[int], mask: Sequence[int] | None = None) -> None:
         """Raise ``ValueError`` if the shapes do not fit."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from . import checks
 
-__all__ = ["create", "describe"]
+__all__ = ["create", "describe", "options_of"]
 
 
 def create(
@@ -27,11 +27,17 @@ def create(
         if options:
             raise ValueError(f"{kind} must be a name or a class where options are given, got an instance and {options}")
         return given
-    names = [name for name in inspect.signature(given).parameters if name not in ("params", "kwargs")]
+    names = [name for name in options_of(given) if name not in ("params", "kwargs")]
     for option in options:
         if option not in names and option != "params":
             raise TypeError(f"{given.__name__} has no option {option!r}; {checks.nearest(option, names)}")
     return given(**options)
+
+
+def options_of(given: type) -> list[str]:
+    """What a class is made of: by its ``__init__``, as early releases of Python 3.11 ask Keras' ``__new__`` first."""
+    made = given.__init__  # type: ignore[misc]
+    return [] if made is object.__init__ else list(inspect.signature(made).parameters)[1:]
 
 
 def describe(thing: Any) -> Any:
@@ -48,5 +54,5 @@ def describe(thing: Any) -> Any:
         return f"{type(thing).__module__}:{type(thing).__qualname__}"
     if hasattr(thing, "arguments"):
         return {"name": type(thing).__name__, "options": describe(thing.arguments())}
-    arguments = [name for name in inspect.signature(type(thing)).parameters if hasattr(thing, name)]
+    arguments = [name for name in options_of(type(thing)) if hasattr(thing, name)]
     return {"name": type(thing).__name__, "options": {name: describe(getattr(thing, name)) for name in arguments}}

@@ -1,6 +1,5 @@
 """What Keras asks of things of its own: a config to be saved by, labels as they come, a place in ``compile``."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -9,6 +8,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from ..base.losses.interface import WeightedLoss
+from ..base.registry import options_of
 
 __all__ = ["Configured", "KerasLoss", "LossLayer", "PlainLayer"]
 
@@ -24,7 +24,7 @@ class Configured:
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, and a layer's name."""
-        config = {name: plain(getattr(self, name)) for name in inspect.signature(type(self)).parameters}
+        config = {name: plain(getattr(self, name)) for name in options_of(type(self))}
         return {**config, "name": self.name} if isinstance(self, layers.Layer) else config
 
     @classmethod
