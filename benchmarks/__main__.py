@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .report import machine
 
-TABLES = ["triplets", "logsumexp", "miners", "engines", "caching", "loop", "feeding", "evaluation", "starting"]
+TABLES = ["triplets", "logsumexp", "miners", "engines", "gradient_cache", "loop", "feeding", "evaluation", "starting"]
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:

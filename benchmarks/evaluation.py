@@ -37,7 +37,8 @@ def build(contender: str, n: int, per_class: Any = 20, distance: str = "cosine")
     ``faiss`` looks for ``K + 1`` neighbours, which is what it takes to leave a query's own row out; ``faiss, as
     deep`` for as many as the largest class has, where mAP@R needs more.
     """
-    from finetuner.evaluation import nearest_neighbours, retrieval_metrics
+    from finetuner.evaluation.retrieval import retrieval_metrics
+    from finetuner.evaluation.search import nearest_neighbours
 
     x, labels = embeddings(n, per_class)
     if contender == "metrics":

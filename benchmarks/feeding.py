@@ -50,7 +50,7 @@ def build_plan(contender: str, n: int, batch: int = BATCH, made: bool = False) -
     def make() -> Any:
         name, *kind = contender.split(" of ")
         if name == "RandomSampler":
-            return base.RandomSampler(n // 3, batch // 3, size=3) if kind else base.RandomSampler(n, batch)
+            return base.RandomSampler(n // 3, batch // 3, rows_per_item=3) if kind else base.RandomSampler(n, batch)
         if name == "GroupSampler":
             return base.GroupSampler(np.arange(n) // 2 if kind else classes, batch)
         if name == "InstanceSampler":
@@ -74,7 +74,7 @@ def build_arrays(contender: str, n: int, shape: list[int], dtype: str = "float32
     import torch
 
     from finetuner.tuner.base import ClassDataset, RandomSampler
-    from finetuner.tuner.base.loader import Batches, finite
+    from finetuner.tuner.base.data.batches import Batches, all_finite
     from finetuner.tuner.pytorch.data import load_batches, to_device
 
     torch.set_num_threads(1)
@@ -86,27 +86,27 @@ def build_arrays(contender: str, n: int, shape: list[int], dtype: str = "float32
 
     def ours() -> None:
         for batch in load_batches(Batches(data, plan), 0):
-            finite(batch.inputs)
+            all_finite(batch.inputs)
             to_device(batch.inputs, device), to_device(batch.targets, device)
 
     def by_hand() -> None:
         for indices in plan:
             torch.from_numpy(x[indices]), torch.from_numpy(y[indices])
 
-    def one_by_one() -> None:
+    def as_list() -> None:
         for indices in plan:
             torch.stack([torch.from_numpy(x[i]) for i in indices]), torch.tensor([y[i] for i in indices])
 
-    return {OURS: ours, BY_HAND: by_hand, ONE_BY_ONE: one_by_one}[contender]
+    return {OURS: ours, BY_HAND: by_hand, ONE_BY_ONE: as_list}[contender]
 
 
 def build_images(contender: str, folder: str) -> Callable[[], Any]:
     """An epoch of batches of a folder's images, decoded here or by so many workers, or by PyTorch's own loader."""
     import torch
 
-    from finetuner.data import load
+    from finetuner.data.reading import load
     from finetuner.tuner.base import RandomSampler
-    from finetuner.tuner.base.loader import Batches
+    from finetuner.tuner.base.data.batches import Batches
     from finetuner.tuner.pytorch.data import load_batches, to_device
 
     torch.set_num_threads(1)

@@ -64,7 +64,7 @@ def by_pytorch(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.nd
     """As one would write it for PyTorch."""
     import torch
 
-    from finetuner.tuner.pytorch.losses import TripletLoss
+    from finetuner.tuner.pytorch.losses.batch import TripletLoss
 
     model, loss_of = pytorch_model(widths), TripletLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
@@ -99,7 +99,7 @@ def by_paddle(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.nda
     """As one would write it for Paddle."""
     import paddle
 
-    from finetuner.tuner.paddle.losses import TripletLoss
+    from finetuner.tuner.paddle.losses.batch import TripletLoss
 
     model, loss_of = paddle_model(widths), TripletLoss()
     optimizer = paddle.optimizer.SGD(1e-3, parameters=model.parameters())
@@ -132,8 +132,8 @@ def by_keras(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.ndar
     """As one would write it for Keras: ``train_on_batch`` of a model that is compiled with the loss."""
     import keras
 
-    from finetuner.tuner.keras import KerasLoss
-    from finetuner.tuner.keras.losses import TripletLoss
+    from finetuner.tuner.keras.interop import KerasLoss
+    from finetuner.tuner.keras.losses.batch import TripletLoss
 
     model = keras_model(widths)
     model.compile(keras.optimizers.SGD(1e-3), KerasLoss(TripletLoss()))

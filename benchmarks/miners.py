@@ -32,7 +32,7 @@ def build(contender: str, n: int, alone: bool = False) -> Callable[[], Any]:
     import torch
 
     from finetuner.tuner.pytorch.blocks import selected
-    from finetuner.tuner.pytorch.functional import Relations
+    from finetuner.tuner.pytorch.relations import Relations
 
     x, relations = torch.randn(n, 128), Relations(torch.arange(n) % (n // 8))
     return lambda: selected(miner, x, x, relations, "cosine")

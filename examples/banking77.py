@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 import finetuner
-from finetuner.data import load
+from finetuner.data.reading import load
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the import: all that is needed is on the disk
 from transformers import AutoModel, AutoTokenizer

@@ -21,7 +21,7 @@ from paddle import nn
 from PIL import Image
 
 import finetuner
-from finetuner.data import load
+from finetuner.data.reading import load
 
 DATA = Path(os.environ.get("FINETUNER_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RANDOM = {"num_items_per_class": None}  # an item meets the centres of all classes, so batches need not bring its like

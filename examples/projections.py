@@ -21,7 +21,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import finetuner
-from finetuner.tuner.pytorch import ArcFaceLoss, CosFaceLoss, TripletMarginLoss
+from finetuner.tuner.paddle.losses.batch import TripletMarginLoss
+from finetuner.tuner.paddle.losses.margins import ArcFaceLoss, CosFaceLoss
 
 TRAINED_ON = 1200
 LOSSES = {

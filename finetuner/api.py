@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .tuner import tuner_class
-from .tuner.base import Callback, Run, checks
+from .tuner.base import Callback, Run
 
 __all__ = ["embed", "evaluate", "fit"]
 
@@ -42,9 +43,9 @@ def fit(
         model_options: ``{"pooler": ..., "pooler_options": ...}``, another way to give these two.
         loss, loss_options, miner, miner_options, optimizer, optimizer_options, pooler, pooler_options,
             learning_rate, loss_optimizer, loss_optimizer_options, callbacks, device, seed: see
-            :class:`~finetuner.tuner.base.tuner.Tuner`.
+            :class:`~finetuner.tuner.base.training.tuner.Tuner`.
         **fit_options: ``epochs``, ``batch_size`` and the rest of
-            :meth:`~finetuner.tuner.base.tuner.Tuner.fit`.
+            :meth:`~finetuner.tuner.base.training.tuner.Tuner.fit`.
 
     Returns:
         The run: its ``model``, ``history`` and ``metrics``; ``run.save(path)``, ``run.plot(path)``.
@@ -79,7 +80,7 @@ def pooler_of(
         return pooler, pooler_options
     for option in model_options:
         if option not in ("pooler", "pooler_options"):
-            hint = checks.nearest(option, ("pooler", "pooler_options"))
+            hint = checks.closest_match(option, ("pooler", "pooler_options"))
             raise TypeError(f"model_options has no option {option!r}; {hint}")
     if pooler is not None or pooler_options is not None:
         raise ValueError(
@@ -96,7 +97,7 @@ def embed(model: Any, x: Any, *, device: str = "auto", **options: Any) -> np.nda
         x: items (an array, a sequence, a mapping of arrays) or a dataset.
         device: where to compute; ``"auto"`` takes an accelerator if there is one.
         **options: ``preprocess_fn``, ``collate_fn``, ``batch_size`` and ``num_workers`` of
-            :meth:`~finetuner.tuner.base.tuner.Tuner.embed`.
+            :meth:`~finetuner.tuner.base.training.tuner.Tuner.embed`.
     """
     embeddings: np.ndarray = tuner_class(model)(model, device=device).embed(x, **options)
     return embeddings
@@ -114,7 +115,7 @@ def evaluate(
         distance: what is near: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         device: where to compute; ``"auto"`` takes an accelerator if there is one.
         **options: ``metrics``, ``preprocess_fn``, ``collate_fn``, ``batch_size`` and ``num_workers`` of
-            :meth:`~finetuner.tuner.base.tuner.Tuner.evaluate`.
+            :meth:`~finetuner.tuner.base.training.tuner.Tuner.evaluate`.
     """
     tuner = tuner_class(model)(model, loss_options={"distance": distance}, device=device)
     metrics: dict[str, float] = tuner.evaluate(data, index_data, **options)

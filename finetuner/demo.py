@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from .checks import one_of
+from .files import check_new_folder
 from .tuner import load_subpackage
 from .tuner.base import Callback, ClassDataset, Run
-from .tuner.base.checks import one_of
-from .tuner.base.run import check_new
 
 __all__ = ["BACKENDS", "run_demo"]
 
@@ -51,7 +51,7 @@ def run_demo(
         ValueError: if there is no such backend.
     """
     one_of("backend", backend, tuple(BACKENDS))
-    check_new(output)
+    check_new_folder(output)
     for module, library in (("sklearn.datasets", "scikit-learn"), ("matplotlib.figure", "matplotlib")):
         try:
             importlib.import_module(module)

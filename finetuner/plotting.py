@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .tuner.base.checks import expected_shape, one_of, whole
+from .checks import integer, one_of, shape
 
 __all__ = ["plot_embeddings", "plot_history", "project"]
 
@@ -29,7 +29,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path
     """Draw losses in one panel and retrieval metrics in another, over the epochs.
 
     Args:
-        history: a mapping an epoch, as :attr:`Run.history <finetuner.tuner.base.run.Run>` has it; a number
+        history: a mapping an epoch, as :attr:`Run.history <finetuner.tuner.base.training.run.Run>` has it; a number
             that an epoch lacks is left out of its line.
         path: the picture: ``.png``, ``.svg``, ``.pdf``; its folder is made if need be.
 
@@ -131,9 +131,9 @@ def project(embeddings: Any, method: str = "auto", seed: int = 0, *, distance: s
     """
     one_of("method", method, METHODS)
     one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
-    whole("seed", seed, 0)
+    integer("seed", seed, 0)
     x = np.asarray(embeddings, np.float32)
-    expected_shape("embeddings", x.shape, ["N", "D"])
+    shape("embeddings", x.shape, ["N", "D"])
     if not x.size or not np.isfinite(x).all():
         raise ValueError(f"embeddings must be finite and at least one, got {list(x.shape)}")
     if distance == "cosine":

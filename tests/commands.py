@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from finetuner.cli import app
+from finetuner.cli.commands import app
 
 from .toy import TEST, TRAIN, D
 

@@ -41,7 +41,7 @@ def rows_per_block(request):
     with pytest.MonkeyPatch.context() as patch:
         rows = request.config.getoption("--rows-per-block")
         if rows is not None:
-            patch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda *_: rows)
+            patch.setattr("finetuner.tuner.base.losses.blocks.rows_per_block", lambda *_: rows)
         yield rows
 
 

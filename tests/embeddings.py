@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finetuner import neighbours
+from finetuner.evaluation import search
 
 from .reference import evaluation as reference
 
@@ -44,4 +44,4 @@ DATA = {"gaussian": gaussian(0), "lattice": lattice(0)}
 def way(request, monkeypatch):
     """Search in each of the two ways, whatever is faster."""
     if request.param != "as chosen":
-        monkeypatch.setattr(neighbours, "_FULL", 0 if request.param == "faiss" else 10**9)
+        monkeypatch.setattr(search, "_FULL", 0 if request.param == "faiss" else 10**9)

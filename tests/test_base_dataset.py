@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from finetuner.tuner.base import ClassDataset, InstanceDataset, SessionDataset, as_dataset
-from finetuner.tuner.base.dataset import as_items, labels_in_common
-from finetuner.tuner.base.loader import Batches, finite, not_finite_rows, stack
+from finetuner.tuner.base import ClassDataset, InstanceDataset, SessionDataset
+from finetuner.tuner.base.data.batches import all_finite, collate, non_finite_rows
+from finetuner.tuner.base.data.conversion import align_labels, as_dataset, as_unlabelled
+from finetuner.tuner.base.data.samplers import Batches
 
 X = np.arange(12.0).reshape(6, 2)
 
@@ -101,7 +102,7 @@ def test_a_dataset_of_pairs_is_read_once_for_its_labels_or_never():
     pairs.targets = np.array([1, 1, 0, 0])
     assert as_dataset(pairs).labels.tolist() == [1, 1, 0, 0]
     assert pairs.read == [0]
-    assert len(as_items(Pairs())) == 4
+    assert len(as_unlabelled(Pairs())) == 4
     assert as_dataset((X, range(6))).classes.tolist() == list(range(6))
 
 
@@ -130,12 +131,12 @@ def test_items_are_augmented_in_training_alone():
 
 def test_labels_of_two_datasets_are_compared_by_name():
     one, two = ClassDataset(X[:3], ["c", "a", "b"]), ClassDataset(X[:2], ["d", "a"])
-    first, second = labels_in_common([one, two])
+    first, second = align_labels([one, two])
     assert (first[:, None] == second).tolist() == [[False, False], [False, True], [False, False]]
     with pytest.raises(ValueError, match="one type to be compared, got texts and numbers"):
-        labels_in_common([one, ClassDataset(X[:2], [1, 2])])
+        align_labels([one, ClassDataset(X[:2], [1, 2])])
     with pytest.raises(ValueError, match="labels of one kind"):
-        labels_in_common([one, SessionDataset(X[:2], [1, 1], [0, 1])])
+        align_labels([one, SessionDataset(X[:2], [1, 1], [0, 1])])
 
 
 def test_batches_are_preprocessed_and_collated():
@@ -154,10 +155,10 @@ def test_batches_are_preprocessed_and_collated():
 
 
 def test_items_that_form_no_batch_are_told():
-    with pytest.raises(TypeError, match="arrays or numbers to form a batch, got str; give a collate_fn"):
-        stack(["a", "b"])
+    with pytest.raises(TypeError, match="arrays or numbers to form a batch, got str; pass a collate_fn"):
+        collate(["a", "b"])
     with pytest.raises(ValueError, match=r"one shape to form a batch, got \[2\], \[3\]"):
-        stack([np.zeros(2), np.zeros(3)])
+        collate([np.zeros(2), np.zeros(3)])
 
 
 def test_not_finite_rows():
@@ -165,18 +166,18 @@ def test_not_finite_rows():
     x[2, 1] = np.nan
     y = X.copy()
     y[5, 0] = np.inf
-    assert not_finite_rows({"a": x, "b": [y, np.arange(6)]}).tolist() == [2, 5]
-    assert not_finite_rows("text").tolist() == []
+    assert non_finite_rows({"a": x, "b": [y, np.arange(6)]}).tolist() == [2, 5]
+    assert non_finite_rows("text").tolist() == []
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_finite(dtype):
     x = np.full((6, 4, 5), np.finfo(dtype).max, dtype)  # whose sum is not
-    assert finite(x)
-    assert finite([x, {"a": x[:, ::2]}])
+    assert all_finite(x)
+    assert all_finite([x, {"a": x[:, ::2]}])
     for bad in (np.nan, np.inf, -np.inf):
         x[4, 1, 2], x[0, 0, 0] = bad, -bad
-        assert not finite(x)
-        assert not finite({"a": x[::2]})
-    assert finite(np.array(["a"]))
-    assert finite(np.array([2**62]))
+        assert not all_finite(x)
+        assert not all_finite({"a": x[::2]})
+    assert all_finite(np.array(["a"]))
+    assert all_finite(np.array([2**62]))

@@ -5,9 +5,9 @@ import pytest
 from numpy.random import default_rng
 
 from finetuner.tuner.base import ClassSampler, InstanceSampler, RandomSampler, SessionSampler
-from finetuner.tuner.base.groups import Groups
-from finetuner.tuner.base.relations import has_tuples
-from finetuner.tuner.base.sampler import most_batches
+from finetuner.tuner.base.data.packing import Groups
+from finetuner.tuner.base.data.relations import has_tuples
+from finetuner.tuner.base.data.samplers import max_batches
 
 Y = default_rng(0).integers(0, 7, 200) * 1000 - 3
 
@@ -141,7 +141,7 @@ def test_most_batches_against_trying_all():
         while (left > 0).sum() >= width:  # always from the classes that have most left
             left[np.argsort(-left, kind="stable")[:width]] -= 1
             filled += 1
-        assert most_batches(groups, width) == filled
+        assert max_batches(groups, width) == filled
 
 
 @pytest.mark.parametrize("classes", range(2, 40))
@@ -211,7 +211,7 @@ def test_groups_are_packed_as_one_would_one_by_one():
             if expected[-1] and len(expected[-1]) + len(group) > size:
                 expected.append([])
             expected[-1] += group.tolist()
-        batches = Groups(codes).packed(default_rng(seed), size, lambda group, rng, n=size: rng.permutation(group)[:n])
+        batches = Groups(codes).pack(default_rng(seed), size, lambda group, rng, n=size: rng.permutation(group)[:n])
         assert [batch.tolist() for batch in batches] == expected
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import finetuner
-from finetuner.cli.code import named
-from finetuner.cli.support import INTERRUPTED, free_folder, options
+from finetuner.cli.inputs import INTERRUPTED, free_folder, options
+from finetuner.cli.user_code import named
 
 from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (two are fixtures)
 from .toy import TEST, TRAIN

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import finetuner
-from finetuner.cli.code import named
+from finetuner.cli.user_code import named
 
 from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (two are fixtures)
 from .toy import TRAIN, D
@@ -40,7 +40,7 @@ FILES = {
         (["--metric", "hit@0"], "metrics must be of .*, got 'hit@0'"),
         (["--classes", "Z*"], "classes must be of train.npz, and none there matches 'Z[*]'"),
         (["--early-stopping", "1", "--monitor", "hit@1"], "--monitor must be one of 'loss', got 'hit@1'"),
-        (["--device", "nonsense"], "device must be one that is there, such as 'cpu', got 'nonsense'"),
+        (["--device", "nonsense"], "device must be an available one, such as 'cpu', got 'nonsense'"),
         (["--threads", "0"], "--threads must be at least 1, got 0"),
         (["--output", "train.npz"], "train.npz must be a new or an empty folder, and it exists; nothing was written"),
         (["--output", "train.npz/run"], "train.npz/run must lie where it can be written"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finetuner.data import load, load_inputs
+from finetuner.data.reading import load, load_inputs
 from finetuner.tuner.base import ClassDataset, SessionDataset
 
 from .files import SHARED, written

@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from finetuner.data import ImageArray, ImageFiles, load, load_inputs
+from finetuner.data.images import ImageArray, ImageFiles
+from finetuner.data.reading import load, load_inputs
 
 from .files import SHARED, written
 

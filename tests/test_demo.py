@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from finetuner import demo
-from finetuner.cli import quiet
+from finetuner.cli import console_noise
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,7 +101,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 sys.argv = ["finetuner", "demo", "--backend", {backend!r}, "--output", "never"]
-from finetuner.cli import main
+from finetuner.cli.commands import main
 main()
 """
     done = subprocess.run(
@@ -130,8 +130,8 @@ def test_missing_engine(backend):
 
 def test_nothing_but_the_result_is_told(backend, tmp_path):
     """Not by the frameworks, nor by what they load."""
-    code = "import sys, finetuner.cli.quiet as quiet, finetuner.demo as demo; quiet.hush(); quiet.ignore_chatter()\n"
+    code = "import sys, finetuner.cli.console_noise as console_noise, finetuner.demo as demo; console_noise.silence_frameworks(); console_noise.ignore_framework_warnings()\n"
     code += f"demo.load_subpackage({backend.name!r}).Tuner(demo.BACKENDS[{backend.name!r}](0)).embed(demo.digits()[1])"
-    environment = {key: value for key, value in os.environ.items() if key not in quiet.VARIABLES}
+    environment = {key: value for key, value in os.environ.items() if key not in console_noise.VARIABLES}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -9,6 +9,7 @@ import pytest
 
 import finetuner.tuner.base as base
 from finetuner.tuner.base import losses
+from finetuner.tuner.base.target_types import TARGET_TYPES
 
 DOCS = Path(__file__).parents[1] / "docs"
 CONCRETE = {
@@ -58,13 +59,13 @@ def test_every_loss_has_one_row_with_its_sampler():
     assert sorted(named) == sorted(set(losses.__all__) - {"Loss"})
     for row in found:
         first, *aliases = (getattr(losses, name) for name in code(row[0]))
-        assert row[2:4] == [first.takes, first.sampler], first.__name__
+        assert row[2:4] == [first.target_type, first.sampler], first.__name__
         assert all(alias is first for alias in aliases)
 
 
 def test_every_form_is_told_by_some_data():
     found = rows("losses.md", "told")
-    assert [row[0] for row in found] == list(losses.interface.TAKES)
+    assert [row[0] for row in found] == list(TARGET_TYPES)
     for row in found:
         assert {name for name in code(row[1]) if name.endswith("Dataset")} <= set(base.__all__)
 

@@ -7,8 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from finetuner import neighbours
-from finetuner.evaluation import DEFAULT_METRICS, METRICS, nearest_neighbours, relevant_counts, retrieval_metrics
+from finetuner.evaluation import search
+from finetuner.evaluation.retrieval import DEFAULT_METRICS, METRICS, relevant_counts, retrieval_metrics
+from finetuner.evaluation.search import nearest_neighbours
 
 from .embeddings import DATA, DISTANCES, lattice, way  # noqa: F401  (a fixture)
 from .reference import evaluation as reference
@@ -64,13 +65,13 @@ def test_the_budget_changes_nothing(monkeypatch):
     labels = np.arange(40) % 7
     expected = retrieval_metrics(y, labels, metrics=NAMES)
     for budget in (1, 60_000):
-        monkeypatch.setattr(neighbours, "_BUDGET", budget)
+        monkeypatch.setattr(search, "_BUDGET", budget)
         found = retrieval_metrics(y, labels, metrics=NAMES)
         np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-12)
 
 
 def test_nothing_of_the_size_of_queries_times_index_exists(monkeypatch):
-    monkeypatch.setattr(neighbours, "_BUDGET", 1 << 20)
+    monkeypatch.setattr(search, "_BUDGET", 1 << 20)
     x, y = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32), np.arange(2000) % 500
     retrieval_metrics(x[:10], y[:10] % 2)  # imports what there is to import
     tracemalloc.start()
@@ -186,7 +187,7 @@ HOLES = np.where(np.arange(15)[:, None] == 3, np.nan, 1.0)
         ((X.astype(str), None, 1), TypeError, "queries must be real numbers, got dtype <U"),
         ((X * 1j, None, 1), TypeError, "queries must be real numbers, got dtype complex128"),
         ((X, None, 0), ValueError, "k must be at least 1, got 0"),
-        ((X, None, 1.0), TypeError, "k must be a whole number, got 1.0"),
+        ((X, None, 1.0), TypeError, "k must be an integer, got 1.0"),
         ((X, None, 1, "cosin"), ValueError, "distance must be one of .*, got 'cosin'; did you mean 'cosine'"),
         ((X, None, 1, "cosine", 0), ValueError, "block must be at least 1, got 0"),
     ],

@@ -66,7 +66,7 @@ def test_tensorflow_is_seeded_each_epoch_only_where_its_own_numbers_are_drawn(
     first.save(tmp_path / "run")
     second.load(tmp_path / "run").fit(TRAIN, epochs=2, batch_size=48)
     assert same(weights(whole), weights(second))
-    assert whole.trained.draws is drawing
+    assert whole.training_model.needs_global_seed is drawing
 
 
 # Files and layers.

@@ -148,9 +148,18 @@ def test_a_loss_tells_what_it_is(backend):
     ("options", "message"),
     [
         ({"pos_strategy": "semihrd"}, "pos_strategy must be one of .* got 'semihrd'; did you mean 'semihard'"),
-        ({"pos_strategy": "semihard", "neg_strategy": "semihard"}, "semihard must meet a strategy that selects one"),
-        ({"pos_strategy": "all", "neg_strategy": "semihard"}, "semihard must meet a strategy that selects one"),
-        ({"pos_strategy": "semihard", "neg_strategy": "all"}, "semihard must meet a strategy that selects one"),
+        (
+            {"pos_strategy": "semihard", "neg_strategy": "semihard"},
+            "semihard must be combined with a strategy that selects one",
+        ),
+        (
+            {"pos_strategy": "all", "neg_strategy": "semihard"},
+            "semihard must be combined with a strategy that selects one",
+        ),
+        (
+            {"pos_strategy": "semihard", "neg_strategy": "all"},
+            "semihard must be combined with a strategy that selects one",
+        ),
         ({"margin": 0.1}, "margin must go with a semihard strategy"),
         ({"neg_strategy": "semihard", "margin": 0}, "margin must be above 0, got 0"),
     ],

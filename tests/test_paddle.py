@@ -110,7 +110,7 @@ def test_what_is_detached_is_not_overwritten(backend, paddle):
     """Compiled, ``detach`` shares memory, and the cosine was at times written there before the floor was read."""
 
     def function(x):
-        return backend.functional.falling_cosine(2 * x)
+        return backend.functional.monotone_cosine(2 * x)
 
     angles = paddle.to_tensor(np.linspace(0, 6, 18, dtype="float32"))
     compiled = paddle.jit.to_static(function, full_graph=True)
@@ -295,7 +295,7 @@ def test_tensorflow_where_symbols_cannot_be_kept_apart(paddle):
 
 
 def test_threads_are_those_that_paddle_took(paddle):
-    code = "import os, finetuner.tuner.paddle.tuner as t; print(t.PaddleTuner.threads(None), os.environ['OMP_NUM_THREADS'])"
+    code = "import os, finetuner.tuner.paddle.tuner as t; print(t.PaddleTuner.num_threads(None), os.environ['OMP_NUM_THREADS'])"
     for given, taken in {"3": "3", "many": "1"}.items():
         environment = {**os.environ, "OMP_NUM_THREADS": given}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)

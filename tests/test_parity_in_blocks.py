@@ -3,13 +3,13 @@
 import pytest
 
 from .reference import LOSSES
-from .reference.batches import Batch, Taught, Towers
+from .reference.batches import Batch, Taught, TwoTower
 from .test_parity import check_loss, loss_function
 
 SEEN_IN_BLOCKS = {
     name: reference
     for name, reference in LOSSES.items()
-    if all(isinstance(batch, Batch | Towers | Taught) for batch in reference.batches.values())
+    if all(isinstance(batch, Batch | TwoTower | Taught) for batch in reference.batches.values())
 }
 ON_JAX = ("uneven", "wide", "zero vectors", "against references", "sessions", "ordinary")  # each shape takes seconds
 
@@ -26,7 +26,7 @@ def cases():
 @pytest.fixture(scope="module", params=[1, 3])
 def rows(request):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda *_: request.param)
+        patch.setattr("finetuner.tuner.base.losses.blocks.rows_per_block", lambda *_: request.param)
         loss_function.cache_clear()
         yield request.param
     loss_function.cache_clear()
@@ -55,6 +55,6 @@ def test_these_are_all_that_take_blocks(backend):
 def test_many_positives_are_searched_to_the_same_end(backend, monkeypatch, batch_name):
     if backend.name == "keras":
         pytest.skip("Keras compares however many there are")
-    monkeypatch.setattr(f"finetuner.tuner.{backend.name}.kernels.FEW", 0)
+    monkeypatch.setattr(f"finetuner.tuner.{backend.name}.kernels.MAX_COMPARISONS", 0)
     for point in range(len(LOSSES["TripletLoss"].grid)):
         check_loss(backend, "TripletLoss", point, batch_name, "eager")

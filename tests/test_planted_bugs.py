@@ -13,7 +13,7 @@ def sign_turned_round(backend, patch):
 
 
 def diagonal_kept_as_positive(backend, patch):
-    class Relations(backend.functional.Relations):
+    class Relations(backend.relations.Relations):
         def __init__(self, labels, reference_labels=None):
             super().__init__(labels, labels if reference_labels is None else reference_labels)
 
@@ -45,8 +45,8 @@ def missing_floor_under_a_root(backend, patch):
 
 
 def gradient_of_a_block_at_double_rate(backend, patch):
-    right = backend.blocks.by_square
-    patch.setattr(backend.blocks, "by_square", lambda *args: 2 * right(*args))
+    right = backend.blocks.grad_wrt_squared_distance
+    patch.setattr(backend.blocks, "grad_wrt_squared_distance", lambda *args: 2 * right(*args))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def gradient_of_a_block_at_double_rate(backend, patch):
 )
 def test_bug_is_caught(backend, monkeypatch, bug):
     if "block" in bug.__name__:
-        monkeypatch.setattr("finetuner.tuner.base.blocks.rows_per_block", lambda *_: 4)
+        monkeypatch.setattr("finetuner.tuner.base.losses.blocks.rows_per_block", lambda *_: 4)
     points = range(6)  # all three distances, with and without a margin
 
     def run():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from .reference import LOSSES
-from .reference.batches import Batch, Centres, Logits, Rows, Scores, Taught, Towers, Triplets
+from .reference.batches import Batch, Centres, Logits, Rows, Scores, Taught, Triplets, TwoTower
 from .reference.margins import smoothed
 
 EAST, NORTH = np.array([1.0, 0]), np.array([0, 1.0])
@@ -45,7 +45,7 @@ CASES = [
     ("ContrastiveLoss", Rows(np.zeros((1, 2)), 0.6 * EAST[None], np.array([0.5])), {}, 0.26),
     ("CosineSimilarityLoss", Rows(EAST[None], NORTH[None], np.array([0.5])), {}, 0.25),
     ("CosineSimilarityLoss", Rows(EAST[None], NORTH[None], np.array([4.0])), {"high": 5.0}, 0.64),
-    ("CLIPLoss", Towers(np.array([EAST, NORTH]), np.array([EAST, NORTH])), {"temperature": 1.0}, 0.3132617),
+    ("CLIPLoss", TwoTower(np.array([EAST, NORTH]), np.array([EAST, NORTH])), {"temperature": 1.0}, 0.3132617),
     ("DistillationLoss", Taught(np.eye(3), np.array([EAST, EAST, NORTH])), {"temperature": 1.0}, 0.07396271),
     ("RankNetLoss", two_scores([1, 0]), {}, math.log(1 + math.e)),
     ("ListNetLoss", Scores(np.zeros(2), np.array([1, 0])), {}, math.log(2)),

@@ -81,7 +81,7 @@ def trajectory(backend, network, name):
     steps = [tuner.train_step(backend.layout(x), (y,)) for x, y in batches_of(network, STEPS[network])]
     tuner.end_training()
     ((unseen, _),) = batches_of(network, 1, seed=5)
-    return tuner.as_floats(steps), tuner.embed(backend.layout(unseen))
+    return tuner.to_floats(steps), tuner.embed(backend.layout(unseen))
 
 
 @pytest.mark.parametrize(("network", "name"), CASES)

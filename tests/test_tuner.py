@@ -125,7 +125,7 @@ def test_load_says_what_does_not_fit(backend, tmp_path):
         tuner(backend).load(tmp_path)
     with pytest.raises(ValueError, match="weights must be those of the same model"):
         backend.Tuner(backend.mlp(D, 16, 8), callbacks=[]).load(tmp_path / "run")
-    with pytest.raises(ValueError, match="optimizer must be Adam to go on from .*, got SGD"):
+    with pytest.raises(ValueError, match="optimizer must be Adam to resume from .*, got SGD"):
         tuner(backend, optimizer="SGD").load(tmp_path / "run")
     tuner(backend, optimizer="SGD").load(tmp_path / "run", weights_only=True)
     (tmp_path / "run" / "training.safetensors").write_bytes(b"broken")
@@ -201,7 +201,7 @@ def test_progress_bar(backend):
 def test_progress_bar_on_a_terminal(backend, monkeypatch):
     from rich.console import Console
 
-    from finetuner.tuner.base import callbacks
+    from finetuner.tuner.base.training.callbacks import progress
 
     def shown():
         console = Console(width=100, force_terminal=True, file=io.StringIO())
@@ -209,9 +209,9 @@ def test_progress_bar_on_a_terminal(backend, monkeypatch):
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
 
     assert all(f"epoch {epoch}/3  loss" in shown() for epoch in (1, 2, 3))
-    monkeypatch.setattr(callbacks, "EVERY", 0.0)  # each batch is due
-    monkeypatch.setattr(callbacks, "BRIEF", 0.0)
-    monkeypatch.setattr(callbacks, "SHARE", 1e9)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)  # each batch is due
+    monkeypatch.setattr(progress, "SHORT_EPOCH", 0.0)
+    monkeypatch.setattr(progress, "MAX_SHARE", 1e9)
     text = shown()
     assert all(text.count(f"{batch}/6 loss") == 3 for batch in range(1, 6))
 

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 import finetuner
-from finetuner.tuner.base import (
-    ClassDataset,
-    PairDataset,
-    ProgressBar,
-    RankingDataset,
-    TargetDataset,
-    TripletDataset,
-)
+from finetuner.tuner.base import ClassDataset, PairDataset, ProgressBar, RankingDataset, TargetDataset, TripletDataset
 
 from .toy import TEST, TRAIN, D, blobs, same, tuner, weights
 
@@ -112,7 +105,7 @@ def test_an_optimizer_for_a_loss_without_weights(backend):
 
 def test_another_optimizer_than_the_saved_one_is_told(backend, tmp_path):
     tuner(backend, loss="ArcFaceLoss", loss_optimizer="SGD").fit(TRAIN, epochs=1).save(tmp_path / "run")
-    with pytest.raises(ValueError, match="the loss_optimizer must be SGD to go on from .*, got Adam"):
+    with pytest.raises(ValueError, match="the loss_optimizer must be SGD to resume from .*, got Adam"):
         tuner(backend, loss="ArcFaceLoss").load(tmp_path / "run")
 
 
@@ -163,7 +156,9 @@ def test_samplers_by_name(backend):
     assert taken("TripletLoss", "auto") == "ClassSampler"
     assert taken("ArcFaceLoss", "auto") == "RandomSampler"
     assert taken("ArcFaceLoss", "class") == "ClassSampler"
-    with pytest.warns(UserWarning, match="NTXentLoss compares the items of a batch.*sampler='class' is taken") as told:
+    with pytest.warns(
+        UserWarning, match="NTXentLoss compares the items of a batch.*sampler='class' is used instead"
+    ) as told:
         assert taken("NTXentLoss", "random") == "ClassSampler"
     assert len([warning for warning in told if "compares the items" in str(warning.message)]) == 1
     with pytest.raises(ValueError, match="sampler must be one of 'auto', 'random', 'class', got 'classs'"):
@@ -298,7 +293,7 @@ def test_distillation(backend, as_what):
     assert run.history[-1]["loss"] < 0.8 * run.history[1]["loss"]
     assert "hit@1" in run.metrics["after"]
     np.testing.assert_array_equal(finetuner.embed(teacher, TRAIN.x), taught)
-    with pytest.raises(ValueError, match="DistillationLoss must have a teacher's embeddings"):
+    with pytest.raises(ValueError, match="DistillationLoss needs a teacher's embeddings"):
         tuner(backend, loss="DistillationLoss").fit(TRAIN)
 
 
@@ -353,7 +348,7 @@ def test_weights_of_items(backend, kind):
     data = ClassDataset(TRAIN.x, TRAIN.labels, weights=np.where(TRAIN.labels == 0, 3.0, 1.0))
     if kind == "cross-entropy":
         tuner(backend, loss=name, loss_options=options).fit(data, epochs=1)
-    with pytest.raises(ValueError, match="weights must go with a loss of the framework's own"):
+    with pytest.raises(ValueError, match="weights must go with one of the framework's own losses"):
         tuner(backend).fit(data)
 
 
@@ -386,11 +381,11 @@ def test_a_loss_of_many_numbers(backend, loss):
 @pytest.mark.parametrize(
     ("loss", "data", "message"),
     [
-        ("TripletLoss", TargetDataset(TRAIN.x, TRAIN.x[:, 0]), "TripletLoss must be told who belongs to whom"),
-        ("ArcFaceLoss", PairDataset(TRAIN.x, TRAIN.x), "ArcFaceLoss must be told the class of each item"),
-        ("CLIPLoss", TRAIN, "CLIPLoss must be told pairs that belong together"),
-        ("CosineSimilarityLoss", PairDataset(TRAIN.x, TRAIN.x), "must be told pairs with a score each"),
-        ("RankNetLoss", TRAIN, "RankNetLoss must be told the relevance of each item"),
+        ("TripletLoss", TargetDataset(TRAIN.x, TRAIN.x[:, 0]), "TripletLoss needs items that belong together"),
+        ("ArcFaceLoss", PairDataset(TRAIN.x, TRAIN.x), "ArcFaceLoss needs the class of each item"),
+        ("CLIPLoss", TRAIN, "CLIPLoss needs pairs that belong together"),
+        ("CosineSimilarityLoss", PairDataset(TRAIN.x, TRAIN.x), "CosineSimilarityLoss needs a score for each pair"),
+        ("RankNetLoss", TRAIN, "RankNetLoss needs the relevance of each item"),
     ],
 )
 def test_data_that_does_not_tell_what_the_loss_takes(backend, loss, data, message):

@@ -10,9 +10,8 @@ import typer
 
 from .. import __version__
 from . import options as o
-from .code import absolute, use_threads
-from .quiet import hush
-from .support import (
+from .console_noise import silence_frameworks
+from .inputs import (
     INTERRUPTED,
     callbacks_for,
     check_inputs,
@@ -27,6 +26,7 @@ from .support import (
     show,
     uninterrupted,
 )
+from .user_code import absolute, use_threads
 
 __all__ = ["app", "main"]
 
@@ -40,7 +40,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    hush()
+    silence_frameworks()
     app(prog_name="finetuner")
 
 
@@ -128,14 +128,14 @@ def fit(
     callbacks = callbacks_for(command, judging)
     made, functions = loaded(command)
     train_data = read(data, command, classes, "train")
-    judged = read(eval_data or data, command, eval_classes, "eval") if judging else None
+    loss_and_gradients = read(eval_data or data, command, eval_classes, "eval") if judging else None
 
     from ..api import fit as train
 
     run = train(
         made,
         train_data,
-        judged,
+        loss_and_gradients,
         loss=loss,
         miner=miner,
         optimizer=optimizer,
@@ -258,10 +258,10 @@ def embed(
 
     import numpy as np
 
-    from ..api import embed as embeddings_of
+    from ..api import embed as embed_rows
 
     arrays: dict[str, Any] = {
-        "embeddings": embeddings_of(
+        "embeddings": embed_rows(
             made, items, device=device, batch_size=batch_size, num_workers=num_workers, **functions
         )
     }

@@ -1,21 +1,9 @@
 """What the readers of tables and of images share."""
 
 import importlib
-import os
-from pathlib import Path
 from typing import Any
 
-__all__ = ["existing", "needed", "reason"]
-
-
-def existing(path: str | os.PathLike[str]) -> Path:
-    """``path``, if something is there, else raise."""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"path must be a file or a folder, and there is none at {path}")
-    if path.is_file() and not path.stat().st_size:
-        raise ValueError(f"{path} must not be empty, and is")
-    return path
+__all__ = ["needed", "reason"]
 
 
 def needed(module: str, kind: str) -> Any:

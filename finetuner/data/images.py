@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..tuner.base.checks import one_of, some_of, whole
-from .common import existing, needed, reason
+from ..checks import integer, one_of, preview
+from ..files import existing_path
+from .common import needed, reason
 
 __all__ = ["ImageArray", "ImageFiles"]
 
@@ -46,7 +47,7 @@ class ImageFiles(Sequence[np.ndarray]):
         channels_first: bool = True,
     ):
         needed("PIL.Image", "images")
-        self.path = existing(path)
+        self.path = existing_path(path)
         self._zipped = self.path.is_file()
         self.mode = one_of("image_mode", image_mode or "RGB", MODES)
         self.size, self.channels_first = _sides(image_size), channels_first
@@ -86,7 +87,7 @@ class ImageFiles(Sequence[np.ndarray]):
         """
         folders = [name.split("/")[:-1] for name in self.names]
         if [] in folders:
-            loose = some_of((name for name in self.names if "/" not in name), 3)
+            loose = preview((name for name in self.names if "/" not in name), 3)
             raise ValueError(f"images of {self.path} must lie in the folder of their class, and not {loose}")
         shared = min(len(os.path.commonprefix(folders)), min(map(len, folders)) - 1)
         return ["/".join(folder[shared:]) for folder in folders]
@@ -208,7 +209,7 @@ def _sides(image_size: Any) -> tuple[int, int] | None:
     sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
     if len(sides) != 2:
         raise ValueError(f"image_size must be a number or (height, width), got {image_size!r}")
-    return whole("image_size", sides[0], 1), whole("image_size", sides[1], 1)
+    return integer("image_size", sides[0], 1), integer("image_size", sides[1], 1)
 
 
 def _is_image(name: str) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..tuner.base.checks import nearest, some_of
-from ..tuner.base.dataset import ClassDataset, Dataset, SessionDataset
-from ..tuner.base.items import rows
-from .common import existing
+from ..arrays import take
+from ..checks import closest_match, preview
+from ..files import existing_path
+from ..tuner.base.data import ClassDataset, Dataset, SessionDataset
 from .images import ImageFiles
 from .tables import from_numpy, narrowed, read_table
 
@@ -57,7 +57,7 @@ def load(
         ValueError: if the kind is unknown; the file is broken or holds nothing; a column is not named,
             is unknown or has missing values; a pattern matches no class; or images differ in size.
     """
-    path = existing(path)
+    path = existing_path(path)
     data: Dataset
     if _holds_images(path):
         _only_for("tables", path, input_column=input_column, label_column=label_column)
@@ -102,7 +102,7 @@ def load_inputs(
     Raises:
         FileNotFoundError, ImportError, ValueError: as :func:`load`.
     """
-    path = existing(path)
+    path = existing_path(path)
     if _holds_images(path):
         _only_for("tables", path, input_column=input_column)
         files = ImageFiles(path, image_size=image_size, image_mode=image_mode, channels_first=channels_first)
@@ -133,10 +133,10 @@ def _of_classes(data: Dataset, patterns: list[str], path: Path) -> ClassDataset:
     for pattern in map(str, patterns):
         found = {i for i, name in enumerate(names) if name == pattern or fnmatch.fnmatchcase(name, pattern)}
         if not found:
-            hint = nearest(pattern, names)
-            hint = hint if hint.startswith("did") else f"there are {some_of(names)}"
+            hint = closest_match(pattern, names)
+            hint = hint if hint.startswith("did") else f"there are {preview(names)}"
             raise ValueError(f"classes must be of {path}, and none there matches {pattern!r}; {hint}")
         kept |= found
     at = np.flatnonzero(np.isin(data.labels, sorted(kept)))
-    x = data.x.only(at) if isinstance(data.x, ImageFiles) else rows(data.x, at)
+    x = data.x.only(at) if isinstance(data.x, ImageFiles) else take(data.x, at)
     return ClassDataset(x, data.classes[data.labels[at]])

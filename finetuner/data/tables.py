@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..tuner.base.checks import nearest, some_of
+from ..checks import closest_match, preview
 from .common import needed, reason
 
 __all__ = ["Table", "from_numpy", "narrowed", "read_table"]
@@ -45,7 +45,7 @@ class Table(NamedTuple):
         if name is None:
             raise ValueError(f"{option} must name a column of {self.path}, which has {columns}")
         if name not in self.names:
-            hint = nearest(name, self.names)
+            hint = closest_match(name, self.names)
             raise ValueError(f"{option} must be a column of {self.path}, got {name!r}; {hint}")
         return name
 
@@ -143,12 +143,12 @@ def _values(path: Path, name: str, column: Any) -> Any:
     while True:
         if values.null_count:
             missing = np.unique(np.flatnonzero(values.is_null()) * shape[0] // len(values))
-            raise ValueError(f"{where} must not miss values, and does at rows (from 0) {some_of(missing)}")
+            raise ValueError(f"{where} must not miss values, and does at rows (from 0) {preview(missing)}")
         if not any(is_list(values.type) for is_list in lists):
             break
         lengths = np.unique(compute.list_value_length(values))
         if len(lengths) != 1:
-            raise ValueError(f"{where} must hold lists of one length, got {some_of(lengths)}")
+            raise ValueError(f"{where} must hold lists of one length, got {preview(lengths)}")
         values = compute.list_flatten(values)
         shape.append(int(lengths[0]))
     if len(shape) == 1 and str(values.type) in ("string", "large_string", "string_view"):

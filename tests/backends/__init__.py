@@ -16,9 +16,9 @@ class Backend:
     epsilon = "epsilon"  # what Adam calls it
 
     def __init__(self):
-        for file in ("losses", "miner", "poolers", "functional", "blocks"):
+        for file in ("losses", "miner", "poolers", "functional", "blocks", "relations"):
             setattr(self, file, importlib.import_module(f"finetuner.tuner.{self.name}.{file}"))
-        self.replace_pooling = importlib.import_module(f"finetuner.tuner.{self.name}.replacement").replace_pooling
+        self.replace_pooling = importlib.import_module(f"finetuner.tuner.{self.name}.surgery").replace_pooling
         self.Tuner = importlib.import_module(f"finetuner.tuner.{self.name}").Tuner
 
     def loss(self, name, miner=None, weights=None, **params):

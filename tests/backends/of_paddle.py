@@ -98,7 +98,7 @@ class Paddle(Backend):
         return nn.Sequential(layer)
 
     def pooling_layers(self):
-        from finetuner.tuner.paddle.replacement import AXES
+        from finetuner.tuner.paddle.surgery import AXES
 
         arguments = {"Adaptive": (1,), "LP": (2, 2), "Fractional": (1,)}
         made = {

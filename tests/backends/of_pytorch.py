@@ -96,7 +96,7 @@ class Pytorch(Backend):
         return nn.Sequential(layer)
 
     def pooling_layers(self):
-        from finetuner.tuner.pytorch.replacement import AXES
+        from finetuner.tuner.pytorch.surgery import AXES
 
         arguments = {"Adaptive": (1,), "LP": (2, 2), "Fractional": (2, 1)}
         made = {

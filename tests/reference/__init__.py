@@ -58,4 +58,4 @@ def numerical_gradient(function: Callable[[np.ndarray], float], x: np.ndarray) -
     return left.astype(float), right.astype(float)
 
 
-from . import heads, losses, margins, miner, poolers, rows  # noqa: E402, F401  (they register themselves)
+from . import losses, margins, miner, pairs, poolers, ranking  # noqa: E402, F401  (they register themselves)

@@ -69,7 +69,7 @@ class Rows(NamedTuple):
     label: np.ndarray
 
 
-class Towers(NamedTuple):
+class TwoTower(NamedTuple):
     """Pairs that belong together."""
 
     first: np.ndarray
@@ -114,7 +114,7 @@ class Logits(NamedTuple):
 MOVING = {
     Batch: ("x", "references"),
     Rows: ("first", "second"),
-    Towers: ("first", "second"),
+    TwoTower: ("first", "second"),
     Triplets: ("anchor", "positive", "negative"),
     Stacked: ("rows",),
     Taught: ("embeddings",),
@@ -135,8 +135,8 @@ ROWS = {
     "zero vectors": Rows(rows(X, r0=0.0, r3=0.0), rows(Y, r1=0.0, r3=0.0), LABEL),
     "huge norms": Rows(X * 2.0**20, Y * 2.0**20, LABEL),
 }
-TOWERS = {name: Towers(batch.first, batch.second) for name, batch in ROWS.items() if name != "whole labels"}
-TOWERS["all the same"] = Towers(np.repeat(X[:1], 6, axis=0), np.repeat(X[:1], 6, axis=0))
+TOWERS = {name: TwoTower(batch.first, batch.second) for name, batch in ROWS.items() if name != "whole labels"}
+TOWERS["all the same"] = TwoTower(np.repeat(X[:1], 6, axis=0), np.repeat(X[:1], 6, axis=0))
 TRIPLETS = {
     "ordinary": Triplets(X, Y, Z),
     "one row": Triplets(X[:1], Y[:1], Z[:1]),

@@ -124,13 +124,13 @@ def sphereface_loss(batch, margin=1.5, scale=30.0, **params):
     return margin_loss(batch, member, scale, **params)
 
 
-class Given(dict):
+class BlockInputs(dict):
     """Weights by name, told by a word."""
 
     __str__ = __repr__ = lambda self: "given"
 
 
-PROJECTOR = Given(
+PROJECTOR = BlockInputs(
     mlp_weight_0=points(5, 4, seed=6), mlp_bias_0=points(1, 5, seed=7)[0],
     mlp_weight_1=points(4, 5, seed=8), mlp_bias_1=points(1, 4, seed=9)[0],
     weight=points(3, 4, seed=10),

@@ -1,8 +1,8 @@
-"""Miners: which of a batch's tuples a loss learns from.
+"""Miners select which triplets or pairs of a batch a loss learns from.
 
-A miner selects, it does not list: :meth:`Miner.refine` narrows the masks of positives and negatives of a
-block of anchors, whose shapes never depend on the data, so that every compiler can take it.
-:meth:`Miner.mine` lists the tuples, for people with a loop of their own.
+A miner does not list tuples. :meth:`Miner.refine` narrows the masks of positives and negatives of a block of anchors.
+The shape of the masks does not depend on the data, so every compiler can compile it. :meth:`Miner.mine` lists the
+tuples, for a training loop of your own.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import checks
+from ... import checks
 
 __all__ = ["Miner", "SiameseEasyHardMiner", "TripletEasyHardMiner"]
 
@@ -25,7 +25,7 @@ class Miner(ABC):
 
     @abstractmethod
     def refine(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """Narrow the masks of a block of anchors: distances and two boolean masks, all ``[B, M]``."""
+        """Narrow the masks of a block of anchors: distances and two boolean masks, ``[B, M]`` each."""
 
     @abstractmethod
     def select(
@@ -33,34 +33,33 @@ class Miner(ABC):
     ) -> tuple[Tensor, Tensor]:
         """Masks of the selected positives and negatives: labels ``[N]`` and distances ``[N, M]`` to two ``[N, M]``.
 
-        Without ``reference_labels`` the batch is seen against itself, the diagonal left out.
+        Without ``reference_labels`` the batch is compared with itself, without the diagonal.
         """
 
     @abstractmethod
     def mine(self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Indices of the selected tuples, ``[T]`` int64 each, in the order of their anchors.
+        """Indices of the selected tuples, ``[T]`` int64 each, sorted by anchor.
 
-        Triplets are ``(anchor, positive, negative)``. Pairs are ``(first, second, similar)``, where
-        similar is 1 or 0; of a batch against itself each unordered pair comes once, with
-        ``first < second``.
+        Triplets are ``(anchor, positive, negative)``. Pairs are ``(first, second, similar)``, where similar is 1 or 0.
+        If a batch is compared with itself, each unordered pair occurs once, with ``first < second``.
         """
 
 
 class EasyHard(Miner):
-    """What both miners below share."""
+    """Strategies and their checks, shared by the miners below."""
 
     def __init__(self, pos_strategy: str = "hard", neg_strategy: str = "hard", margin: float | None = None):
         super().__init__()
         self.pos_strategy = checks.one_of("pos_strategy", pos_strategy, STRATEGIES)
         self.neg_strategy = checks.one_of("neg_strategy", neg_strategy, STRATEGIES)
         self.margin = None if margin is None else checks.above("margin", margin, 0)
-        pair = {pos_strategy, neg_strategy}
-        if "semihard" in pair and (pair == {"semihard"} or "all" in pair):
+        strategies = {pos_strategy, neg_strategy}
+        if "semihard" in strategies and (strategies == {"semihard"} or "all" in strategies):
             raise ValueError(
-                "semihard must meet a strategy that selects one item, easy or hard, got "
+                "semihard must be combined with a strategy that selects one item, easy or hard, got "
                 f"pos_strategy={pos_strategy!r} and neg_strategy={neg_strategy!r}"
             )
-        if margin is not None and "semihard" not in pair:
+        if margin is not None and "semihard" not in strategies:
             raise ValueError(
                 "margin must go with a semihard strategy, got "
                 f"margin={margin!r} with pos_strategy={pos_strategy!r} and neg_strategy={neg_strategy!r}"
@@ -68,81 +67,101 @@ class EasyHard(Miner):
 
 
 class TripletEasyHardMiner(EasyHard):
-    """Selects, for each anchor, a positive and a negative by how hard they are.
+    """Selects a positive and a negative for each anchor, by how hard they are.
 
     ============  ===================================  ===================================
-    strategy      of the positives                     of the negatives
+    strategy      positives                            negatives
     ============  ===================================  ===================================
     ``hard``      the farthest                         the nearest
     ``easy``      the nearest                          the farthest
     ``semihard``  the farthest that is nearer than     the nearest that is farther than
                   the selected negative                the selected positive
-    ``all``       each                                 each
+    ``all``       all                                  all
     ============  ===================================  ===================================
 
-    Of equally distant items the one with the lowest index is selected. An anchor for which no positive
-    or no negative is left forms no triplet.
+    Of equally distant items, the one with the lowest index is selected. An anchor without a selected positive or
+    without a selected negative forms no triplet.
 
     Args:
-        pos_strategy: for the positives, one of the above.
-        neg_strategy: for the negatives, one of the above; if one strategy is ``"semihard"``, the other
-            must be ``"easy"`` or ``"hard"``.
-        margin: how far, in units of the distance, a semihard item may lie from the selected one, above
-            0; None for any distance.
+        pos_strategy: Strategy for the positives.
+        neg_strategy: Strategy for the negatives. If one strategy is ``"semihard"``, the other must be ``"easy"`` or
+            ``"hard"``.
+        margin: The maximal difference between the distance of a semihard item and that of the selected one, above 0;
+            None for no limit.
 
     Raises:
-        ValueError: if an argument or the combination is not one of these.
+        ValueError: If a strategy, the combination or the margin is not allowed.
 
-    Source: Schroff et al., "FaceNet", CVPR 2015 (semihard); Hermans et al., "In defense of the triplet
-    loss for person re-identification", 2017 (hard); Xuan et al., "Improved embeddings with easy positive
-    triplet mining", WACV 2020 (easy).
+    Example:
+        >>> labels = tensor([0, 0, 0, 1])
+        >>> distances = tensor([[0.0, 0.2, 0.9, 0.5], [0.2, 0.0, 0.6, 0.4], [0.9, 0.6, 0.0, 0.3], [0.5, 0.4, 0.3, 0.0]])
+        >>> miner = TripletEasyHardMiner(pos_strategy="hard", neg_strategy="hard")
+        >>> np.stack([np.asarray(indices) for indices in miner.mine(labels, distances)], axis=1).tolist()
+        [[0, 2, 3], [1, 2, 3], [2, 0, 3]]
+
+    References:
+        Semihard: Schroff et al., "FaceNet: A unified embedding for face recognition and clustering", CVPR 2015. Hard:
+        Hermans et al., "In defense of the triplet loss for person re-identification", 2017. Easy: Xuan et al.,
+        "Improved embeddings with easy positive triplet mining", WACV 2020.
     """
 
     tuples = "triplets"
 
 
 class SiameseEasyHardMiner(EasyHard):
-    """Selects, for each item, a positive and a negative pair by how hard they are.
+    """Selects a positive and a negative pair for each item, by how hard they are.
 
-    The strategies are those of :class:`TripletEasyHardMiner`, each item taking the anchor's part; but a
-    pair stands alone, so an item without negatives still selects its positive, and the reverse. Only a
-    semihard pair needs the other one, which it is measured by.
+    The strategies are those of :class:`TripletEasyHardMiner`, with each item as the anchor. A pair does not need a
+    counterpart: an item without negatives still selects its positive, and the reverse. Only a semihard pair needs the
+    pair that it is compared with.
 
     Args:
-        pos_strategy: for the positive pairs.
-        neg_strategy: for the negative pairs; if one strategy is ``"semihard"``, the other must be
-            ``"easy"`` or ``"hard"``.
-        margin: how far, in units of the distance, a semihard pair may lie from the selected one, above
-            0; None for any distance.
+        pos_strategy: Strategy for the positive pairs.
+        neg_strategy: Strategy for the negative pairs. If one strategy is ``"semihard"``, the other must be ``"easy"``
+            or ``"hard"``.
+        margin: The maximal difference between the distance of a semihard pair and that of the selected one, above 0;
+            None for no limit.
 
     Raises:
-        ValueError: if an argument or the combination is not one of these.
+        ValueError: If a strategy, the combination or the margin is not allowed.
+
+    Example:
+        >>> labels = tensor([0, 0, 1])
+        >>> distances = tensor([[0.0, 0.2, 0.5], [0.2, 0.0, 0.4], [0.5, 0.4, 0.0]])
+        >>> miner = SiameseEasyHardMiner(pos_strategy="hard", neg_strategy="hard")
+        >>> np.stack([np.asarray(indices) for indices in miner.mine(labels, distances)], axis=1).tolist()
+        [[0, 1, 1], [0, 2, 0], [1, 2, 0]]
     """
 
     tuples = "pairs"
 
 
 def tuple_indices(
-    tuples: str, positive: np.ndarray, negative: np.ndarray, within: bool
+    tuples: str, positive: np.ndarray, negative: np.ndarray, self_comparison: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What :meth:`Miner.mine` lists, of two masks ``[N, M]``; ``within`` tells a batch against itself."""
-    return triplet_indices(positive, negative) if tuples == "triplets" else pair_indices(positive, negative, within)
+    """The indices that :meth:`Miner.mine` returns, from two masks ``[N, M]``."""
+    if tuples == "triplets":
+        return triplet_indices(positive, negative)
+    return pair_indices(positive, negative, self_comparison)
 
 
 def triplet_indices(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every positive with every negative of its row: two ``[N, M]`` masks to three ``[T]`` int64."""
-    anchor, near = np.nonzero(positive)
-    _, far = np.nonzero(negative)
+    """Each positive with each negative of its row: two ``[N, M]`` masks to three ``[T]`` int64."""
+    anchors, positives = np.nonzero(positive)
+    _, negatives = np.nonzero(negative)
     counts = negative.sum(axis=1)
     starts = np.cumsum(counts) - counts
-    each = counts[anchor]
-    within = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each)
-    return np.repeat(anchor, each), np.repeat(near, each), far[np.repeat(starts[anchor], each) + within]
+    repeats = counts[anchors]
+    offsets = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    chosen = negatives[np.repeat(starts[anchors], repeats) + offsets]
+    return np.repeat(anchors, repeats), np.repeat(positives, repeats), chosen
 
 
-def pair_indices(positive: np.ndarray, negative: np.ndarray, within: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every selected pair: two ``[N, M]`` masks to three ``[T]`` int64, sorted by their first index."""
-    if within:
+def pair_indices(
+    positive: np.ndarray, negative: np.ndarray, self_comparison: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each selected pair: two ``[N, M]`` masks to three ``[T]`` int64, sorted by their first index."""
+    if self_comparison:
         positive, negative = np.triu(positive | positive.T, 1), np.triu(negative | negative.T, 1)
     first, second = np.nonzero(positive | negative)
     return first, second, positive[first, second].astype(np.int64)

@@ -1,65 +1,19 @@
-"""finetuner for Keras."""
+"""finetuner for Keras: its tuner, losses, miners and poolers."""
 
-from .data import Sampled
 from .interop import KerasLoss
-from .losses import (
-    ArcFaceLoss,
-    ArcFaceLossWithMLP,
-    CLIPLoss,
-    ClipLoss,
-    ContrastiveLoss,
-    CosFaceLoss,
-    CosineSimilarityLoss,
-    DistillationLoss,
-    FocalLoss,
-    LambdaRankLoss,
-    LiftedStructureLoss,
-    ListNetLoss,
-    MultiSimilarityLoss,
-    NTXentLoss,
-    RankNetLoss,
-    SiameseLoss,
-    SphereFaceLoss,
-    SupConLoss,
-    SurrogatePrecision,
-    TripletLoss,
-    TripletMarginLoss,
-)
-from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
-from .poolers import AveragePooling, CLSPooling, GeM, MaxPooling
-from .tuner import KerasTuner
+from .losses import *
+from .miner import *
+from .poolers import *
+from .sampled import *
+from .tuner import *
 
-__all__ = [
-    "ArcFaceLoss",
-    "ArcFaceLossWithMLP",
-    "AveragePooling",
-    "CLIPLoss",
-    "CLSPooling",
-    "ClipLoss",
-    "ContrastiveLoss",
-    "CosFaceLoss",
-    "CosineSimilarityLoss",
-    "DistillationLoss",
-    "FocalLoss",
-    "GeM",
-    "KerasLoss",
-    "KerasTuner",
-    "LambdaRankLoss",
-    "LiftedStructureLoss",
-    "ListNetLoss",
-    "MaxPooling",
-    "MultiSimilarityLoss",
-    "NTXentLoss",
-    "RankNetLoss",
-    "Sampled",
-    "SiameseEasyHardMiner",
-    "SiameseLoss",
-    "SphereFaceLoss",
-    "SupConLoss",
-    "SurrogatePrecision",
-    "TripletEasyHardMiner",
-    "TripletLoss",
-    "TripletMarginLoss",
-]
+from . import losses, miner, poolers, sampled, tuner  # isort: skip
+
+__all__ = ["KerasLoss"]
+__all__ += losses.__all__
+__all__ += miner.__all__
+__all__ += poolers.__all__
+__all__ += sampled.__all__
+__all__ += tuner.__all__
 
 Tuner = KerasTuner

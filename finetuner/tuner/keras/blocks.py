@@ -1,160 +1,164 @@
-"""Sums over the rows of a batch, a block of rows at a time, for Keras; see :mod:`..base.blocks`."""
+"""Sums over the rows of a batch, one block of rows at a time, for Keras; see :mod:`..base.losses.blocks`."""
 
 from collections.abc import Callable
 from typing import Any
 
-from keras import KerasTensor, ops
+from keras import ops
 
-from ..base import blocks
-from .functional import Masks, Places, Relations, block_of, distances_of, pairwise_distance, places_of, spread
-from .gradients import fused, noted_and_gradients
+from ..base.losses import blocks
+from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
+from .gradients import aux_and_gradients, compile_xla
+from .ops import Tensor, row_slice
+from .relations import Masks, Relations
 
-__all__ = ["in_blocks", "of_distances", "selected"]
+__all__ = ["distance_statistics", "mined_masks", "reduce_blocks"]
 
-Terms = Callable[..., tuple[KerasTensor, ...]]
+Terms = Callable[..., tuple[Tensor, ...]]
 
 
-def in_blocks(
+def reduce_blocks(
     terms: Terms,
-    queries: KerasTensor,
-    references: KerasTensor,
+    queries: Tensor,
+    references: Tensor,
     relations: Any,
     distance: str,
-    each: bool = False,
-    weights: tuple[KerasTensor, ...] = (),
-    numbers: int = 3,
-) -> tuple[KerasTensor, ...]:
+    per_row: bool = False,
+    weights: tuple[Tensor, ...] = (),
+    count: int = 3,
+) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
 
-    A batch of one block is seen as a whole, with gradients of any order, and so is one whose sizes a compiler has left
-    open, or of which each row is asked for. Of more blocks no distance outlives its block: as every row weighs the
-    same in a sum, its gradient is known but for one factor, and is taken along. Only the first number has a gradient.
+    A batch of one block is computed as a whole, with gradients of any order; so is a batch whose sizes a compiler has
+    left open, or whose numbers are needed per row. With more blocks, no distance outlives its block. All rows have the
+    same weight in a sum, so its gradient is known except for one factor and is computed together with the value. Only
+    the first number has a gradient.
 
     Args:
-        terms: ``terms(distances, positive, negative, *weights)``, of a block's distances and two masks ``[B, M]``,
-            gives numbers of its rows, ``[B]`` each. A row's must depend on that row alone.
+        terms: ``terms(distances, positive, negative, *weights)`` of a block's distances and two masks ``[B, M]``
+            returns numbers of its rows, ``[B]`` each. The numbers of a row must depend on that row only.
         queries: ``[N, D]``.
         references: ``[M, D]``.
-        relations: ``relations.rows(start, size)`` gives the masks of a block.
-        distance: the name of the distance.
-        each: whether the numbers of each row are wanted, ``[N]`` each, rather than sums ``[]``.
-        weights: further tensors that the terms depend on, with gradients.
-        numbers: how many numbers there are.
+        relations: ``relations.rows(start, size)`` returns the masks of a block.
+        distance: The name of the distance.
+        per_row: Whether to return the numbers of each row, ``[N]`` each, instead of their sums ``[]``.
+        weights: Further tensors with gradients that the terms depend on.
+        count: How many numbers ``terms`` returns.
     """
-    size = size_of_blocks(queries, references)
-    if each or size is None:
+    size = block_size(queries, references)
+    if per_row or size is None:
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
-    places = places_of(queries, references, distance)
-    fixed = [*map(ops.stop_gradient, places)], [*map(ops.stop_gradient, weights)]
-    totals, gradients = fused(summed, terms, relations, distance, size, numbers)(*fixed)
-    moving = (places.queries, places.references, *weights)
-    carrier = (ops.sum(g * (x - ops.stop_gradient(x))) for g, x in zip(gradients, moving, strict=True))  # 0 in value
-    first, *others = ops.unstack(totals, num=numbers)
-    return sum(carrier, start=first), *others
+    operands = prepare_rows(queries, references, distance)
+    fixed = [*map(ops.stop_gradient, operands)], [*map(ops.stop_gradient, weights)]
+    totals, gradients = compile_xla(sum_blocks, terms, relations, distance, size, count)(*fixed)
+    inputs = (operands.queries, operands.references, *weights)
+    attached = (ops.sum(g * (x - ops.stop_gradient(x))) for g, x in zip(gradients, inputs, strict=True))  # 0 in value
+    first, *others = ops.unstack(totals, num=count)
+    return sum(attached, start=first), *others
 
 
-def summed(
+def sum_blocks(
     terms: Terms,
     relations: Any,
     distance: str,
     size: int,
-    numbers: int,
-    given: list[KerasTensor],
-    weights: list[KerasTensor],
-) -> tuple[KerasTensor, list[KerasTensor]]:
-    """The sums over all rows ``[numbers]``, and the gradient of the first by queries, references and weights."""
-    places = Places(*given)
-    queries, references = places.queries, places.references
+    count: int,
+    given: list[Tensor],
+    weights: list[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """The sums over all rows ``[count]``, and the gradient of the first by queries, references and weights."""
+    operands = PairwiseOperands(*given)
+    queries, references = operands.queries, operands.references
     rows = queries.shape[0]
 
-    def block(index: KerasTensor, state: tuple[KerasTensor, ...]) -> tuple[KerasTensor, ...]:
-        totals, by_queries, by_references, columns, *by_weights = state
-        start = start_of(index, size, rows)
-        fresh = start + ops.arange(size, dtype="int32") >= index * size
-        distances, masks = distances_of(places, distance, start, size), relations.rows(start, size)
+    def block(index: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        totals, by_queries, by_references, column_sums, *by_weights = state
+        start = block_start(index, size, rows)
+        is_new = start + ops.arange(size, dtype="int32") >= index * size
+        distances, masks = block_distances(operands, distance, start, size), relations.rows(start, size)
 
-        def total(moving: list[KerasTensor]) -> tuple[KerasTensor, KerasTensor]:
-            sums = [ops.sum(ops.where(fresh, one, 0.0)) for one in terms(moving[0], *masks, *moving[1:])]
+        def total(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+            sums = [ops.sum(ops.where(is_new, number, 0.0)) for number in terms(inputs[0], *masks, *inputs[1:])]
             return sums[0], ops.stack(sums)
 
-        found, (slopes, *others) = noted_and_gradients(total, [distances, *weights])
-        slopes = by_square(distances, slopes, distance)
+        found, (gradient, *others) = aux_and_gradients(total, [distances, *weights])
+        gradient = grad_wrt_squared_distance(distances, gradient, distance)
         # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
-        own = block_of(queries, start, size)
-        pull = ops.sum(slopes, axis=1, keepdims=True) * own - ops.matmul(slopes, references)
+        own = row_slice(queries, start, size)
+        added = ops.sum(gradient, axis=1, keepdims=True) * own - ops.matmul(gradient, references)
         return (
             totals + found,
-            ops.slice_update(by_queries, (start, 0), block_of(by_queries, start, size) + pull),
-            by_references - ops.matmul(ops.transpose(slopes), own),
-            columns + ops.sum(slopes, axis=0),
+            ops.slice_update(by_queries, (start, 0), row_slice(by_queries, start, size) + added),
+            by_references - ops.matmul(ops.transpose(gradient), own),
+            column_sums + ops.sum(gradient, axis=0),
             *(a + b for a, b in zip(by_weights, others, strict=True)),
         )
 
-    state = (ops.zeros((numbers,), queries.dtype), *map(ops.zeros_like, (queries, references, references[:, 0])))
+    state = (ops.zeros((count,), queries.dtype), *map(ops.zeros_like, (queries, references, references[:, 0])))
     state = ops.fori_loop(0, -(-rows // size), block, (*state, *map(ops.zeros_like, weights)))
-    totals, by_queries, by_references, columns, *by_weights = map(ops.stop_gradient, state)
-    rate = 1 if distance == "cosine" else 2
-    return totals, [rate * by_queries, rate * (by_references + columns[:, None] * references), *by_weights]
+    totals, by_queries, by_references, column_sums, *by_weights = map(ops.stop_gradient, state)
+    scale = 1 if distance == "cosine" else 2
+    return totals, [scale * by_queries, scale * (by_references + column_sums[:, None] * references), *by_weights]
 
 
-def by_square(distances: KerasTensor, slopes: KerasTensor, distance: str) -> KerasTensor:
-    """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
+def grad_wrt_squared_distance(distances: Tensor, gradient: Tensor, distance: str) -> Tensor:
+    """From the gradient by distances, the gradient by squared distances; for the cosine distance, by half of them.
+
+    It is 0 where the distance is 0.
+    """
     if distance == "euclidean":
-        return ops.where(distances > 0, slopes / ops.where(distances > 0, 2 * distances, 1.0), 0.0)
-    return slopes * ops.sign(distances)
+        return ops.where(distances > 0, gradient / ops.where(distances > 0, 2 * distances, 1.0), 0.0)
+    return gradient * ops.sign(distances)
 
 
-def size_of_blocks(queries: KerasTensor, references: KerasTensor) -> int | None:
-    """How many rows a block has; None if one is enough, or a compiler has left the sizes open."""
+def block_size(queries: Tensor, references: Tensor) -> int | None:
+    """The rows of a block; None if one block is enough, or a compiler has left the sizes open."""
     rows, columns = queries.shape[0], references.shape[0]
-    if not isinstance(rows, int) or not isinstance(columns, int):  # None, and JAX has dimensions that are symbols
+    if not isinstance(rows, int) or not isinstance(columns, int):  # None, or a symbolic dimension of JAX
         return None
     size = blocks.rows_per_block(columns)
     return size if size < rows else None
 
 
-def start_of(index: KerasTensor, size: int, rows: int) -> KerasTensor:
-    """The first row of a block: the last block begins early, so that it is as long as the others."""
+def block_start(index: Tensor, size: int, rows: int) -> Tensor:
+    """The first row of a block. The last block begins early, so that all blocks have the same size."""
     return ops.minimum(index * size, rows - size)
 
 
-def selected(miner: Any, queries: KerasTensor, references: KerasTensor, relations: Relations, distance: str) -> Masks:
-    """All that a miner selects, as two masks ``[N, M]``: a byte a pair each, and nothing larger."""
-    places = places_of(ops.stop_gradient(queries), ops.stop_gradient(references), distance)
-    size = size_of_blocks(queries, references)
+def mined_masks(miner: Any, queries: Tensor, references: Tensor, relations: Relations, distance: str) -> Masks:
+    """Everything that a miner selects, as two masks ``[N, M]`` with one byte per pair."""
+    operands = prepare_rows(ops.stop_gradient(queries), ops.stop_gradient(references), distance)
+    size = block_size(queries, references)
     if size is None:
-        return Masks(*miner.refine(distances_of(places, distance), *relations.rows()))
+        return Masks(*miner.refine(block_distances(operands, distance), *relations.rows()))
 
-    def block(start: KerasTensor) -> KerasTensor:
-        return ops.stack(miner.refine(distances_of(places, distance, start, size), *relations.rows(start, size)))
+    def block(start: Tensor) -> Tensor:
+        return ops.stack(miner.refine(block_distances(operands, distance, start, size), *relations.rows(start, size)))
 
     rows = queries.shape[0]
     count = -(-rows // size)
-    found = ops.map(block, start_of(ops.arange(count, dtype="int32"), size, rows))  # [blocks, 2, B, M]
+    found = ops.map(block, block_start(ops.arange(count, dtype="int32"), size, rows))  # [blocks, 2, B, M]
     found = ops.reshape(ops.transpose(found, (1, 0, 2, 3)), (2, count * size, -1))
-    again = count * size - rows  # rows of the last block but one, which the last one tells again
+    repeated = count * size - rows  # rows of the last block but one that the last block contains again
     whole = (count - 1) * size
-    return Masks(*(ops.concatenate([side[:whole], side[whole + again :]]) for side in ops.unstack(found, num=2)))
+    return Masks(*(ops.concatenate([side[:whole], side[whole + repeated :]]) for side in ops.unstack(found, num=2)))
 
 
-def of_distances(
-    queries: KerasTensor, references: KerasTensor, relations: Relations, distance: str
-) -> dict[str, KerasTensor]:
-    """What a loss with ``need_logs`` tells of all distances: means of positives' and negatives', and the spread."""
+def distance_statistics(queries: Tensor, references: Tensor, relations: Relations, distance: str) -> dict[str, Tensor]:
+    """Mean distances of positives and of negatives, and the spread: the logs of a loss with ``need_logs``."""
     queries, references = ops.stop_gradient(queries), ops.stop_gradient(references)
-    found = in_blocks(masked_sums, queries, references, relations, distance, numbers=4)
-    near, positives, far, negatives = map(ops.sum, found)
+    found = reduce_blocks(masked_distance_sums, queries, references, relations, distance, count=4)
+    positive_sum, positives, negative_sum, negatives = map(ops.sum, found)
     return {
-        "positive_distance": near / ops.maximum(positives, 1),
-        "negative_distance": far / ops.maximum(negatives, 1),
+        "positive_distance": positive_sum / ops.maximum(positives, 1),
+        "negative_distance": negative_sum / ops.maximum(negatives, 1),
         "spread": spread(queries),
     }
 
 
-def masked_sums(
-    distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-) -> tuple[KerasTensor, KerasTensor, KerasTensor, KerasTensor]:
-    """Of each row: the sum of its positives' distances and their number, and the same of its negatives."""
-    near, far = (ops.sum(ops.where(mask, distances, 0.0), axis=1) for mask in (positive, negative))
+def masked_distance_sums(
+    distances: Tensor, positive: Tensor, negative: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For each row, the sum of the positives' distances and their number, and the same for the negatives."""
+    sums = [ops.sum(ops.where(mask, distances, 0.0), axis=1) for mask in (positive, negative)]
     counts = [ops.sum(ops.cast(mask, distances.dtype), axis=1) for mask in (positive, negative)]
-    return near, counts[0], far, counts[1]
+    return sums[0], counts[0], sums[1], counts[1]

@@ -1,4 +1,4 @@
-"""What keras.ops has no word for: gradients, and what is compiled, by functions of each engine's own."""
+"""Gradients and compilation, which ``keras.ops`` does not have, by the functions of each engine."""
 
 import functools
 from collections.abc import Callable
@@ -7,38 +7,42 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["fused", "is_eager_torch", "noted_and_gradients"]
+__all__ = ["aux_and_gradients", "compile_xla", "is_eager_torch"]
 
 
-def noted_and_gradients(function: Callable[[list[Any]], Any], moving: list[Any]) -> tuple[Any, list[Any]]:
-    """Of a function to a scalar and notes: the notes, and the gradient of the scalar by each of ``moving``."""
+def aux_and_gradients(function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, list[Any]]:
+    """Differentiate a function that returns a scalar and auxiliary values.
+
+    Returns:
+        The auxiliary values, and the gradient of the scalar by each of the inputs.
+    """
     engine = keras.backend.backend()
     if engine == "jax":
         import jax
 
-        gradients, noted = jax.grad(function, has_aux=True)(moving)
+        gradients, aux = jax.grad(function, has_aux=True)(inputs)
     elif engine == "tensorflow":
         import tensorflow
 
         with tensorflow.GradientTape() as tape:
-            tape.watch(moving)
-            scalar, noted = function(moving)
-        found = tape.gradient(scalar, moving, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO)
-        gradients = [tensorflow.convert_to_tensor(one) for one in found]  # those of a table are of some rows alone
+            tape.watch(inputs)
+            scalar, aux = function(inputs)
+        found = tape.gradient(scalar, inputs, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO)
+        gradients = [tensorflow.convert_to_tensor(one) for one in found]  # those of an embedding table are sparse
     else:
         import torch
 
-        moving = [one if one.requires_grad else one.detach().requires_grad_() for one in moving]
+        inputs = [one if one.requires_grad else one.detach().requires_grad_() for one in inputs]
         with torch.enable_grad():
-            scalar, noted = function(moving)
-        gradients = list(torch.autograd.grad(scalar, moving, materialize_grads=True))
-    return keras.tree.map_structure(ops.stop_gradient, noted), gradients
+            scalar, aux = function(inputs)
+        gradients = list(torch.autograd.grad(scalar, inputs, materialize_grads=True))
+    return keras.tree.map_structure(ops.stop_gradient, aux), gradients
 
 
-def fused(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
-    """``function`` of ``first`` and more, compiled by XLA where TensorFlow is making a graph without it.
+def compile_xla(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
+    """``function`` with its ``first`` arguments set, compiled by XLA inside a TensorFlow graph that is not.
 
-    TensorFlow writes each step of a block to memory otherwise. Outside a graph it would be compiled at each call.
+    TensorFlow would otherwise write each operation of a block to memory. Outside a graph it would compile at each call.
     """
     function = functools.partial(function, *first)
     if keras.backend.backend() == "tensorflow":
@@ -50,7 +54,7 @@ def fused(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
 
 
 def is_eager_torch() -> bool:
-    """Whether a loop of Python's runs as it is written, with sizes that may depend on what tensors hold."""
+    """Whether the engine is PyTorch without a compiler, so that sizes may depend on the values of tensors."""
     if keras.backend.backend() != "torch":
         return False
     import torch

@@ -1,151 +1,154 @@
-"""Sums over triples of items, of which no tensor of N x N x N is ever made, for Keras."""
+"""Sums over triplets of items without a tensor of size N x N x N, for Keras."""
 
 from collections.abc import Callable
 from typing import Any
 
-from keras import KerasTensor, ops
+from keras import ops
 
 from .gradients import is_eager_torch
+from .ops import Tensor
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
 
-def over_positives(step: Callable[..., Any], positive: KerasTensor, dtype: str, *state: KerasTensor) -> Any:
-    """``pull, push, *state = step(column, *state)`` with the first positive of each row, then the second, to the last.
+def loop_over_positives(step: Callable[..., Any], positive: Tensor, dtype: str, *state: Tensor) -> Any:
+    """Call ``pull, push, *state = step(column, *state)`` for the first positive of each row, then for the second, ...
 
-    ``column`` is ``[B, 1]``, and M in rows that have no more, so that no shape depends on how many there are. Returns
-    the slopes ``[B, M]``, each positive's pull, ``[B]`` a step, in its place less all pushes ``[B, M]``, and the last
-    state; without gradients.
+    ``column`` is ``[B, 1]``, and M for rows without another positive, so no shape depends on the number of positives.
+    Returns the gradient ``[B, M]``, the pull of each positive, ``[B]`` per step, at its position minus all pushes
+    ``[B, M]``, and the last state. The results have no gradient.
     """
     if is_eager_torch():
-        return over_listed(step, positive, dtype, *state)
+        return loop_over_padded_positives(step, positive, dtype, *state)
     end = ops.shape(positive)[1]
     columns = ops.where(positive, ops.arange(end, dtype="int32")[None, :], end)
 
-    def body(column: KerasTensor, slopes: KerasTensor, *state: KerasTensor) -> tuple[KerasTensor, ...]:
+    def body(column: Tensor, gradient: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         after = ops.min(ops.where(columns > column, columns, end), axis=1, keepdims=True)
         pull, push, *state = step(column, *state)
-        return after, slopes + ops.where(here(column, slopes), pull[:, None], 0.0) - push, *state
+        return after, gradient + ops.where(column_mask(column, gradient), pull[:, None], 0.0) - push, *state
 
-    def more(column: KerasTensor, *state: KerasTensor) -> KerasTensor:
+    def more(column: Tensor, *state: Tensor) -> Tensor:
         return ops.any(column < end)
 
-    slopes = ops.zeros_like(columns, dtype=dtype)
-    _, *found = ops.while_loop(more, body, (ops.min(columns, axis=1, keepdims=True), slopes, *state))
-    return [*map(ops.stop_gradient, found)]  # or XLA would ask how often to go back through the loop
+    gradient = ops.zeros_like(columns, dtype=dtype)
+    _, *found = ops.while_loop(more, body, (ops.min(columns, axis=1, keepdims=True), gradient, *state))
+    return [*map(ops.stop_gradient, found)]  # else XLA would need the number of iterations for a backward pass
 
 
-def over_listed(step: Callable[..., Any], positive: KerasTensor, dtype: str, *state: KerasTensor) -> Any:
-    """The same, of positives that are counted and listed first: where nothing is compiled, half as much to do."""
+def loop_over_padded_positives(step: Callable[..., Any], positive: Tensor, dtype: str, *state: Tensor) -> Any:
+    """The same with positives that are counted and listed first, which halves the work where nothing is compiled."""
     rows, columns = ops.nonzero(positive)
     count = ops.sum(ops.cast(positive, "int32"), axis=1)
     rank = ops.arange(len(rows)) - ops.take(ops.cumsum(count) - count, rows)
     size, end = positive.shape
-    most = int(ops.max(count))
-    listed = ops.full((size, most), end, dtype="int32")
-    listed = ops.scatter_update(listed, ops.stack([rows, rank], axis=1), ops.cast(columns, "int32"))
-    slopes, pulls = ops.zeros((size, end), dtype=dtype), []
-    for k in range(most):
-        pull, push, *state = step(listed[:, k : k + 1], *state)
-        slopes = slopes - push
+    width = int(ops.max(count))
+    padded = ops.full((size, width), end, dtype="int32")
+    padded = ops.scatter_update(padded, ops.stack([rows, rank], axis=1), ops.cast(columns, "int32"))
+    gradient, pulls = ops.zeros((size, end), dtype=dtype), []
+    for k in range(width):
+        pull, push, *state = step(padded[:, k : k + 1], *state)
+        gradient = gradient - push
         pulls.append(pull)
     if pulls:
         values = ops.stack(pulls, axis=1)[rows, rank]
-        slopes = slopes + ops.scatter_update(ops.zeros_like(slopes), ops.stack([rows, columns], axis=1), values)
-    return [*map(ops.stop_gradient, (slopes, *state))]
+        indices = ops.stack([rows, columns], axis=1)
+        gradient = gradient + ops.scatter_update(ops.zeros_like(gradient), indices, values)
+    return [*map(ops.stop_gradient, (gradient, *state))]
 
 
-def here(column: KerasTensor, x: KerasTensor) -> KerasTensor:
+def column_mask(column: Tensor, x: Tensor) -> Tensor:
     """The mask of each row's ``column``, as wide as ``x``: ``[B, M]``."""
     return ops.equal(ops.arange(ops.shape(x)[1], dtype="int32")[None, :], column)
 
 
-def at(column: KerasTensor, x: KerasTensor, otherwise: float) -> KerasTensor:
-    """What ``x`` has in each row's ``column``, ``[B, 1]``, or else a number."""
+def take_column(column: Tensor, x: Tensor, default: float) -> Tensor:
+    """The value of ``x`` in each row's ``column``, ``[B, 1]``; the default beyond the last column."""
     end = ops.shape(x)[1]
-    return ops.where(column < end, ops.take_along_axis(x, ops.minimum(column, end - 1), axis=1), otherwise)
+    return ops.where(column < end, ops.take_along_axis(x, ops.minimum(column, end - 1), axis=1), default)
 
 
-def carried(values: KerasTensor, slopes: KerasTensor, distances: KerasTensor) -> KerasTensor:
-    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a difference that is 0 in value carries them."""
-    values, slopes = ops.stop_gradient(values), ops.stop_gradient(slopes)
-    along = ops.sum(slopes * distances, axis=1)
-    return values + (along - ops.stop_gradient(along))
+def attach_gradient(values: Tensor, gradient: Tensor, distances: Tensor) -> Tensor:
+    """Attach a known gradient by the distances, ``[B, M]``, to ``values`` ``[B]``.
+
+    Adds ``(g * d) - stop_gradient(g * d)``, which is zero in value.
+    """
+    values, gradient = ops.stop_gradient(values), ops.stop_gradient(gradient)
+    product = ops.sum(gradient * distances, axis=1)
+    return values + (product - ops.stop_gradient(product))
 
 
-def counted(mask: KerasTensor, dtype: str) -> KerasTensor:
-    """How many of each row a mask holds, ``[B]``."""
+def count_true(mask: Tensor, dtype: str) -> Tensor:
+    """The number of true values in each row, ``[B]``."""
     return ops.sum(ops.cast(mask, dtype), axis=1)
 
 
-def triplets(
-    distances: KerasTensor, positive: KerasTensor, negative: KerasTensor, margin: float
-) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[B]``.
+def triplets(distances: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Sum of the hinges, number of triplets, and number of active triplets of each anchor: three ``[B]``.
 
-    With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
-    So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. Comparing all with one
-    positive at a time counts both at once: compilers are slow at sorting. As :math:`\sum_p c_p = \sum_n c_n`, any
-    number may be taken off all values; the mean of the positives keeps the sums small.
+    With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink. The sum of an
+    anchor is therefore :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives below
+    :math:`a_p`, and :math:`c_n` the positives with :math:`a_p` above :math:`d_n`. Comparing all negatives with one
+    positive at a time counts both at once; compilers are slow at sorting. As :math:`\sum_p c_p = \sum_n c_n`, the same
+    number can be subtracted from all values; the mean of the positives keeps the sums small.
     """
     fixed, dtype = ops.stop_gradient(distances), distances.dtype
-    count, others = counted(positive, dtype), counted(negative, dtype)
+    count, negative_count = count_true(positive, dtype), count_true(negative, dtype)
     limits = fixed + margin
     shift = ops.sum(ops.where(positive, limits, 0.0), axis=1) / ops.maximum(count, 1)
-    apart = ops.where(negative, fixed, float("inf"))
+    negative_distances = ops.where(negative, fixed, float("inf"))
 
-    def step(column: KerasTensor, active: KerasTensor) -> tuple[KerasTensor, ...]:
-        below = ops.cast(apart < at(column, limits, -float("inf")), dtype)
-        found = ops.sum(below, axis=1)
-        return found, below, active + found
+    def step(column: Tensor, active: Tensor) -> tuple[Tensor, ...]:
+        below = ops.cast(negative_distances < take_column(column, limits, -float("inf")), dtype)
+        number = ops.sum(below, axis=1)
+        return number, below, active + number
 
-    slopes, active = over_positives(step, positive, dtype, ops.zeros_like(count))
-    sums = ops.sum(slopes * (ops.where(positive, limits, fixed) - shift[:, None]), axis=1)
-    return carried(sums, slopes, distances), count * others, active
+    gradient, active = loop_over_positives(step, positive, dtype, ops.zeros_like(count))
+    sums = ops.sum(gradient * (ops.where(positive, limits, fixed) - shift[:, None]), axis=1)
+    return attach_gradient(sums, gradient, distances), count * negative_count, active
 
 
-def soft_triplets(
-    distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, a positive at a time.
+def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The same as :func:`triplets` for the terms :math:`\log(1 + e^{d_p - d_n})`, one positive at a time.
 
-    The slope by :math:`d_p` is :math:`\sum_n \sigma(d_p - d_n)`, and that by :math:`d_n` the same over p, with a minus.
+    The derivative by :math:`d_p` is :math:`\sum_n \sigma(d_p - d_n)`. The derivative by :math:`d_n` is the negative sum
+    over p.
     """
     fixed, dtype = ops.stop_gradient(distances), distances.dtype
-    count = counted(positive, dtype) * counted(negative, dtype)
-    apart = ops.where(negative, fixed, float("inf"))
+    count = count_true(positive, dtype) * count_true(negative, dtype)
+    negative_distances = ops.where(negative, fixed, float("inf"))
 
-    def step(column: KerasTensor, values: KerasTensor) -> tuple[KerasTensor, ...]:
-        gap = at(column, fixed, -float("inf")) - apart
+    def step(column: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        gap = take_column(column, fixed, -float("inf")) - negative_distances
         slope = ops.sigmoid(gap)
         return ops.sum(slope, axis=1), slope, values + ops.sum(ops.softplus(gap), axis=1)
 
-    slopes, values = over_positives(step, positive, dtype, ops.zeros_like(count))
-    return carried(values, slopes, distances), count, count
+    gradient, values = loop_over_positives(step, positive, dtype, ops.zeros_like(count))
+    return attach_gradient(values, gradient, distances), count, count
 
 
 def soft_precision(
-    distances: KerasTensor, positive: KerasTensor, negative: KerasTensor, depth: int, cut: float, softness: float
-) -> KerasTensor:
-    r"""Precision at ``depth`` of each row by soft ranks, a positive at a time: to ``[B]``.
+    distances: Tensor, positive: Tensor, negative: Tensor, k: int, temperature1: float, temperature2: float
+) -> Tensor:
+    r"""Precision at k of each row with soft ranks, one positive at a time: ``[B]``.
 
-    Of the positives j of a row, :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
-    :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all others l. With :math:`g_j` its derivative by
-    :math:`r_j` and :math:`s_{jl}` that of the inner sigmoid by its argument, over :math:`\tau_2`, each j adds
-    :math:`g_j \sum_l s_{jl}` to the slope by :math:`d_j` and takes :math:`g_j s_{jl}` off that by each :math:`d_l`.
+    For the positives j of a row this is :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
+    :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all other items l. Let :math:`g_j` be the derivative by
+    :math:`r_j`, and :math:`s_{jl}` the derivative of the inner sigmoid by its argument, divided by :math:`\tau_2`. Each
+    j adds :math:`g_j \sum_l s_{jl}` to the derivative by :math:`d_j` and subtracts :math:`g_j s_{jl}` from the
+    derivative by each :math:`d_l`.
     """
     fixed, dtype = ops.stop_gradient(distances), distances.dtype
-    best = ops.clip(counted(positive, dtype), 1, depth)
-    seen = ops.where(positive | negative, fixed, float("inf"))
+    best = ops.clip(count_true(positive, dtype), 1, k)
+    others = ops.where(positive | negative, fixed, float("inf"))
 
-    def step(column: KerasTensor, values: KerasTensor) -> tuple[KerasTensor, ...]:
-        there = ops.cast(column < ops.shape(fixed)[1], dtype)[:, 0]
-        ahead = ops.sigmoid((at(column, fixed, 0.0) - seen) / softness)
-        inside = ops.sigmoid((depth - 0.5 - ops.sum(ahead, axis=1)) / cut)  # j is half ahead of itself
-        by_rank = -there * inside * (1 - inside) / (cut * best)
-        slope = by_rank[:, None] * ahead * (1 - ahead) / softness
-        return ops.sum(slope, axis=1), slope, values + there * inside / best
+    def step(column: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        valid = ops.cast(column < ops.shape(fixed)[1], dtype)[:, 0]
+        ahead = ops.sigmoid((take_column(column, fixed, 0.0) - others) / temperature2)
+        inside = ops.sigmoid((k - 0.5 - ops.sum(ahead, axis=1)) / temperature1)  # j counts as half ahead of itself
+        by_rank = -valid * inside * (1 - inside) / (temperature1 * best)
+        slope = by_rank[:, None] * ahead * (1 - ahead) / temperature2
+        return ops.sum(slope, axis=1), slope, values + valid * inside / best
 
-    slopes, values = over_positives(step, positive, dtype, ops.zeros_like(best))
-    return carried(values, slopes, distances)
+    gradient, values = loop_over_positives(step, positive, dtype, ops.zeros_like(best))
+    return attach_gradient(values, gradient, distances)

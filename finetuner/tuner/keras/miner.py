@@ -1,57 +1,54 @@
 """The miners of :mod:`finetuner.tuner.base.miner`, for Keras."""
 
+import math
 from collections.abc import Callable
-
-from keras import KerasTensor, ops
 
 from .. import base
 from ..base.miner import EasyHard, tuple_indices
-from .functional import Relations, farthest, nearest
-from .interop import Configured
+from .functional import farthest, nearest
+from .layers import Component
+from .ops import Tensor, detached, from_numpy, reduce_any, reduce_sum, to_numpy, where
+from .relations import Relations
 
 __all__ = ["Miner", "SiameseEasyHardMiner", "TripletEasyHardMiner"]
 
-Selection = Callable[[KerasTensor, KerasTensor], KerasTensor]
+Selection = Callable[[Tensor, Tensor], Tensor]
 
 
-class Miner(base.Miner, Configured):
+class Miner(base.Miner, Component):
     def select(
-        self, labels: KerasTensor, distances: KerasTensor, reference_labels: KerasTensor | None = None
-    ) -> tuple[KerasTensor, KerasTensor]:
-        return self.refine(ops.stop_gradient(distances), *Relations(labels, reference_labels).rows())
+        self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.refine(detached(distances), *Relations(labels, reference_labels).rows())
 
-    def mine(
-        self, labels: KerasTensor, distances: KerasTensor, reference_labels: KerasTensor | None = None
-    ) -> tuple[KerasTensor, ...]:
-        masks = self.select(labels, distances, reference_labels)
-        positive, negative = (ops.convert_to_numpy(mask) for mask in masks)
-        found = tuple_indices(self.tuples, positive, negative, within=reference_labels is None)
-        return tuple(ops.convert_to_tensor(indices) for indices in found)
+    def mine(self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        positive, negative = map(to_numpy, self.select(labels, distances, reference_labels))
+        found = tuple_indices(self.tuples, positive, negative, self_comparison=reference_labels is None)
+        return tuple(from_numpy(indices, distances) for indices in found)
 
 
 class EasyHardMiner(EasyHard, Miner):
-    def refine(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor]:
+    def refine(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        margin = self.margin or math.inf
         if self.pos_strategy == "semihard":
             negative = pick(self.neg_strategy, distances, negative, hard=nearest)
-            limit = distance_of(distances, negative)
-            inside = (distances < limit) & (distances > limit - (self.margin or float("inf")))
-            return farthest(distances, positive & inside & ops.any(negative, axis=1, keepdims=True)), negative
+            limit = selected_distance(distances, negative)
+            in_range = (distances < limit) & (distances > limit - margin)
+            has_negative = reduce_any(negative, axis=1, keepdims=True)
+            return farthest(distances, positive & in_range & has_negative), negative
         positive = pick(self.pos_strategy, distances, positive, hard=farthest)
         if self.neg_strategy == "semihard":
-            limit = distance_of(distances, positive)
-            outside = (distances > limit) & (distances < limit + (self.margin or float("inf")))
-            return positive, nearest(distances, negative & outside & ops.any(positive, axis=1, keepdims=True))
+            limit = selected_distance(distances, positive)
+            in_range = (distances > limit) & (distances < limit + margin)
+            has_positive = reduce_any(positive, axis=1, keepdims=True)
+            return positive, nearest(distances, negative & in_range & has_positive)
         return positive, pick(self.neg_strategy, distances, negative, hard=nearest)
 
 
 class TripletEasyHardMiner(base.TripletEasyHardMiner, EasyHardMiner):
-    def refine(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor]:
+    def refine(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         positive, negative = super().refine(distances, positive, negative)
-        both = ops.any(positive, axis=1, keepdims=True) & ops.any(negative, axis=1, keepdims=True)
+        both = reduce_any(positive, axis=1, keepdims=True) & reduce_any(negative, axis=1, keepdims=True)
         return positive & both, negative & both
 
 
@@ -59,14 +56,14 @@ class SiameseEasyHardMiner(base.SiameseEasyHardMiner, EasyHardMiner):
     pass
 
 
-def pick(strategy: str, distances: KerasTensor, mask: KerasTensor, hard: Selection) -> KerasTensor:
-    """Mask of the items that ``strategy`` picks of ``mask``; ``hard`` is what picks the hardest."""
+def pick(strategy: str, distances: Tensor, mask: Tensor, hard: Selection) -> Tensor:
+    """Mask of the items that a strategy selects from ``mask``. ``hard`` selects the hardest item."""
     if strategy == "all":
         return mask
     easy = nearest if hard is farthest else farthest
     return (hard if strategy == "hard" else easy)(distances, mask)
 
 
-def distance_of(distances: KerasTensor, mask: KerasTensor) -> KerasTensor:
-    """The distance of each row's one selected item, 0 if it has none: ``[N, M]`` to ``[N, 1]``."""
-    return ops.sum(ops.where(mask, distances, 0.0), axis=1, keepdims=True)
+def selected_distance(distances: Tensor, mask: Tensor) -> Tensor:
+    """The distance of the one selected item of each row, 0 without one: ``[N, M]`` to ``[N, 1]``."""
+    return reduce_sum(where(mask, distances, 0.0), axis=1, keepdims=True)

@@ -6,7 +6,7 @@ from typing import Any
 from keras import KerasTensor, Variable, backend, initializers, ops
 
 from .. import base
-from ..base.poolers import LEAST_P
+from ..base.poolers import MIN_P
 from .interop import PlainLayer
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
@@ -49,7 +49,7 @@ class GeM(base.GeM, Pooler):
         if isinstance(self.p, float):
             return self.p
         p = ops.cast(self.p, dtype)
-        return ops.where(p > LEAST_P, p, LEAST_P + (p - ops.stop_gradient(p)))
+        return ops.where(p > MIN_P, p, MIN_P + (p - ops.stop_gradient(p)))
 
 
 class AveragePooling(base.AveragePooling, Pooler):

@@ -1,62 +1,17 @@
-"""finetuner for PaddlePaddle."""
+"""finetuner for PaddlePaddle: its tuner, losses, miners and poolers."""
 
-from . import loading  # noqa: F401  (first, since it is what imports Paddle)
-from .losses import (
-    ArcFaceLoss,
-    ArcFaceLossWithMLP,
-    CLIPLoss,
-    ClipLoss,
-    ContrastiveLoss,
-    CosFaceLoss,
-    CosineSimilarityLoss,
-    DistillationLoss,
-    FocalLoss,
-    LambdaRankLoss,
-    LiftedStructureLoss,
-    ListNetLoss,
-    MultiSimilarityLoss,
-    NTXentLoss,
-    RankNetLoss,
-    SiameseLoss,
-    SphereFaceLoss,
-    SupConLoss,
-    SurrogatePrecision,
-    TripletLoss,
-    TripletMarginLoss,
-)
-from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
-from .poolers import AveragePooling, CLSPooling, GeM, MaxPooling
-from .tuner import PaddleTuner
+from . import _import_paddle  # noqa: F401  # isort: skip (before anything that imports Paddle)
+from .losses import *
+from .miner import *
+from .poolers import *
+from .tuner import *
 
-__all__ = [
-    "ArcFaceLoss",
-    "ArcFaceLossWithMLP",
-    "AveragePooling",
-    "CLIPLoss",
-    "CLSPooling",
-    "ClipLoss",
-    "ContrastiveLoss",
-    "CosFaceLoss",
-    "CosineSimilarityLoss",
-    "DistillationLoss",
-    "FocalLoss",
-    "GeM",
-    "LambdaRankLoss",
-    "LiftedStructureLoss",
-    "ListNetLoss",
-    "MaxPooling",
-    "MultiSimilarityLoss",
-    "NTXentLoss",
-    "PaddleTuner",
-    "RankNetLoss",
-    "SiameseEasyHardMiner",
-    "SiameseLoss",
-    "SphereFaceLoss",
-    "SupConLoss",
-    "SurrogatePrecision",
-    "TripletEasyHardMiner",
-    "TripletLoss",
-    "TripletMarginLoss",
-]
+from . import losses, miner, poolers, tuner  # isort: skip
+
+__all__: list[str] = []
+__all__ += losses.__all__
+__all__ += miner.__all__
+__all__ += poolers.__all__
+__all__ += tuner.__all__
 
 Tuner = PaddleTuner

@@ -1,4 +1,4 @@
-"""Sums over the rows of a batch, a block of rows at a time, for PaddlePaddle; see :mod:`..base.blocks`."""
+"""Sums over the rows of a batch, one block of rows at a time, for PaddlePaddle; see :mod:`..base.losses.blocks`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,176 +7,164 @@ import paddle
 from paddle.autograd import PyLayer
 from paddle.distributed.fleet.utils import recompute
 
-from ..base import blocks
-from .functional import (
-    Masks,
-    Places,
-    Relations,
-    block_of,
-    detached,
-    distances_of,
-    pairwise_distance,
-    places_of,
-    row_sums,
-    spread,
-    where,
-)
+from ..base.losses import blocks
+from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
+from .ops import Tensor, detached, row_slice, row_sums, where
+from .relations import Masks, Relations
 
-__all__ = ["in_blocks", "of_distances", "selected"]
+__all__ = ["distance_statistics", "mined_masks", "reduce_blocks"]
 
-Terms = Callable[..., tuple[paddle.Tensor, ...]]
+Terms = Callable[..., tuple[Tensor, ...]]
 
 
-def in_blocks(
+def reduce_blocks(
     terms: Terms,
-    queries: paddle.Tensor,
-    references: paddle.Tensor,
+    queries: Tensor,
+    references: Tensor,
     relations: Any,
     distance: str,
-    each: bool = False,
-    weights: tuple[paddle.Tensor, ...] = (),
-) -> tuple[paddle.Tensor, ...]:
+    per_row: bool = False,
+    weights: tuple[Tensor, ...] = (),
+) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
 
-    A batch of one block is seen as a whole, with gradients of any order. Of more blocks no distance outlives its block:
-    where only sums are asked for, the gradient is taken along with them, once; else each block is computed again
-    when its gradient is due. Only the first number has a gradient.
+    A batch of one block is computed as a whole, with gradients of any order. With more blocks, no distance outlives its
+    block. For sums, the gradient is computed together with the value, once. For numbers per row, each block is computed
+    again in the backward pass. Only the first number has a gradient.
 
     Args:
-        terms: ``terms(distances, positive, negative, *weights)``, of a block's distances and two masks ``[B, M]``,
-            gives numbers of its rows, ``[B]`` each. A row's must depend on that row alone.
+        terms: ``terms(distances, positive, negative, *weights)`` of a block's distances and two masks ``[B, M]``
+            returns numbers of its rows, ``[B]`` each. The numbers of a row must depend on that row only.
         queries: ``[N, D]``.
         references: ``[M, D]``.
-        relations: ``relations.rows(start, size)`` gives the masks of a block.
-        distance: the name of the distance.
-        each: whether the numbers of each row are wanted, ``[N]`` each, rather than sums ``[]``.
-        weights: further tensors that the terms depend on, with gradients.
+        relations: ``relations.rows(start, size)`` returns the masks of a block.
+        distance: The name of the distance.
+        per_row: Whether to return the numbers of each row, ``[N]`` each, instead of their sums ``[]``.
+        weights: Further tensors with gradients that the terms depend on.
     """
-    if not paddle.in_dynamic_mode():  # compiled, with shapes that may be open: all at once
+    if not paddle.in_dynamic_mode():  # compiled, shapes may be open: the batch is computed as a whole
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
     slices = blocks.row_blocks(queries.shape[0], references.shape[0], queries.place.is_cpu_place())
     if len(slices) < 2:
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
-    places = places_of(queries, references, distance)
-    if not each:
-        return Sums.apply(
-            Given(terms, relations, distance, slices, places), places.queries, places.references, *weights
-        )
+    operands = prepare_rows(queries, references, distance)
+    if not per_row:
+        inputs = BlockInputs(terms, relations, distance, slices, operands)
+        return BlockSums.apply(inputs, operands.queries, operands.references, *weights)
 
-    def block(rows: tuple[int, int], *given: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
-        here, masks = Places(*given[: len(places)]), relations.rows(*rows)
-        return terms(distances_of(here, distance, *rows), *masks, *given[len(places) :])
+    def block(rows: tuple[int, int], *given: Tensor) -> tuple[Tensor, ...]:
+        block_operands, masks = PairwiseOperands(*given[: len(operands)]), relations.rows(*rows)
+        return terms(block_distances(block_operands, distance, *rows), *masks, *given[len(operands) :])
 
-    found = [recompute(block, s, *places, *weights, preserve_rng_state=False) for s in slices]
+    found = [recompute(block, s, *operands, *weights, preserve_rng_state=False) for s in slices]
     return tuple(paddle.concat(parts) for parts in zip(*found, strict=True))
 
 
-class Sums(PyLayer):
+class BlockSums(PyLayer):
     """Sums over all rows, in one pass over the blocks.
 
-    As every row weighs the same, the gradient of the sum is known but for one factor: it is taken while the block is
-    there, and ``backward`` has only to scale it.
+    All rows have the same weight in a sum, so its gradient is known except for one factor. It is computed while the
+    block exists, and ``backward`` only multiplies it.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, given: "Given", queries: paddle.Tensor, references: paddle.Tensor, *weights: paddle.Tensor
-    ) -> tuple[paddle.Tensor, ...]:
-        moving = [not x.stop_gradient for x in (queries, references, *weights)]
+        ctx: Any, inputs: "BlockInputs", queries: Tensor, references: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        needs_gradient = [not x.stop_gradient for x in (queries, references, *weights)]
         by_queries, by_references = [], paddle.zeros_like(references)
-        columns = paddle.zeros_like(references[:, 0])
-        leaves = [leaf(weight) for weight in weights]
+        column_sums = paddle.zeros_like(references[:, 0])
+        inputs_requiring_grad = [as_leaf(weight) for weight in weights]
         by_weights = [paddle.zeros_like(weight) for weight in weights]
-        totals: list[paddle.Tensor] = []
-        for rows in given.slices:
-            distances = leaf(distances_of(given.places, given.distance, *rows))
-            masks = given.relations.rows(*rows)
-            with paddle.set_grad_enabled(any(moving)):
-                numbers = [number.sum() for number in given.terms(distances, *masks, *leaves)]
-            if any(moving):
-                slopes, *others = paddle.grad(numbers[0], [distances, *leaves])
-                slopes = by_square(detached(distances), slopes, given.distance)
+        totals: list[Tensor] = []
+        for rows in inputs.slices:
+            distances = as_leaf(block_distances(inputs.operands, inputs.distance, *rows))
+            masks = inputs.relations.rows(*rows)
+            with paddle.set_grad_enabled(any(needs_gradient)):
+                numbers = [number.sum() for number in inputs.terms(distances, *masks, *inputs_requiring_grad)]
+            if any(needs_gradient):
+                gradient, *others = paddle.grad(numbers[0], [distances, *inputs_requiring_grad])
+                gradient = grad_wrt_squared_distance(detached(distances), gradient, inputs.distance)
                 # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
-                own = block_of(queries, *rows)
-                by_queries.append(row_sums(slopes)[:, None] * own - slopes @ references)
-                by_references -= paddle.matmul(slopes, own, transpose_x=True)
-                columns += paddle.ones_like(slopes[:, 0]) @ slopes  # faster than a sum
+                own = row_slice(queries, *rows)
+                by_queries.append(row_sums(gradient)[:, None] * own - gradient @ references)
+                by_references -= paddle.matmul(gradient, own, transpose_x=True)
+                column_sums += paddle.ones_like(gradient[:, 0]) @ gradient  # faster than a sum
                 for total, other in zip(by_weights, others, strict=True):
                     total += other
             numbers = [detached(number) for number in numbers]
             totals = [a + b for a, b in zip(totals, numbers, strict=True)] if totals else numbers
-        if any(moving):
-            by_references += columns[:, None] * references
-            ctx.moving = moving
-            rate = 1 if given.distance == "cosine" else 2
-            ctx.save_for_backward(rate * paddle.concat(by_queries), rate * by_references, *by_weights)
+        if any(needs_gradient):
+            by_references += column_sums[:, None] * references
+            ctx.needs_gradient = needs_gradient
+            scale = 1 if inputs.distance == "cosine" else 2
+            ctx.save_for_backward(scale * paddle.concat(by_queries), scale * by_references, *by_weights)
         ctx.mark_non_differentiable(*totals[1:])
         return tuple(totals)
 
     @staticmethod
-    def backward(ctx: Any, upstream: paddle.Tensor, *others: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
-        gradients = zip(ctx.moving, ctx.saved_tensor(), strict=True)
-        return tuple(upstream * gradient if moving else None for moving, gradient in gradients)
+    def backward(ctx: Any, upstream: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = zip(ctx.needs_gradient, ctx.saved_tensor(), strict=True)
+        return tuple(upstream * gradient if needed else None for needed, gradient in gradients)
 
 
-class Given(NamedTuple):
-    """What blocks are made of."""
+class BlockInputs(NamedTuple):
+    """The inputs of :class:`BlockSums` that are not differentiated. Paddle does not look into a named tuple."""
 
     terms: Terms
     relations: Any
     distance: str
     slices: list[tuple[int, int]]
-    places: Places
+    operands: PairwiseOperands
 
 
-def leaf(x: paddle.Tensor) -> paddle.Tensor:
-    """``x`` without its past, to take gradients by."""
+def as_leaf(x: Tensor) -> Tensor:
+    """``x`` without its history, as a tensor that gradients can be taken by."""
     x = x.detach()
     x.stop_gradient = False
     return x
 
 
-def by_square(distances: paddle.Tensor, slopes: paddle.Tensor, distance: str) -> paddle.Tensor:
-    """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
+def grad_wrt_squared_distance(distances: Tensor, gradient: Tensor, distance: str) -> Tensor:
+    """From the gradient by distances, the gradient by squared distances; for the cosine distance, by half of them.
+
+    It is 0 where the distance is 0.
+    """
     if distance == "euclidean":
-        return where(distances > 0, slopes / where(distances > 0, 2 * distances, 1.0), 0.0)
-    return slopes * (distances > 0).astype(slopes.dtype)
+        return where(distances > 0, gradient / where(distances > 0, 2 * distances, 1.0), 0.0)
+    return gradient * (distances > 0).astype(gradient.dtype)
 
 
 @paddle.no_grad()
-def selected(
-    miner: Any, queries: paddle.Tensor, references: paddle.Tensor, relations: Relations, distance: str
-) -> Masks:
-    """All that a miner selects, as two masks ``[N, M]``: a byte a pair each, and nothing larger."""
-    places = places_of(queries, references, distance)
+def mined_masks(miner: Any, queries: Tensor, references: Tensor, relations: Relations, distance: str) -> Masks:
+    """Everything that a miner selects, as two masks ``[N, M]`` with one byte per pair."""
+    operands = prepare_rows(queries, references, distance)
     if not paddle.in_dynamic_mode():
-        return Masks(*miner.refine(distances_of(places, distance), *relations.rows()))
+        return Masks(*miner.refine(block_distances(operands, distance), *relations.rows()))
     found = []
     for rows in blocks.row_blocks(queries.shape[0], references.shape[0], queries.place.is_cpu_place()):
         masks = relations.rows(*rows)
-        found.append(miner.refine(distances_of(places, distance, *rows), *masks))
+        found.append(miner.refine(block_distances(operands, distance, *rows), *masks))
     positive, negative = (paddle.concat(parts) for parts in zip(*found, strict=True))
     return Masks(positive, negative)
 
 
 @paddle.no_grad()
-def of_distances(
-    queries: paddle.Tensor, references: paddle.Tensor, relations: Relations, distance: str
-) -> dict[str, paddle.Tensor]:
-    """What a loss with ``need_logs`` tells of all distances: means of positives' and negatives', and the spread."""
-    found = in_blocks(masked_sums, queries, references, relations, distance)
-    near, positives, far, negatives = (number.sum() for number in found)
+def distance_statistics(queries: Tensor, references: Tensor, relations: Relations, distance: str) -> dict[str, Tensor]:
+    """Mean distances of positives and of negatives, and the spread: the logs of a loss with ``need_logs``."""
+    found = reduce_blocks(masked_distance_sums, queries, references, relations, distance)
+    positive_sum, positives, negative_sum, negatives = (number.sum() for number in found)
     return {
-        "positive_distance": near / positives.clip(min=1),
-        "negative_distance": far / negatives.clip(min=1),
+        "positive_distance": positive_sum / positives.clip(min=1),
+        "negative_distance": negative_sum / negatives.clip(min=1),
         "spread": spread(queries),
     }
 
 
-def masked_sums(
-    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
-) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    """Of each row: the sum of its positives' distances and their number, and the same of its negatives."""
-    near, far = (row_sums(where(mask, distances, 0.0)) for mask in (positive, negative))
+def masked_distance_sums(
+    distances: Tensor, positive: Tensor, negative: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For each row, the sum of the positives' distances and their number, and the same for the negatives."""
+    sums = [row_sums(where(mask, distances, 0.0)) for mask in (positive, negative)]
     counts = [row_sums(mask).astype(distances.dtype) for mask in (positive, negative)]
-    return near, counts[0], far, counts[1]
+    return sums[0], counts[0], sums[1], counts[1]

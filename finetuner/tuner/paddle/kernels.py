@@ -1,154 +1,156 @@
-"""Sums over triples of items, of which no tensor of N x N x N is ever made, for PaddlePaddle."""
+"""Sums over triplets of items without a tensor of size N x N x N, for PaddlePaddle."""
 
 from typing import NamedTuple
 
 import paddle
-from paddle.nn import functional as F
 
-from ..base import blocks
-from .functional import detached, row_sums, where
+from ..base.losses import blocks
+from .ops import Tensor, detached, row_sums, softplus, where
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
-FEW = 32  # positives of a row, up to which comparing with each takes no longer than a search among them
+MAX_COMPARISONS = 32  # positives of a row; for more, sorting and searching is faster than comparing with each
 
 
-class Listed(NamedTuple):
-    """The columns of each row that a mask holds, as many as the fullest row has, the others filled up."""
+class PaddedIndices(NamedTuple):
+    """The columns of each row that a mask selects. All rows are padded to the length of the longest."""
 
-    columns: paddle.Tensor  # [B, K] int64
-    there: paddle.Tensor  # [B, K] boolean, False for what fills up
-    count: paddle.Tensor  # [B] int64
+    columns: Tensor  # [B, K] int64
+    valid: Tensor  # [B, K] boolean, False for padding
+    count: Tensor  # [B] int64
 
 
-def listed(mask: paddle.Tensor) -> Listed:
-    """List the columns of a mask ``[B, M]``; all of them while a compiler is at work, which cannot count them."""
+def pad_mask_indices(mask: Tensor) -> PaddedIndices:
+    """The selected columns of a mask ``[B, M]``. Compiled, all columns: a compiler cannot count the selected ones."""
     count = row_sums(mask).astype("int64")
     if not paddle.in_dynamic_mode():
         columns = paddle.arange(mask.shape[1]) + paddle.zeros_like(mask, dtype="int64")
-        return Listed(columns, mask, count)
-    found = mask.nonzero()
-    row, column = found[:, 0], found[:, 1]
-    place = paddle.arange(row.shape[0]) - (count.cumsum(0) - count)[row]
-    there = paddle.arange(int(count.max())) < count[:, None]
-    columns = paddle.zeros(there.shape, dtype="int64")
+        return PaddedIndices(columns, mask, count)
+    selected = mask.nonzero()
+    row, column = selected[:, 0], selected[:, 1]
+    slot = paddle.arange(row.shape[0]) - (count.cumsum(0) - count)[row]
+    valid = paddle.arange(int(count.max())) < count[:, None]
+    columns = paddle.zeros(valid.shape, dtype="int64")
     if row.shape[0]:
-        columns = paddle.scatter_nd_add(columns, paddle.stack([row, place], axis=1), column)
-    return Listed(columns, there, count)
+        columns = paddle.scatter_nd_add(columns, paddle.stack([row, slot], axis=1), column)
+    return PaddedIndices(columns, valid, count)
 
 
-def by_a_few(positives: Listed, columns: int) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
-    """Columns and whether they are there, ``[B, k]`` each: so many that ``[B, k, M]`` is no more than a block."""
-    if not paddle.in_dynamic_mode():  # whose shapes may be open
-        return [(positives.columns, positives.there)]
+def positive_chunks(positives: PaddedIndices, columns: int) -> list[tuple[Tensor, Tensor]]:
+    """Chunks ``[B, k]`` of the columns and their validity, so small that ``[B, k, M]`` is not larger than a block."""
+    if not paddle.in_dynamic_mode():  # shapes may be open
+        return [(positives.columns, positives.valid)]
     step = blocks.rows_per_block(positives.count.shape[0] * columns, positives.count.place.is_cpu_place())
-    parts = [slice(start, start + step) for start in range(0, positives.columns.shape[1], step)]
-    return [(positives.columns[:, part], positives.there[:, part]) for part in parts]
+    chunks = [slice(start, start + step) for start in range(0, positives.columns.shape[1], step)]
+    return [(positives.columns[:, chunk], positives.valid[:, chunk]) for chunk in chunks]
 
 
-def carried(values: paddle.Tensor, slopes: paddle.Tensor, distances: paddle.Tensor) -> paddle.Tensor:
-    """``values`` ``[B]`` with ``slopes`` ``[B, M]`` by the distances: a difference that is 0 in value carries them."""
-    along = row_sums(slopes * distances)
-    return values + (along - detached(along))
+def attach_gradient(values: Tensor, gradient: Tensor, distances: Tensor) -> Tensor:
+    """Attach a known gradient by the distances, ``[B, M]``, to ``values`` ``[B]``.
+
+    Adds ``(g * d) - stop_gradient(g * d)``, which is zero in value.
+    """
+    product = row_sums(gradient * distances)
+    return values + (product - detached(product))
 
 
-def triplets(
-    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor, margin: float
-) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    r"""Sum of the hinges, number, and number of active ones of each anchor's triplets: to three ``[B]``.
+def triplets(distances: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Sum of the hinges, number of triplets, and number of active triplets of each anchor: three ``[B]``.
 
-    With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink.
-    So an anchor's sum is :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives
-    below :math:`a_p` and :math:`c_n` the positives whose :math:`a_p` is above :math:`d_n`. A few positives are compared
-    with all negatives one after another; many are sorted and searched. As :math:`\sum_p c_p = \sum_n c_n`,
-    any number may be taken off all values; the mean of the positives keeps the sums small.
+    With :math:`a_p = d_p + m`, the hinge :math:`\max(0, a_p - d_n)` is linear on either side of its kink. The sum of an
+    anchor is therefore :math:`\sum_p c_p a_p - \sum_n c_n d_n`, where :math:`c_p` counts the negatives below
+    :math:`a_p`, and :math:`c_n` the positives with :math:`a_p` above :math:`d_n`. Few positives are compared with all
+    negatives one after the other; many are sorted and searched. As :math:`\sum_p c_p = \sum_n c_n`, the same number can
+    be subtracted from all values; the mean of the positives keeps the sums small.
     """
     dtype = distances.dtype
     with paddle.no_grad():
-        near = listed(positive)
-        limits = distances.take_along_axis(near.columns, axis=1) + margin
-        shift = where(near.there, limits, 0.0).sum(axis=1, keepdim=True) / near.count.clip(min=1)[:, None].astype(dtype)
-        apart = where(negative, distances, paddle.inf)
-        few = paddle.in_dynamic_mode() and limits.shape[1] <= FEW
-        below, above = (compared if few else searched)(limits, near, apart)
+        positives = pad_mask_indices(positive)
+        limits = distances.take_along_axis(positives.columns, axis=1) + margin
+        shift = where(positives.valid, limits, 0.0).sum(axis=1, keepdim=True)
+        shift = shift / positives.count.clip(min=1)[:, None].astype(dtype)
+        negative_distances = where(negative, distances, paddle.inf)
+        few = paddle.in_dynamic_mode() and limits.shape[1] <= MAX_COMPARISONS
+        below, above = (count_by_comparison if few else count_by_search)(limits, positives, negative_distances)
         sums = (below * (limits - shift)).sum(axis=1) - row_sums(above * (distances - shift.expand_as(distances)))
-        slopes = (-above).put_along_axis(near.columns, below, axis=1, reduce="add")
-        count = near.count.astype(dtype) * row_sums(negative).astype(dtype)
-    return carried(sums, slopes, distances), count, below.sum(axis=1)
+        gradient = (-above).put_along_axis(positives.columns, below, axis=1, reduce="add")
+        count = positives.count.astype(dtype) * row_sums(negative).astype(dtype)
+    return attach_gradient(sums, gradient, distances), count, below.sum(axis=1)
 
 
-def compared(limits: paddle.Tensor, near: Listed, apart: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """How many of ``apart`` ``[B, M]`` are below each limit ``[B, K]``, and how many limits are above each of them."""
-    limits = where(near.there, limits, -paddle.inf)
-    below, above = [limits[:, :0]], paddle.zeros_like(apart)
+def count_by_comparison(limits: Tensor, positives: PaddedIndices, negative_distances: Tensor) -> tuple[Tensor, Tensor]:
+    """How many negatives are below each limit ``[B, K]``, and how many limits are above each negative ``[B, M]``."""
+    limits = where(positives.valid, limits, -paddle.inf)
+    below, above = [limits[:, :0]], paddle.zeros_like(negative_distances)
     for i in range(limits.shape[1]):
-        under = (limits[:, i : i + 1].expand_as(apart) > apart).astype(apart.dtype)
-        below.append(row_sums(under)[:, None])
-        above += under
+        limit = limits[:, i : i + 1].expand_as(negative_distances)
+        is_below = (limit > negative_distances).astype(negative_distances.dtype)
+        below.append(row_sums(is_below)[:, None])
+        above += is_below
     return paddle.concat(below, axis=1), above
 
 
-def searched(limits: paddle.Tensor, near: Listed, apart: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """As :func:`compared`, in log K steps instead of K.
+def count_by_search(limits: Tensor, positives: PaddedIndices, negative_distances: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as :func:`count_by_comparison`, in log K steps instead of K.
 
-    One search tells where each of ``apart`` lies among the sorted limits. As many as lie before the next one, summed
-    up, are below it: so both counts agree to the last triplet.
+    One search finds the position of each negative among the sorted limits. The cumulative number of negatives at these
+    positions is the number below each limit, so both counts agree to the last triplet.
     """
-    bounds = where(near.there, limits, paddle.inf)
+    bounds = where(positives.valid, limits, paddle.inf)
     order = bounds.argsort(axis=1)
-    passed = paddle.searchsorted(bounds.take_along_axis(order, axis=1), apart, right=True)
-    landed = paddle.zeros_like(paddle.concat([passed[:, :1], order], axis=1))
-    landed = landed.put_along_axis(passed, paddle.ones_like(passed), axis=1, reduce="add")
-    below = landed[:, :-1].cumsum(axis=1).astype(limits.dtype)
+    passed = paddle.searchsorted(bounds.take_along_axis(order, axis=1), negative_distances, right=True)
+    at_position = paddle.zeros_like(paddle.concat([passed[:, :1], order], axis=1))
+    at_position = at_position.put_along_axis(passed, paddle.ones_like(passed), axis=1, reduce="add")
+    below = at_position[:, :-1].cumsum(axis=1).astype(limits.dtype)
     below = paddle.zeros_like(limits).put_along_axis(order, below, axis=1)
-    above = (near.count[:, None] - passed).clip(min=0)  # what is infinite has passed all, and what fills them up
-    return where(near.there, below, 0.0), above.astype(limits.dtype)
+    above = (positives.count[:, None] - passed).clip(min=0)  # infinite values have passed all limits and the padding
+    return where(positives.valid, below, 0.0), above.astype(limits.dtype)
 
 
-def soft_triplets(
-    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor
-) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    r"""As :func:`triplets`, of :math:`\log(1 + e^{d_p - d_n})`, a few positives at a time.
+def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The same as :func:`triplets` for the terms :math:`\log(1 + e^{d_p - d_n})`, a few positives at a time.
 
-    The slope by :math:`d_p` is :math:`\sum_n \sigma(d_p - d_n)`, and that by :math:`d_n` the same over p, with a minus.
+    The derivative by :math:`d_p` is :math:`\sum_n \sigma(d_p - d_n)`. The derivative by :math:`d_n` is the negative sum
+    over p.
     """
     with paddle.no_grad():
-        near = listed(positive)
-        apart = where(negative, distances, paddle.inf)
-        values, slopes = paddle.zeros_like(distances[:, 0]), paddle.zeros_like(distances)
-        for columns, there in by_a_few(near, distances.shape[1]):
-            gap = where(there, distances.take_along_axis(columns, axis=1), -paddle.inf)
-            gap = gap[:, :, None] - apart[:, None, :]
-            values = values + F.softplus(gap).sum(axis=(1, 2))
+        positives = pad_mask_indices(positive)
+        negative_distances = where(negative, distances, paddle.inf)
+        values, gradient = paddle.zeros_like(distances[:, 0]), paddle.zeros_like(distances)
+        for columns, valid in positive_chunks(positives, distances.shape[1]):
+            chunk = where(valid, distances.take_along_axis(columns, axis=1), -paddle.inf)
+            gap = chunk[:, :, None] - negative_distances[:, None, :]
+            values = values + softplus(gap).sum(axis=(1, 2))
             slope = paddle.sigmoid(gap)
-            slopes = slopes - slope.sum(axis=1)
-            slopes = slopes.put_along_axis(columns, slope.sum(axis=2), axis=1, reduce="add")
-        count = near.count.astype(distances.dtype) * row_sums(negative).astype(distances.dtype)
-    return carried(values, slopes, distances), count, count
+            gradient = gradient - slope.sum(axis=1)
+            gradient = gradient.put_along_axis(columns, slope.sum(axis=2), axis=1, reduce="add")
+        count = positives.count.astype(distances.dtype) * row_sums(negative).astype(distances.dtype)
+    return attach_gradient(values, gradient, distances), count, count
 
 
 def soft_precision(
-    distances: paddle.Tensor, positive: paddle.Tensor, negative: paddle.Tensor, depth: int, cut: float, softness: float
-) -> paddle.Tensor:
-    r"""Precision at ``depth`` of each row by soft ranks, a few positives at a time: to ``[B]``.
+    distances: Tensor, positive: Tensor, negative: Tensor, k: int, temperature1: float, temperature2: float
+) -> Tensor:
+    r"""Precision at k of each row with soft ranks, a few positives at a time: ``[B]``.
 
-    Of the positives j of a row, :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
-    :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all others l. With :math:`g_j` its derivative by
-    :math:`r_j` and :math:`s_{jl}` that of the inner sigmoid by its argument, over :math:`\tau_2`, each j adds
-    :math:`g_j \sum_l s_{jl}` to the slope by :math:`d_j` and takes :math:`g_j s_{jl}` off that by each :math:`d_l`.
+    For the positives j of a row this is :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
+    :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all other items l. Let :math:`g_j` be the derivative by
+    :math:`r_j`, and :math:`s_{jl}` the derivative of the inner sigmoid by its argument, divided by :math:`\tau_2`. Each
+    j adds :math:`g_j \sum_l s_{jl}` to the derivative by :math:`d_j` and subtracts :math:`g_j s_{jl}` from the
+    derivative by each :math:`d_l`.
     """
     with paddle.no_grad():
-        near = listed(positive)
-        best = near.count.clip(min=1, max=depth)[:, None].astype(distances.dtype)
-        values, slopes = paddle.zeros_like(distances[:, 0]), paddle.zeros_like(distances)
-        seen = where(positive | negative, distances, paddle.inf)
-        for columns, there in by_a_few(near, distances.shape[1]):
-            ahead = distances.take_along_axis(columns, axis=1)[:, :, None] - seen[:, None, :]
-            ahead = paddle.sigmoid(ahead / softness)
-            inside = paddle.sigmoid((depth - 0.5 - ahead.sum(axis=2)) / cut)  # j is half ahead of itself
-            values = values + where(there, inside / best, 0.0).sum(axis=1)
-            by_rank = where(there, -inside * (1 - inside) / (cut * best), 0.0)
-            slope = by_rank[:, :, None] * ahead * (1 - ahead) / softness
-            slopes = slopes - slope.sum(axis=1)
-            slopes = slopes.put_along_axis(columns, slope.sum(axis=2), axis=1, reduce="add")
-    return carried(values, slopes, distances)
+        positives = pad_mask_indices(positive)
+        best = positives.count.clip(min=1, max=k)[:, None].astype(distances.dtype)
+        values, gradient = paddle.zeros_like(distances[:, 0]), paddle.zeros_like(distances)
+        others = where(positive | negative, distances, paddle.inf)
+        for columns, valid in positive_chunks(positives, distances.shape[1]):
+            ahead = distances.take_along_axis(columns, axis=1)[:, :, None] - others[:, None, :]
+            ahead = paddle.sigmoid(ahead / temperature2)
+            inside = paddle.sigmoid((k - 0.5 - ahead.sum(axis=2)) / temperature1)  # j counts as half ahead of itself
+            values = values + where(valid, inside / best, 0.0).sum(axis=1)
+            by_rank = where(valid, -inside * (1 - inside) / (temperature1 * best), 0.0)
+            slope = by_rank[:, :, None] * ahead * (1 - ahead) / temperature2
+            gradient = gradient - slope.sum(axis=1)
+            gradient = gradient.put_along_axis(columns, slope.sum(axis=2), axis=1, reduce="add")
+    return attach_gradient(values, gradient, distances)

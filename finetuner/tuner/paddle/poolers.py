@@ -4,7 +4,7 @@ import paddle
 from paddle import nn
 
 from .. import base
-from ..base.poolers import LEAST_P
+from ..base.poolers import MIN_P
 from .functional import detached, where
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
@@ -44,7 +44,7 @@ class GeM(base.GeM, Pooler):
         if isinstance(self.p, float):
             return self.p
         p = self.p.astype(dtype)
-        return where(p > LEAST_P, p, LEAST_P + (p - p.detach()))
+        return where(p > MIN_P, p, MIN_P + (p - p.detach()))
 
 
 class AveragePooling(base.AveragePooling, Pooler):

@@ -1,61 +1,16 @@
-"""finetuner for PyTorch."""
+"""finetuner for PyTorch: its tuner, losses, miners and poolers."""
 
-from .losses import (
-    ArcFaceLoss,
-    ArcFaceLossWithMLP,
-    CLIPLoss,
-    ClipLoss,
-    ContrastiveLoss,
-    CosFaceLoss,
-    CosineSimilarityLoss,
-    DistillationLoss,
-    FocalLoss,
-    LambdaRankLoss,
-    LiftedStructureLoss,
-    ListNetLoss,
-    MultiSimilarityLoss,
-    NTXentLoss,
-    RankNetLoss,
-    SiameseLoss,
-    SphereFaceLoss,
-    SupConLoss,
-    SurrogatePrecision,
-    TripletLoss,
-    TripletMarginLoss,
-)
-from .miner import SiameseEasyHardMiner, TripletEasyHardMiner
-from .poolers import AveragePooling, CLSPooling, GeM, MaxPooling
-from .tuner import PytorchTuner
+from .losses import *
+from .miner import *
+from .poolers import *
+from .tuner import *
 
-__all__ = [
-    "ArcFaceLoss",
-    "ArcFaceLossWithMLP",
-    "AveragePooling",
-    "CLIPLoss",
-    "CLSPooling",
-    "ClipLoss",
-    "ContrastiveLoss",
-    "CosFaceLoss",
-    "CosineSimilarityLoss",
-    "DistillationLoss",
-    "FocalLoss",
-    "GeM",
-    "LambdaRankLoss",
-    "LiftedStructureLoss",
-    "ListNetLoss",
-    "MaxPooling",
-    "MultiSimilarityLoss",
-    "NTXentLoss",
-    "PytorchTuner",
-    "RankNetLoss",
-    "SiameseEasyHardMiner",
-    "SiameseLoss",
-    "SphereFaceLoss",
-    "SupConLoss",
-    "SurrogatePrecision",
-    "TripletEasyHardMiner",
-    "TripletLoss",
-    "TripletMarginLoss",
-]
+from . import losses, miner, poolers, tuner  # isort: skip
+
+__all__: list[str] = []
+__all__ += losses.__all__
+__all__ += miner.__all__
+__all__ += poolers.__all__
+__all__ += tuner.__all__
 
 Tuner = PytorchTuner

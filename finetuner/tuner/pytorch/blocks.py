@@ -1,4 +1,4 @@
-"""Sums over the rows of a batch, a block of rows at a time, for PyTorch; see :mod:`..base.blocks`."""
+"""Sums over the rows of a batch, one block of rows at a time, for PyTorch; see :mod:`..base.losses.blocks`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,60 +7,65 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from ..base import blocks
-from .functional import Masks, Places, Relations, block_of, distances_of, pairwise_distance, places_of, spread
+from ..base.losses import blocks
+from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
+from .ops import Tensor, row_slice
+from .relations import Masks, Relations
 
-__all__ = ["in_blocks", "of_distances", "selected"]
+__all__ = ["distance_statistics", "mined_masks", "reduce_blocks"]
 
-Terms = Callable[..., tuple[torch.Tensor, ...]]
+Terms = Callable[..., tuple[Tensor, ...]]
 
 
-def in_blocks(
+def reduce_blocks(
     terms: Terms,
-    queries: torch.Tensor,
-    references: torch.Tensor,
+    queries: Tensor,
+    references: Tensor,
     relations: Any,
     distance: str,
-    each: bool = False,
-    weights: tuple[torch.Tensor, ...] = (),
-) -> tuple[torch.Tensor, ...]:
+    per_row: bool = False,
+    weights: tuple[Tensor, ...] = (),
+) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
 
-    A batch of one block is seen as a whole, with gradients of any order. Of more blocks no distance outlives its block:
-    where only sums are asked for, the gradient is taken along with them, once; else each block is computed again
-    when its gradient is due. Only the first number has a gradient.
+    A batch of one block is computed as a whole, with gradients of any order. With more blocks, no distance outlives its
+    block. For sums, the gradient is computed together with the value, once. For numbers per row, each block is computed
+    again in the backward pass. Only the first number has a gradient.
 
     Args:
-        terms: ``terms(distances, positive, negative, *weights)``, of a block's distances and two masks ``[B, M]``,
-            gives numbers of its rows, ``[B]`` each. A row's must depend on that row alone.
+        terms: ``terms(distances, positive, negative, *weights)`` of a block's distances and two masks ``[B, M]``
+            returns numbers of its rows, ``[B]`` each. The numbers of a row must depend on that row only.
         queries: ``[N, D]``.
         references: ``[M, D]``.
-        relations: ``relations.rows(start, size)`` gives the masks of a block.
-        distance: the name of the distance.
-        each: whether the numbers of each row are wanted, ``[N]`` each, rather than sums ``[]``.
-        weights: further tensors that the terms depend on, with gradients.
+        relations: ``relations.rows(start, size)`` returns the masks of a block.
+        distance: The name of the distance.
+        per_row: Whether to return the numbers of each row, ``[N]`` each, instead of their sums ``[]``.
+        weights: Further tensors with gradients that the terms depend on.
     """
     slices = blocks.row_blocks(len(queries), len(references), queries.device.type == "cpu")
     if len(slices) < 2:
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
-    places = places_of(queries, references, distance)
-    if not each and not torch.compiler.is_compiling():
-        return Sums.apply(terms, relations, distance, slices, places, places.queries, places.references, *weights)
+    operands = prepare_rows(queries, references, distance)
+    if not per_row and not torch.compiler.is_compiling():
+        sums: tuple[Tensor, ...] = BlockSums.apply(
+            terms, relations, distance, slices, operands, operands.queries, operands.references, *weights
+        )
+        return sums
 
-    def block(rows: tuple[int, int], *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        here, masks = Places(*given[: len(places)]), relations.rows(*rows)
-        return terms(distances_of(here, distance, *rows), *masks, *given[len(places) :])
+    def block(rows: tuple[int, int], *given: Tensor) -> tuple[Tensor, ...]:
+        block_operands, masks = PairwiseOperands(*given[: len(operands)]), relations.rows(*rows)
+        return terms(block_distances(block_operands, distance, *rows), *masks, *given[len(operands) :])
 
-    found = [checkpoint(block, s, *places, *weights, use_reentrant=False, preserve_rng_state=False) for s in slices]
+    found = [checkpoint(block, s, *operands, *weights, use_reentrant=False, preserve_rng_state=False) for s in slices]
     numbers = tuple(torch.cat(parts) for parts in zip(*found, strict=True))
-    return numbers if each else tuple(number.sum() for number in numbers)
+    return numbers if per_row else tuple(number.sum() for number in numbers)
 
 
-class Sums(torch.autograd.Function):
+class BlockSums(torch.autograd.Function):
     """Sums over all rows, in one pass over the blocks.
 
-    As every row weighs the same, the gradient of the sum is known but for one factor: it is taken while the block is
-    there, and ``backward`` has only to scale it.
+    All rows have the same weight in a sum, so its gradient is known except for one factor. It is computed while the
+    block exists, and ``backward`` only multiplies it.
     """
 
     @staticmethod
@@ -70,86 +75,87 @@ class Sums(torch.autograd.Function):
         relations: Any,
         distance: str,
         slices: list[tuple[int, int]],
-        places: Places,
-        queries: torch.Tensor,
-        references: torch.Tensor,
-        *weights: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        moving = any(ctx.needs_input_grad)
+        operands: PairwiseOperands,
+        queries: Tensor,
+        references: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, ...]:
+        needs_gradient = any(ctx.needs_input_grad)
         by_queries, by_references = torch.zeros_like(queries), torch.zeros_like(references)
-        columns = queries.new_zeros(len(references))
-        leaves = [weight.detach().requires_grad_(moving) for weight in weights]
+        column_sums = queries.new_zeros(len(references))
+        inputs_requiring_grad = [weight.detach().requires_grad_(needs_gradient) for weight in weights]
         by_weights = [torch.zeros_like(weight) for weight in weights]
-        totals: list[torch.Tensor] = []
+        totals: list[Tensor] = []
         for rows in slices:
-            distances = distances_of(places, distance, *rows).detach().requires_grad_(moving)
+            distances = block_distances(operands, distance, *rows).detach().requires_grad_(needs_gradient)
             masks = relations.rows(*rows)
-            with torch.set_grad_enabled(moving):
-                numbers = [number.sum() for number in terms(distances, *masks, *leaves)]
-            if moving:
-                slopes, *others = torch.autograd.grad(numbers[0], [distances, *leaves])
-                slopes = by_square(distances.detach(), slopes, distance)
+            with torch.set_grad_enabled(needs_gradient):
+                numbers = [number.sum() for number in terms(distances, *masks, *inputs_requiring_grad)]
+            if needs_gradient:
+                gradient, *others = torch.autograd.grad(numbers[0], [distances, *inputs_requiring_grad])
+                gradient = grad_wrt_squared_distance(distances.detach(), gradient, distance)
                 # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
-                own = block_of(queries, *rows)
-                block_of(by_queries, *rows).copy_(slopes.sum(dim=1, keepdim=True) * own).addmm_(
-                    slopes, references, alpha=-1
+                own = row_slice(queries, *rows)
+                row_slice(by_queries, *rows).copy_(gradient.sum(dim=1, keepdim=True) * own).addmm_(
+                    gradient, references, alpha=-1
                 )
-                by_references.addmm_(slopes.T, own, alpha=-1)
-                columns += slopes.sum(dim=0)
+                by_references.addmm_(gradient.T, own, alpha=-1)
+                column_sums += gradient.sum(dim=0)
                 for total, other in zip(by_weights, others, strict=True):
                     total += other
             numbers = [number.detach() for number in numbers]
             totals = [a + b for a, b in zip(totals, numbers, strict=True)] if totals else numbers
-        if moving:
-            by_references += columns[:, None] * references
-            rate = 1 if distance == "cosine" else 2
-            ctx.save_for_backward(rate * by_queries, rate * by_references, *by_weights)
+        if needs_gradient:
+            by_references += column_sums[:, None] * references
+            scale = 1 if distance == "cosine" else 2
+            ctx.save_for_backward(scale * by_queries, scale * by_references, *by_weights)
         ctx.mark_non_differentiable(*totals[1:])
         return tuple(totals)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
         return *[None] * 5, *(upstream * gradient for gradient in ctx.saved_tensors)
 
 
-def by_square(distances: torch.Tensor, slopes: torch.Tensor, distance: str) -> torch.Tensor:
-    """Slopes by squares (of the cosine distance, half of them), of slopes by distances: 0 where the distance is."""
+def grad_wrt_squared_distance(distances: Tensor, gradient: Tensor, distance: str) -> Tensor:
+    """From the gradient by distances, the gradient by squared distances; for the cosine distance, by half of them.
+
+    It is 0 where the distance is 0.
+    """
     if distance == "euclidean":
-        return torch.where(distances > 0, slopes / torch.where(distances > 0, 2 * distances, 1.0), 0.0)
-    return slopes * distances.sign()
+        return torch.where(distances > 0, gradient / torch.where(distances > 0, 2 * distances, 1.0), 0.0)
+    return gradient * distances.sign()
 
 
 @torch.no_grad()
-def selected(miner: Any, queries: torch.Tensor, references: torch.Tensor, relations: Relations, distance: str) -> Masks:
-    """All that a miner selects, as two masks ``[N, M]``: a byte a pair each, and nothing larger."""
-    places = places_of(queries, references, distance)
+def mined_masks(miner: Any, queries: Tensor, references: Tensor, relations: Relations, distance: str) -> Masks:
+    """Everything that a miner selects, as two masks ``[N, M]`` with one byte per pair."""
+    operands = prepare_rows(queries, references, distance)
     found = []
     for rows in blocks.row_blocks(len(queries), len(references), queries.device.type == "cpu"):
         masks = relations.rows(*rows)
-        found.append(miner.refine(distances_of(places, distance, *rows), *masks))
+        found.append(miner.refine(block_distances(operands, distance, *rows), *masks))
     positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Masks(positive, negative)
 
 
 @torch.no_grad()
-def of_distances(
-    queries: torch.Tensor, references: torch.Tensor, relations: Relations, distance: str
-) -> dict[str, torch.Tensor]:
-    """What a loss with ``need_logs`` tells of all distances: means of positives' and negatives', and the spread."""
-    found = in_blocks(masked_sums, queries, references, relations, distance)
-    near, positives, far, negatives = (number.sum() for number in found)
+def distance_statistics(queries: Tensor, references: Tensor, relations: Relations, distance: str) -> dict[str, Tensor]:
+    """Mean distances of positives and of negatives, and the spread: the logs of a loss with ``need_logs``."""
+    found = reduce_blocks(masked_distance_sums, queries, references, relations, distance)
+    positive_sum, positives, negative_sum, negatives = (number.sum() for number in found)
     return {
-        "positive_distance": near / positives.clamp(min=1),
-        "negative_distance": far / negatives.clamp(min=1),
+        "positive_distance": positive_sum / positives.clamp(min=1),
+        "negative_distance": negative_sum / negatives.clamp(min=1),
         "spread": spread(queries),
     }
 
 
-def masked_sums(
-    distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of each row: the sum of its positives' distances and their number, and the same of its negatives."""
-    near, far = (torch.where(mask, distances, 0.0).sum(dim=1) for mask in (positive, negative))
+def masked_distance_sums(
+    distances: Tensor, positive: Tensor, negative: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For each row, the sum of the positives' distances and their number, and the same for the negatives."""
+    sums = [torch.where(mask, distances, 0.0).sum(dim=1) for mask in (positive, negative)]
     counts = [mask.sum(dim=1).to(distances.dtype) for mask in (positive, negative)]
-    return near, counts[0], far, counts[1]
+    return sums[0], counts[0], sums[1], counts[1]

@@ -1,56 +1,54 @@
 """The miners of :mod:`finetuner.tuner.base.miner`, for PyTorch."""
 
+import math
 from collections.abc import Callable
-
-import torch
 
 from .. import base
 from ..base.miner import EasyHard, tuple_indices
-from .functional import Relations, farthest, nearest
+from .functional import farthest, nearest
+from .layers import Component
+from .ops import Tensor, detached, from_numpy, reduce_any, reduce_sum, to_numpy, where
+from .relations import Relations
 
 __all__ = ["Miner", "SiameseEasyHardMiner", "TripletEasyHardMiner"]
 
-Selection = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Selection = Callable[[Tensor, Tensor], Tensor]
 
 
-class Miner(base.Miner):
-    @torch.no_grad()
+class Miner(base.Miner, Component):
     def select(
-        self, labels: torch.Tensor, distances: torch.Tensor, reference_labels: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.refine(distances, *Relations(labels, reference_labels).rows())
+        self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.refine(detached(distances), *Relations(labels, reference_labels).rows())
 
-    def mine(
-        self, labels: torch.Tensor, distances: torch.Tensor, reference_labels: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, ...]:
-        positive, negative = (mask.cpu().numpy() for mask in self.select(labels, distances, reference_labels))
-        found = tuple_indices(self.tuples, positive, negative, within=reference_labels is None)
-        return tuple(torch.from_numpy(indices).to(distances.device) for indices in found)
+    def mine(self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        positive, negative = map(to_numpy, self.select(labels, distances, reference_labels))
+        found = tuple_indices(self.tuples, positive, negative, self_comparison=reference_labels is None)
+        return tuple(from_numpy(indices, distances) for indices in found)
 
 
 class EasyHardMiner(EasyHard, Miner):
-    def refine(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def refine(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        margin = self.margin or math.inf
         if self.pos_strategy == "semihard":
             negative = pick(self.neg_strategy, distances, negative, hard=nearest)
-            limit = distance_of(distances, negative)
-            inside = (distances < limit) & (distances > limit - (self.margin or torch.inf))
-            return farthest(distances, positive & inside & negative.any(dim=1, keepdim=True)), negative
+            limit = selected_distance(distances, negative)
+            in_range = (distances < limit) & (distances > limit - margin)
+            has_negative = reduce_any(negative, axis=1, keepdims=True)
+            return farthest(distances, positive & in_range & has_negative), negative
         positive = pick(self.pos_strategy, distances, positive, hard=farthest)
         if self.neg_strategy == "semihard":
-            limit = distance_of(distances, positive)
-            outside = (distances > limit) & (distances < limit + (self.margin or torch.inf))
-            return positive, nearest(distances, negative & outside & positive.any(dim=1, keepdim=True))
+            limit = selected_distance(distances, positive)
+            in_range = (distances > limit) & (distances < limit + margin)
+            has_positive = reduce_any(positive, axis=1, keepdims=True)
+            return positive, nearest(distances, negative & in_range & has_positive)
         return positive, pick(self.neg_strategy, distances, negative, hard=nearest)
 
 
 class TripletEasyHardMiner(base.TripletEasyHardMiner, EasyHardMiner):
-    def refine(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def refine(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         positive, negative = super().refine(distances, positive, negative)
-        both = positive.any(dim=1, keepdim=True) & negative.any(dim=1, keepdim=True)
+        both = reduce_any(positive, axis=1, keepdims=True) & reduce_any(negative, axis=1, keepdims=True)
         return positive & both, negative & both
 
 
@@ -58,14 +56,14 @@ class SiameseEasyHardMiner(base.SiameseEasyHardMiner, EasyHardMiner):
     pass
 
 
-def pick(strategy: str, distances: torch.Tensor, mask: torch.Tensor, hard: Selection) -> torch.Tensor:
-    """Mask of the items that ``strategy`` picks of ``mask``; ``hard`` is what picks the hardest."""
+def pick(strategy: str, distances: Tensor, mask: Tensor, hard: Selection) -> Tensor:
+    """Mask of the items that a strategy selects from ``mask``. ``hard`` selects the hardest item."""
     if strategy == "all":
         return mask
     easy = nearest if hard is farthest else farthest
     return (hard if strategy == "hard" else easy)(distances, mask)
 
 
-def distance_of(distances: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The distance of each row's one selected item, 0 if it has none: ``[N, M]`` to ``[N, 1]``."""
-    return torch.where(mask, distances, 0.0).sum(dim=1, keepdim=True)
+def selected_distance(distances: Tensor, mask: Tensor) -> Tensor:
+    """The distance of the one selected item of each row, 0 without one: ``[N, M]`` to ``[N, 1]``."""
+    return reduce_sum(where(mask, distances, 0.0), axis=1, keepdims=True)

@@ -1,28 +1,28 @@
-"""What a tuner makes of models: one of two, and how one is called, for PyTorch."""
+"""Models that a tuner makes: two towers, for PyTorch."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from ..base.framework import takes_keywords
+from ..base.training.framework import accepts_keywords
 
-__all__ = ["Towers", "called"]
+__all__ = ["TwoTower", "call_model"]
 
 
-class Towers(nn.Module):
-    """Two models, one for each side of a pair."""
+class TwoTower(nn.Module):
+    """Two models, one per side of a pair."""
 
     def __init__(self, first: nn.Module, second: nn.Module):
         super().__init__()
         self.first, self.second = first, second
 
     def forward(self, first: Any, second: Any) -> tuple[Any, Any]:
-        return called(self.first, first), called(self.second, second)
+        return call_model(self.first, first), call_model(self.second, second)
 
 
-def called(model: nn.Module, inputs: Any) -> Any:
-    """What ``model`` makes of inputs, of which a mapping is passed as keywords where it takes them so."""
-    if isinstance(inputs, Mapping) and takes_keywords(model.forward, inputs):
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Call ``model``. A mapping is passed as keyword arguments if the model has such arguments."""
+    if isinstance(inputs, Mapping) and accepts_keywords(model.forward, inputs):
         return model(**inputs)
     return model(inputs)

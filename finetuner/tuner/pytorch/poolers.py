@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from .. import base
-from ..base.poolers import LEAST_P
+from ..base.poolers import MIN_P
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 
@@ -43,7 +43,7 @@ class GeM(base.GeM, Pooler):
         if isinstance(self.p, float):
             return self.p
         p = self.p.to(dtype)
-        return torch.where(p > LEAST_P, p, LEAST_P + (p - p.detach()))
+        return torch.where(p > MIN_P, p, MIN_P + (p - p.detach()))
 
 
 class AveragePooling(base.AveragePooling, Pooler):

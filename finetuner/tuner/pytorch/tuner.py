@@ -1,4 +1,4 @@
-"""The tuner of PyTorch models: one step, and how weights and state are kept."""
+"""The tuner of PyTorch models: the training step, optimizers, and state."""
 
 import inspect
 import math
@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ...arrays import takes_two_arguments
 from .. import base
-from ..base.caching import Part, micro_batches
-from ..base.framework import check_sides, checked_embeddings, no_device
-from ..base.items import takes_two
-from ..base.loader import Batch, Batches, TwoSides
+from ..base.data.batches import Batch, Batches, PairInputs
 from ..base.registry import create
-from ..base.training import NotFiniteError
+from ..base.training.framework import check_embeddings, check_pair_embeddings, device_error
+from ..base.training.micro_batches import MicroBatch, split_batch
+from ..base.training.state import NotFiniteError
 from . import losses, miner, poolers
-from .caching import embed_in_parts
-from .data import as_pairs, load_batches, to_device
-from .losses.heads import NativeLoss
-from .models import Towers, called
-from .replacement import check_held, replace_pooling
+from .data import convert_dataset, load_batches, to_device
+from .gradient_cache import embed_micro_batches
+from .models import TwoTower, call_model
+from .native_loss import NativeLoss
+from .surgery import check_optimizer_covers_poolers, replace_pooling
 
 __all__ = ["PytorchTuner"]
 
@@ -33,39 +33,41 @@ class PytorchTuner(base.Tuner):
 
     backend = "pytorch"
 
-    # The step, and what it needs.
+    # The training step.
 
     def train_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> torch.Tensor:
-        parts = micro_batches(inputs, len(targets[0]), self.micro_batch_size)
-        replay = None
-        if len(parts) == 1:
-            embeddings = self.of_part(parts[0])
+        micro_batches = split_batch(inputs, len(targets[0]), self.micro_batch_size)
+        backward_micro_batches = None
+        if len(micro_batches) == 1:
+            embeddings = self.embed_micro_batch(micro_batches[0])
         else:
-            embeddings, replay = embed_in_parts(self.of_part, parts, self.embed_model, self.device)
-        loss = objective(self.loss)(embeddings, *to_device(targets, self.device))
-        if self.device.type == "cpu":  # elsewhere this would wait for the device; the loop looks at the loss
+            embeddings, backward_micro_batches = embed_micro_batches(
+                self.embed_micro_batch, micro_batches, self.embed_model, self.device
+            )
+        loss = loss_function(self.loss)(embeddings, *to_device(targets, self.device))
+        if self.device.type == "cpu":  # elsewhere this would wait for the device; the loop checks the loss
             check_finite(embeddings, loss)
-        optimizers = [one for one in (self.optimizer, self.loss_optimizer) if one is not None]
+        optimizers = [optimizer for optimizer in (self.optimizer, self.loss_optimizer) if optimizer is not None]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if replay is not None:
-            replay()
+        if backward_micro_batches is not None:
+            backward_micro_batches()
         for optimizer in optimizers:
             optimizer.step()
         return loss.detach()
 
-    def of_part(self, part: Part) -> torch.Tensor:
-        """Embeddings of a micro-batch, or of a batch that is one."""
-        return self.forward(to_device(part.inputs, self.device), part.rows)
+    def embed_micro_batch(self, micro_batch: MicroBatch) -> torch.Tensor:
+        """Embeddings of a micro-batch."""
+        return self.forward(to_device(micro_batch.inputs, self.device), micro_batch.rows)
 
     def forward(self, inputs: Any, count: int) -> torch.Tensor:
-        """Embeddings ``[count, D]`` of inputs on the device, in the mode that the model is in."""
-        if isinstance(inputs, TwoSides):
-            sides = check_sides(self.embed_model(*inputs), torch.is_tensor, count)
+        """Embeddings ``[count, D]`` of inputs on the device, in the model's current mode."""
+        if isinstance(inputs, PairInputs):
+            sides = check_pair_embeddings(self.embed_model(*inputs), torch.is_tensor, count)
             return torch.stack(sides, dim=1).flatten(0, 1)
-        embeddings = called(self.embed_model, inputs)
-        return checked_embeddings(embeddings, isinstance(embeddings, torch.Tensor), count)
+        embeddings = call_model(self.embed_model, inputs)
+        return check_embeddings(embeddings, isinstance(embeddings, torch.Tensor), count)
 
     @torch.no_grad()
     def embed_step(self, inputs: Any, count: int) -> np.ndarray:
@@ -77,65 +79,65 @@ class PytorchTuner(base.Tuner):
             self.embed_model.train(training)
 
     @torch.no_grad()
-    def loss_of(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
-        return float(objective(self.loss)(*to_device((embeddings, *targets), self.device)))
+    def evaluate_loss(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        return float(loss_function(self.loss)(*to_device((embeddings, *targets), self.device)))
 
-    def noted(self) -> dict[str, torch.Tensor]:
-        return dict(self.loss.noted) if getattr(self.loss, "need_logs", False) else {}
+    def loss_logs(self) -> dict[str, torch.Tensor]:
+        return dict(self.loss.logs) if getattr(self.loss, "need_logs", False) else {}
 
-    def as_floats(self, losses: list[torch.Tensor]) -> list[float]:
-        return torch.stack(losses).tolist()
+    def to_floats(self, values: list[torch.Tensor]) -> list[float]:
+        return torch.stack(values).tolist()
 
-    def own_data(self, data: Any) -> Any:
-        return as_pairs(data)
+    def convert_dataset(self, data: Any) -> Any:
+        return convert_dataset(data)
 
     def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
         return load_batches(batches, num_workers)
 
-    # What is trained, with what, and where.
+    # Model, optimizers and device.
 
     def check_model(self, model: Any) -> nn.Module:
         if not isinstance(model, nn.Module):
             raise TypeError(f"embed_model must be a torch.nn.Module, got {type(model).__name__}")
         return model
 
-    def find_device(self, device: str) -> torch.device:
+    def resolve_device(self, device: str) -> torch.device:
         if device != "auto":
             try:
                 return torch.empty(0, device=device).device
             except (RuntimeError, AssertionError) as error:
-                raise no_device(device, error) from None
+                raise device_error(device, error) from None
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")
 
-    def as_towers(self, first: nn.Module, second: nn.Module) -> nn.Module:
-        return Towers(first, second)
+    def combine_towers(self, first: nn.Module, second: nn.Module) -> nn.Module:
+        return TwoTower(first, second)
 
-    def takes_two_inputs(self, model: nn.Module) -> bool:
-        return takes_two(model.forward)
+    def has_two_inputs(self, model: nn.Module) -> bool:
+        return takes_two_arguments(model.forward)
 
-    def as_loss(self, loss: Any) -> Any:
+    def wrap_native_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
 
-    def find_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
+    def make_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
         self.embed_model.to(self.device)
-        return self.optimizer_of("optimizer", self.embed_model, optimizer, options)
+        return self.make_optimizer_of("optimizer", self.embed_model, optimizer, options)
 
-    def find_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
-        if not isinstance(self.loss, nn.Module) or holds(self.optimizer, self.loss.parameters()):
+    def make_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> torch.optim.Optimizer | None:
+        if not isinstance(self.loss, nn.Module) or optimizer_covers(self.optimizer, self.loss.parameters()):
             return None
         self.loss.to(self.device)
-        return self.optimizer_of("loss_optimizer", self.loss, optimizer, options)
+        return self.make_optimizer_of("loss_optimizer", self.loss, optimizer, options)
 
-    def optimizer_of(
-        self, kind: str, trained: nn.Module, optimizer: Any, options: dict[str, Any]
+    def make_optimizer_of(
+        self, kind: str, module: nn.Module, optimizer: Any, options: dict[str, Any]
     ) -> torch.optim.Optimizer | None:
-        """The optimizer by name, class or instance, of what is trained; None if it has no weights to train."""
-        weights = [p for p in trained.parameters() if p.requires_grad]
+        """The optimizer of a module's weights, from a name, class or instance; None if it has no weights to train."""
+        weights = [p for p in module.parameters() if p.requires_grad]
         if isinstance(optimizer, torch.optim.Optimizer):
             if kind == "optimizer":
-                check_held(self.embed_model, held_by(optimizer))
-            elif not holds(optimizer, weights):
+                check_optimizer_covers_poolers(self.embed_model, optimizer_params(optimizer))
+            elif not optimizer_covers(optimizer, weights):
                 raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
             return create(kind, optimizer, {}, options)
         if not weights:
@@ -145,18 +147,18 @@ class PytorchTuner(base.Tuner):
         options = {"lr": options.pop("learning_rate", self.learning_rate), **options}
         return create(kind, optimizer, known, {**options, "params": weights})
 
-    def kind_and_options(self, optimizer: torch.optim.Optimizer) -> tuple[Any, dict[str, Any]]:
+    def clone_config(self, optimizer: torch.optim.Optimizer) -> tuple[Any, dict[str, Any]]:
         names = inspect.signature(type(optimizer)).parameters
         return type(optimizer), {name: value for name, value in optimizer.defaults.items() if name in names}
 
-    def known_losses(self) -> dict[str, Any]:
+    def loss_registry(self) -> dict[str, Any]:
         native = {name: getattr(nn, name) for name in NativeLoss.names}
         return native | {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
 
-    def known_miners(self) -> dict[str, Any]:
+    def miner_registry(self) -> dict[str, Any]:
         return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
 
-    def known_poolers(self) -> dict[str, Any]:
+    def pooler_registry(self) -> dict[str, Any]:
         return {name: getattr(poolers, name) for name in poolers.__all__ if name != "Pooler"}
 
     def replace_pooling(self, pooler: Any) -> nn.Module:
@@ -165,7 +167,7 @@ class PytorchTuner(base.Tuner):
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
 
-    def threads(self) -> int:
+    def num_threads(self) -> int:
         return torch.get_num_threads()
 
     def begin_training(self) -> None:
@@ -180,10 +182,10 @@ class PytorchTuner(base.Tuner):
     def end_training(self) -> None:
         self.embed_model.eval()
 
-    # Weights and state.
+    # State.
 
     def model_state(self) -> dict[str, torch.Tensor]:
-        return copied(self.embed_model.state_dict())
+        return copy_to_host(self.embed_model.state_dict())
 
     def load_model_state(self, tensors: dict[str, torch.Tensor]) -> None:
         try:
@@ -193,7 +195,7 @@ class PytorchTuner(base.Tuner):
             raise ValueError(f"the weights must be those of the same model: {reason}") from None
 
     def loss_state(self) -> dict[str, torch.Tensor]:
-        return copied(self.loss.state_dict()) if isinstance(self.loss, nn.Module) else {}
+        return copy_to_host(self.loss.state_dict()) if isinstance(self.loss, nn.Module) else {}
 
     def load_loss_state(self, tensors: dict[str, torch.Tensor]) -> None:
         if isinstance(self.loss, nn.Module):
@@ -206,7 +208,7 @@ class PytorchTuner(base.Tuner):
         for index, slots in state["state"].items():
             for slot, value in slots.items():
                 (tensors if isinstance(value, torch.Tensor) else numbers)[f"{index}.{slot}"] = value
-        return copied(tensors), {"groups": state["param_groups"], "numbers": numbers}
+        return copy_to_host(tensors), {"groups": state["param_groups"], "numbers": numbers}
 
     def load_optimizer_state(
         self, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], plain: dict[str, Any]
@@ -224,23 +226,23 @@ class PytorchTuner(base.Tuner):
         return load_file(path)
 
 
-def holds(optimizer: torch.optim.Optimizer, weights: Iterable[nn.Parameter]) -> bool:
-    """Whether all of ``weights`` are trained by ``optimizer``."""
-    return {id(p) for p in held_by(optimizer)}.issuperset(map(id, weights))
+def optimizer_covers(optimizer: torch.optim.Optimizer, weights: Iterable[nn.Parameter]) -> bool:
+    """Whether ``optimizer`` trains all of ``weights``."""
+    return {id(p) for p in optimizer_params(optimizer)}.issuperset(map(id, weights))
 
 
-def held_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """The weights that ``optimizer`` trains."""
+def optimizer_params(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters that ``optimizer`` trains."""
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def objective(loss: Any) -> Any:
-    """How ``loss`` is called with the rows of a batch: of ours as a tuner has them, of others as embeddings.
+def loss_function(loss: Any) -> Any:
+    """A function that calls ``loss`` with the rows of a batch.
 
-    Others have classes as int64, as is the way of PyTorch's own losses.
+    A loss of another library gets embeddings, and its classes as int64, like PyTorch's own losses.
     """
-    if hasattr(loss, "of_batch"):
-        return loss.of_batch
+    if hasattr(loss, "on_batch"):
+        return loss.on_batch
     return lambda embeddings, *targets: loss(embeddings, *(t.long() if t.dtype == torch.int32 else t for t in targets))
 
 
@@ -253,6 +255,6 @@ def check_finite(embeddings: torch.Tensor, loss: torch.Tensor) -> None:
         raise NotFiniteError("the embeddings must be finite, and are not")
 
 
-def copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies of ``tensors`` on the host, none sharing memory with another."""
+def copy_to_host(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of ``tensors`` on the host that share no memory."""
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}

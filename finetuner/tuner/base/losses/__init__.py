@@ -1,46 +1,24 @@
-"""Every loss before it meets a tensor: its formula, its hyper-parameters, their checks and its docs.
+"""Losses without tensors: formula, arguments, checks and documentation. A backend adds the computation.
 
-A backend adds ``compute``, which turns a batch into a number. ``batch`` holds the losses that see who belongs to
-whom, ``margins`` those that have a centre for each class, ``rows`` those of explicit pairs, and ``heads`` those of
-scores and logits.
+``batch`` has the losses over all items of a batch, ``margins`` those with class centres, ``pairs`` those of explicit
+pairs, ``distillation`` that of a teacher, ``ranking`` those of scores, and ``classification`` those of logits.
 """
 
-from .batch import (
-    LiftedStructureLoss,
-    MultiSimilarityLoss,
-    NTXentLoss,
-    SiameseLoss,
-    SupConLoss,
-    SurrogatePrecision,
-    TripletLoss,
-    TripletMarginLoss,
-)
-from .heads import FocalLoss, LambdaRankLoss, ListNetLoss, RankNetLoss
-from .interface import Loss
-from .margins import ArcFaceLoss, ArcFaceLossWithMLP, CosFaceLoss, SphereFaceLoss
-from .rows import CLIPLoss, ClipLoss, ContrastiveLoss, CosineSimilarityLoss, DistillationLoss
+from .batch import *
+from .classification import *
+from .distillation import *
+from .loss import *
+from .margins import *
+from .pairs import *
+from .ranking import *
 
-__all__ = [
-    "ArcFaceLoss",
-    "ArcFaceLossWithMLP",
-    "CLIPLoss",
-    "ClipLoss",
-    "ContrastiveLoss",
-    "CosFaceLoss",
-    "CosineSimilarityLoss",
-    "DistillationLoss",
-    "FocalLoss",
-    "LambdaRankLoss",
-    "LiftedStructureLoss",
-    "ListNetLoss",
-    "Loss",
-    "MultiSimilarityLoss",
-    "NTXentLoss",
-    "RankNetLoss",
-    "SiameseLoss",
-    "SphereFaceLoss",
-    "SupConLoss",
-    "SurrogatePrecision",
-    "TripletLoss",
-    "TripletMarginLoss",
-]
+from . import batch, classification, distillation, loss, margins, pairs, ranking  # isort: skip
+
+__all__: list[str] = []
+__all__ += batch.__all__
+__all__ += classification.__all__
+__all__ += distillation.__all__
+__all__ += loss.__all__
+__all__ += margins.__all__
+__all__ += pairs.__all__
+__all__ += ranking.__all__

@@ -1,17 +1,13 @@
-"""The losses of a whole batch, which know embeddings and relations: who belongs to whom.
-
-See :mod:`finetuner.tuner.base.relations`; they never know what kind of label said so.
-"""
+"""Losses over all items of a batch: they see embeddings and relations, never the kind of label."""
 
 from typing import Any, ClassVar
 
-from .. import checks
+from .... import checks
+from ..data.relations import LABEL_SHAPES
 from ..miner import Miner
-from ..relations import LABEL_FORMS
-from .interface import DISTANCES, MEANS, Loss, Tensor
+from .loss import DISTANCES, MEAN_REDUCTIONS, Loss, Tensor
 
 __all__ = [
-    "BatchLoss",
     "LiftedStructureLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
@@ -26,39 +22,35 @@ REDUCTIONS = ("mean", "nonzero_mean", "sum", "none")
 
 
 class BatchLoss(Loss):
-    """Interface of all losses of a whole batch.
+    """Interface of all losses over the items of a batch.
 
-    ``loss(embeddings, labels)`` sees the batch against itself: each row is a query, all other rows are
-    its references. ``loss(embeddings, labels, references, reference_labels)`` sees it against other
-    rows, such as a memory bank. Embeddings are ``[N, D]`` and ``[M, D]`` floats, computed on in float32
-    at least; labels are ``[N]`` integers (classes, instances) or ``[N, 2]`` integers (session, role).
-    The result is a scalar, ``[]``; a batch without any tuple to learn from gives 0 with gradients of 0. Larger batches
-    are taken in blocks of rows (:mod:`finetuner.tuner.base.blocks`), in memory that grows with N alone.
+    ``loss(embeddings, labels)`` compares the batch with itself: each row is a query, and all other rows are its
+    references. ``loss(embeddings, labels, references, reference_labels)`` compares it with other rows, such as a
+    memory bank. Embeddings are ``[N, D]`` and ``[M, D]`` floats. Labels are ``[N]`` integers (classes or instances) or
+    ``[N, 2]`` integers (session and role). Large batches are computed in blocks of rows
+    (:mod:`finetuner.tuner.base.losses.blocks`), so memory grows with N and not with N x M.
 
     Args:
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
     """
 
-    tuples: ClassVar[str] = "pairs"  # what the loss is a mean over: "pairs", "triplets" or "positives"
+    tuples: ClassVar[str] = "pairs"  # what the loss averages over: "pairs", "triplets" or "positives"
     distance = "cosine"
     reduction = "mean"
 
     def compute(self, queries: Tensor, references: Tensor, relations: Any) -> Tensor:
-        """The loss of queries ``[N, D]`` against references ``[M, D]``, both at least float32: :meth:`terms`, reduced.
-
-        Takes queries in blocks, and the memory of a block: see :mod:`finetuner.tuner.base.blocks`.
-        """
+        """The loss of queries ``[N, D]`` against references ``[M, D]``, both in float32 at least."""
         raise NotImplementedError
 
     def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum, number of tuples, and number of those above 0, of each row of a block: three ``[B, M]`` to ``[B]``.
+        """For each row of a block, ``[B, M]`` each: the sum, the number of tuples, and how many of them are above 0.
 
-        A row's depend on that row alone.
+        Each of the three is ``[B]``. The terms of a row must depend on that row only.
         """
         raise NotImplementedError
 
-    def reduced(self, sums: Tensor, count: Tensor, active: Tensor) -> Tensor:
-        """What :meth:`terms` gives of all rows, ``[N]`` or summed ``[]``, brought to the loss."""
+    def reduce_terms(self, sums: Tensor, count: Tensor, active: Tensor) -> Tensor:
+        """Reduce the :meth:`terms` of all rows, ``[N]`` or already summed to ``[]``, to the loss."""
         raise NotImplementedError
 
     def check(
@@ -68,15 +60,15 @@ class BatchLoss(Loss):
         references: Tensor | None = None,
         reference_labels: Tensor | None = None,
     ) -> None:
-        """Raise ``ValueError`` if the shapes do not fit. Looks at no value, so it also runs while tracing."""
+        """Raise ``ValueError`` if the shapes do not fit. It looks at no value, so it also runs while tracing."""
         if (references is None) != (reference_labels is None):
             raise ValueError("references and reference_labels must be given together, got one of them")
         sides = [("embeddings", embeddings, "labels", labels)]
         if references is not None:
             sides.append(("references", references, "reference_labels", reference_labels))
         for x_name, x, y_name, y in sides:
-            checks.expected_shape(x_name, x.shape, ["N", "D"])
-            checks.expected_shape(y_name, y.shape, *LABEL_FORMS)
+            checks.shape(x_name, x.shape, ["N", "D"])
+            checks.shape(y_name, y.shape, *LABEL_SHAPES)
             if x.shape[0] != y.shape[0]:
                 raise ValueError(f"{x_name} and {y_name} must be of one length, got {x.shape[0]} and {y.shape[0]}")
         dimensions = [x.shape[1] for _, x, _, _ in sides]
@@ -85,31 +77,39 @@ class BatchLoss(Loss):
 
 
 class TripletLoss(BatchLoss):
-    r"""Brings positives closer to their anchor than negatives, by a margin.
+    r"""Triplet loss: each positive should be closer to the anchor than each negative, by a margin.
 
     .. math:: \frac{1}{|T|} \sum_{(a, p, n) \in T} \max(0,\; d_{ap} - d_{an} + m)
 
-    where T holds every anchor with each of its positives and each of its negatives, or those that the
-    miner selects. Without a margin the hinge is softened to :math:`\log(1 + e^{d_{ap} - d_{an}})`.
-    The sum is exact over all triplets, in the memory of a block of rows.
+    T contains every anchor with each of its positives and each of its negatives, or the triplets that the miner
+    selects. With ``margin=None`` the hinge is replaced by :math:`\log(1 + e^{d_{ap} - d_{an}})`. The sum is exact over
+    all triplets, and memory stays that of a block of rows.
 
-    Triplets may also be given row by row: ``loss(anchor, positive, negative)``, three ``[T, D]``, or
-    ``loss(rows)``, one ``[3 T, D]`` in the order anchor, positive, negative, anchor, ...; ``"none"`` then gives
+    The loss can also be called with explicit triplets: ``loss(anchor, positive, negative)``, three ``[T, D]``, or
+    ``loss(rows)``, one ``[3 T, D]`` in the order anchor, positive, negative, anchor, ... Then ``"none"`` gives
     ``[T]``.
 
     Args:
         distance: d, one of ``"cosine"`` (1 - cos), ``"euclidean"`` and ``"sqeuclidean"``.
-        margin: m, at least 0, in units of the distance; None for the soft form.
-        miner: selects the triplets; all of the batch by default.
-        reduction: ``"mean"`` over the triplets, ``"nonzero_mean"`` over those whose loss is above 0,
-            their ``"sum"``, or ``"none"``: ``[N]``, the sum of each anchor.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        margin: m, at least 0, in units of the distance; None for the soft margin.
+        miner: Selects the triplets. The default is all triplets of the batch.
+        reduction: ``"mean"`` over the triplets, ``"nonzero_mean"`` over the triplets with a loss above 0, their
+            ``"sum"``, or ``"none"``: ``[N]``, the sum of each anchor.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: If an argument is out of its range.
 
-    Source: Schroff et al., "FaceNet", CVPR 2015; the soft form is of Hermans et al., "In defense of the
-    triplet loss for person re-identification", 2017.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> loss = TripletLoss(distance="cosine", margin=0.5)
+        >>> round(float(loss(embeddings, labels)), 4)
+        0.14
+
+    References:
+        Schroff et al., "FaceNet: A unified embedding for face recognition and clustering", CVPR 2015. The soft margin
+        is from Hermans et al., "In defense of the triplet loss for person re-identification", 2017.
     """
 
     tuples = "triplets"
@@ -125,20 +125,20 @@ class TripletLoss(BatchLoss):
         super().__init__(need_logs)
         self.distance = checks.one_of("distance", distance, DISTANCES)
         self.margin = None if margin is None else checks.at_least("margin", margin, 0)
-        self.miner = fitting_miner(miner, self.tuples)
+        self.miner = check_miner(miner, self.tuples)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
 
-    def explicit(
+    def explicit_triplets(
         self, embeddings: Tensor, labels: Tensor | None, references: Tensor | None, reference_labels: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Anchors, positives and negatives ``[T, D]``, if triplets were given row by row; None if labels were.
+        """Anchors, positives and negatives ``[T, D]`` if the loss was called with triplets; None if with labels.
 
         Raises:
-            ValueError: if the shapes do not fit.
+            ValueError: If the shapes do not fit.
         """
         if labels is None:
-            checks.expected_shape("rows", embeddings.shape, ["3 T", "D"])
-            count = max(0, embeddings.shape[0] or 0)  # a compiler that leaves it open says None or -1
+            checks.shape("rows", embeddings.shape, ["3 T", "D"])
+            count = max(0, embeddings.shape[0] or 0)  # None or -1 if a compiler leaves it open
             if references is not None or count % 3:
                 raise ValueError(f"rows without labels must be triplets, [3 T, D] alone, got {list(embeddings.shape)}")
             return embeddings[0::3], embeddings[1::3], embeddings[2::3]
@@ -151,25 +151,33 @@ class TripletLoss(BatchLoss):
 
 
 class SiameseLoss(BatchLoss):
-    r"""Brings positives together, and drives negatives apart up to a margin.
+    r"""Siamese (contrastive) loss: small distances for positive pairs, and at least a margin for negative pairs.
 
     .. math:: \frac{1}{|P|} \sum_{\{i, j\} \in P} s_{ij}\, d_{ij} + (1 - s_{ij}) \max(0,\; m - d_{ij})
 
-    where s is 1 for a positive pair and 0 for a negative one, and P holds each unordered pair once.
+    s is 1 for a positive pair and 0 for a negative pair. P contains each unordered pair once.
 
     Args:
         distance: d, one of ``"cosine"`` (1 - cos), ``"euclidean"`` and ``"sqeuclidean"``.
         margin: m, at least 0, in units of the distance.
-        miner: selects the pairs; all of the batch by default. A pair counts if either end selects it.
-        reduction: ``"mean"`` over the pairs, ``"nonzero_mean"`` over those whose loss is above 0, their
-            ``"sum"``, or ``"none"``: ``[N]``, each row's share, half of each of its pairs.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        miner: Selects the pairs. The default is all pairs of the batch. A pair counts if either item selects it.
+        reduction: ``"mean"`` over the pairs, ``"nonzero_mean"`` over the pairs with a loss above 0, their ``"sum"``,
+            or ``"none"``: ``[N]``, half of each pair of an item.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: If an argument is out of its range.
 
-    Source: Hadsell et al., "Dimensionality reduction by learning an invariant mapping", CVPR 2006, with
-    distances in place of their squares.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> loss = SiameseLoss(distance="cosine", margin=0.5)
+        >>> round(float(loss(embeddings, labels)), 4)
+        0.0833
+
+    References:
+        Hadsell et al., "Dimensionality reduction by learning an invariant mapping", CVPR 2006, with distances in place
+        of squared distances.
     """
 
     def __init__(
@@ -183,85 +191,108 @@ class SiameseLoss(BatchLoss):
         super().__init__(need_logs)
         self.distance = checks.one_of("distance", distance, DISTANCES)
         self.margin = checks.at_least("margin", margin, 0)
-        self.miner = fitting_miner(miner, self.tuples)
+        self.miner = check_miner(miner, self.tuples)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
 
 
 class NTXentLoss(BatchLoss):
-    r"""Tells the other view of an instance, or a member of its class, from all that is negative.
+    r"""NT-Xent (InfoNCE): classifies each positive among the negatives of its anchor, by a softmax over cosines.
 
     .. math:: -\frac{1}{|P|} \sum_{(i, j) \in P} \log
         \frac{e^{s_{ij} / \tau}}{e^{s_{ij} / \tau} + \sum_{k \in N_i} e^{s_{ik} / \tau}}
 
-    where s is the cosine similarity, P holds the ordered positive pairs and :math:`N_i` the negatives of
-    i. With two views of each instance this is SimCLR's loss; with more, each positive stands alone
-    against the negatives.
+    s is the cosine similarity, P contains the ordered positive pairs, and :math:`N_i` the negatives of i. With two
+    views of each instance this is the loss of SimCLR. With more positives, each is classified separately.
 
     Args:
-        temperature: tau, above 0 and no less than float32's smallest normal number.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        temperature: tau, above 0 and at least the smallest normal float32 number.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if the temperature is out of its range.
+        ValueError: If the temperature is out of its range.
 
-    Source: Chen et al., "A simple framework for contrastive learning of visual representations", ICML
-    2020; Sohn, "Improved deep metric learning with multi-class N-pair loss objective", NeurIPS 2016.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> loss = NTXentLoss(temperature=0.5)
+        >>> round(float(loss(embeddings, labels)), 4)
+        0.3766
+
+    References:
+        Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020. Sohn, "Improved
+        deep metric learning with multi-class N-pair loss objective", NeurIPS 2016.
     """
 
     tuples = "positives"
 
     def __init__(self, temperature: float = 0.1, need_logs: bool = False):
         super().__init__(need_logs)
-        self.temperature = checks.normal_temperature(temperature)
+        self.temperature = checks.temperature(temperature)
 
 
 class SupConLoss(BatchLoss):
-    r"""Tells all members of a class from all that is negative: NT-Xent's softmax, with every positive in it.
+    r"""Supervised contrastive loss: a softmax over all positives and negatives of an anchor.
 
     .. math:: -\frac{1}{|A|} \sum_{i \in A} \frac{1}{|P_i|} \sum_{j \in P_i} \log
         \frac{e^{s_{ij} / \tau}}{\sum_{k \in P_i \cup N_i} e^{s_{ik} / \tau}}
 
-    where s is the cosine similarity, :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A
-    the anchors that have a positive. With two items a class this is NT-Xent.
+    s is the cosine similarity, :math:`P_i` and :math:`N_i` are the positives and negatives of i, and A contains the
+    anchors with a positive. With two items per class this is NT-Xent.
 
     Args:
-        temperature: tau, above 0 and no less than float32's smallest normal number.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        temperature: tau, above 0 and at least the smallest normal float32 number.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if the temperature is out of its range.
+        ValueError: If the temperature is out of its range.
 
-    Source: Khosla et al., "Supervised contrastive learning", NeurIPS 2020, the loss with the sum outside.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> loss = SupConLoss(temperature=0.5)
+        >>> round(float(loss(embeddings, labels)), 4)
+        0.3766
+
+    References:
+        Khosla et al., "Supervised contrastive learning", NeurIPS 2020, the variant with the sum outside the logarithm.
     """
 
     tuples = "positives"
 
     def __init__(self, temperature: float = 0.1, need_logs: bool = False):
         super().__init__(need_logs)
-        self.temperature = checks.normal_temperature(temperature)
+        self.temperature = checks.temperature(temperature)
 
 
 class MultiSimilarityLoss(BatchLoss):
-    r"""Weighs each pair by how it compares with the others of its anchor.
+    r"""Multi-similarity loss: weights each pair by its similarity relative to the other pairs of its anchor.
 
     .. math:: \frac{1}{|A|} \sum_{i \in A}
         \frac{1}{\alpha} \log\Big(1 + \sum_{j \in P_i} e^{-\alpha (s_{ij} - \lambda)}\Big) +
         \frac{1}{\beta} \log\Big(1 + \sum_{k \in N_i} e^{\beta (s_{ik} - \lambda)}\Big)
 
-    where s is the cosine similarity, :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A
-    the anchors that have either.
+    s is the cosine similarity, :math:`P_i` and :math:`N_i` are the positives and negatives of i, and A contains the
+    anchors with a positive or a negative.
 
     Args:
-        alpha: how sharply positives are weighed, above 0.
-        beta: how sharply negatives are weighed, above 0.
-        base: lambda, the similarity about which pairs count.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        alpha: How strongly the hardest positives are weighted, above 0.
+        beta: How strongly the hardest negatives are weighted, above 0.
+        base: lambda, the similarity that separates easy from hard pairs.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: If an argument is out of its range.
 
-    Source: Wang et al., "Multi-similarity loss with general pair weighting for deep metric learning", CVPR
-    2019, without its mining.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> loss = MultiSimilarityLoss(alpha=2.0, beta=50.0, base=0.5)
+        >>> round(float(loss(embeddings, labels)), 4)
+        0.2706
+
+    References:
+        Wang et al., "Multi-similarity loss with general pair weighting for deep metric learning", CVPR 2019, without
+        its pair mining.
     """
 
     def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5, need_logs: bool = False):
@@ -272,23 +303,31 @@ class MultiSimilarityLoss(BatchLoss):
 
 
 class LiftedStructureLoss(BatchLoss):
-    r"""Holds all positives of an anchor against all of its negatives at once, by smooth maxima.
+    r"""Lifted structure loss: the log-sum-exp of all positives against that of all negatives of an anchor.
 
     .. math:: \frac{1}{|A|} \sum_{i \in A} \max\Big(0,\;
         \log \sum_{j \in P_i} e^{d_{ij}} + \log \sum_{k \in N_i} e^{m - d_{ik}}\Big)
 
-    where :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A the anchors that have both.
+    :math:`P_i` and :math:`N_i` are the positives and negatives of i, and A contains the anchors with both.
 
     Args:
         distance: d, one of ``"cosine"`` (1 - cos), ``"euclidean"`` and ``"sqeuclidean"``.
         margin: m, at least 0, in units of the distance.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: If an argument is out of its range.
 
-    Source: Hermans et al., "In defense of the triplet loss for person re-identification", 2017, the generalised form
-    of Song et al., "Deep metric learning via lifted structured feature embedding", CVPR 2016.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> loss = LiftedStructureLoss(distance="cosine", margin=1.0)
+        >>> round(float(loss(embeddings, labels)), 4)
+        0.6557
+
+    References:
+        Hermans et al., "In defense of the triplet loss for person re-identification", 2017, the generalised form of
+        Song et al., "Deep metric learning via lifted structured feature embedding", CVPR 2016.
     """
 
     tuples = "triplets"
@@ -300,27 +339,35 @@ class LiftedStructureLoss(BatchLoss):
 
 
 class SurrogatePrecision(BatchLoss):
-    r"""Precision at k, smoothed until it has a gradient: ranks are sums of sigmoids, and so is the cut at k.
+    r"""A differentiable surrogate of 1 - precision@k: sigmoids replace the ranks and the cutoff at k.
 
     .. math:: 1 - \frac{1}{|A|} \sum_{i \in A} \frac{1}{\min(k, |P_i|)} \sum_{j \in P_i}
         \sigma\Big(\frac{k - r_{ij}}{\tau_1}\Big), \qquad
         r_{ij} = 1 + \sum_{l \in P_i \cup N_i \setminus j} \sigma\Big(\frac{d_{ij} - d_{il}}{\tau_2}\Big)
 
-    where d is the cosine distance, :math:`P_i` and :math:`N_i` hold the positives and negatives of i, and A the
-    anchors that have a positive. It goes below 0 where more than k positives share the first ranks. It takes N x N x K
-    steps, K positives an anchor, and memory that grows with N.
+    d is the cosine distance, :math:`P_i` and :math:`N_i` are the positives and negatives of i, and A contains the
+    anchors with a positive. The loss is negative if more than k positives share the first ranks. It takes N x N x K
+    operations with K positives per anchor, and memory grows with N.
 
     Args:
-        k: the depth, at least 1.
-        temperature1: of the cut at k, above 0, in ranks.
-        temperature2: of the ranks, above 0, in units of the distance.
-        reduction: ``"mean"`` over the anchors, their ``"sum"``, or ``"none"``: ``[N]``, 0 of rows that are none.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        k: The cutoff, at least 1.
+        temperature1: Of the cutoff, above 0, in ranks.
+        temperature2: Of the ranks, above 0, in units of the distance.
+        reduction: ``"mean"`` over the anchors, their ``"sum"``, or ``"none"``: ``[N]``, 0 for rows without a positive.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: If an argument is out of its range.
 
-    Source: Patel et al., "Recall@k surrogate loss with large batches and similarity mixup", CVPR 2022.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> loss = SurrogatePrecision(k=1, temperature1=0.1, temperature2=0.01)
+        >>> round(float(loss(embeddings, labels)), 4)
+        0.5
+
+    References:
+        Patel et al., "Recall@k surrogate loss with large batches and similarity mixup", CVPR 2022.
     """
 
     tuples = "positives"
@@ -334,16 +381,16 @@ class SurrogatePrecision(BatchLoss):
         need_logs: bool = False,
     ):
         super().__init__(need_logs)
-        self.k = checks.whole("k", k, 1)
+        self.k = checks.integer("k", k, 1)
         self.temperature1 = checks.above("temperature1", temperature1, 0)
         self.temperature2 = checks.above("temperature2", temperature2, 0)
-        self.reduction = checks.one_of("reduction", reduction, MEANS)
+        self.reduction = checks.one_of("reduction", reduction, MEAN_REDUCTIONS)
 
 
 TripletMarginLoss = TripletLoss
 
 
-def fitting_miner(miner: Miner | None, tuples: str) -> Miner | None:
+def check_miner(miner: Miner | None, tuples: str) -> Miner | None:
     """Return ``miner`` if it selects ``tuples``, else raise ``TypeError``."""
     if miner is not None and getattr(miner, "tuples", None) != tuples:
         given = f"{type(miner).__name__} of {miner.tuples}" if isinstance(miner, Miner) else repr(miner)

@@ -1,46 +1,54 @@
-"""The SphereFace family: each item is to lie nearer to its class's centre than to others, by a margin."""
+"""ArcFace, CosFace and SphereFace: softmax losses with class centres and a margin on the angle or the cosine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .... import checks
 from .centres import MarginLoss
-from .interface import Tensor, xavier_uniform
+from .loss import Tensor, xavier_uniform
 
 __all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "SphereFaceLoss"]
 
 
 class ArcFaceLoss(MarginLoss):
-    r"""A margin in radians, added to the angle between an item and the centre of its class.
+    r"""ArcFace: softmax over class centres with an additive margin on the angle to the item's own centre.
 
     .. math:: -\frac{1}{N} \sum_i \log \frac{e^{s \psi(\theta_{i y_i})}}
         {e^{s \psi(\theta_{i y_i})} + \sum_{c \ne y_i} e^{s \cos \theta_{ic}}}, \qquad
         \psi(\theta) = \begin{cases} \cos(\theta + m) & \theta \le \pi - m \\ -2 - \cos(\theta + m) & \theta > \pi - m
         \end{cases}
 
-    Beyond :math:`\pi - m`, where the cosine would rise again, :math:`\psi` goes on falling, without a step. Called
-    with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``; the centres are
-    ``loss.weight``, ``[num_classes, in_features]``, or given as a third argument.
+    Beyond :math:`\pi - m`, where the cosine would rise again, :math:`\psi` continues to fall, without a step. The loss
+    is called with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``. The centres are
+    ``loss.weight``, ``[num_classes, in_features]``, or a third argument.
 
     Args:
-        in_features: D; may be left to :meth:`size` or to a tuner.
-        num_classes: how many classes there are; likewise.
-        margin: m, in radians, at least 0 and at most pi.
+        in_features: D. A tuner or :meth:`build` can set it later.
+        num_classes: The number of classes. A tuner or :meth:`build` can set it later.
+        margin: m, in radians, from 0 to pi.
         scale: s, above 0.
-        smoothing_epsilon: the share of a label that is taken from an item's own class and spread evenly, at least 0,
-            below 1.
-        label2category: a category for each label, as a mapping or a sequence: smoothing then spreads within the
-            category of the item's class. For a tuner its keys are the classes as the data names them.
+        smoothing_epsilon: The share of a label that is spread evenly over all classes, at least 0 and below 1.
+        label2category: The category of each label, as a mapping or a sequence. Smoothing then spreads within the
+            category of the item's class. With a tuner, the keys are the class names of the data.
         reduction: ``"mean"`` over the items, their ``"sum"``, or ``"none"``: ``[N]``.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if an argument is out of its range, or a label is.
+        ValueError: If an argument or a label is out of its range.
 
-    Source: Deng et al., "ArcFace: Additive angular margin loss for deep face recognition", CVPR 2019. Its authors' code
-    goes on with :math:`\cos \theta - m \sin m` beyond :math:`\pi - m`, which has a step there.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> centres = tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> loss = ArcFaceLoss(in_features=2, num_classes=2, margin=0.5, scale=8.0)
+        >>> round(float(loss(embeddings, labels, centres)), 4)
+        0.4105
+
+    References:
+        Deng et al., "ArcFace: Additive angular margin loss for deep face recognition", CVPR 2019. The authors' code
+        continues with :math:`\cos \theta - m \sin m` beyond :math:`\pi - m`, which has a step there.
     """
 
     def __init__(
@@ -61,28 +69,37 @@ class ArcFaceLoss(MarginLoss):
 
 
 class ArcFaceLossWithMLP(ArcFaceLoss):
-    r"""ArcFace of what a small network makes of the embeddings; the network is the loss's own, and ends with it.
+    r"""ArcFace on the output of a projection head, which is part of the loss and is discarded after training.
 
-    The projector's layers are linear, with rectifiers between them; the last has none. So the embeddings need not
-    be what the classes ask for, only hold it.
+    The head consists of linear layers with ReLU between them; the last layer has no activation. The embeddings
+    themselves are not forced into the class structure.
 
     Args:
-        in_features: D, of the embeddings; may be left to :meth:`size` or to a tuner.
-        num_classes: how many classes there are; likewise.
-        margin: in radians, at least 0 and at most pi.
-        scale: above 0.
-        smoothing_epsilon: the share of a label that is taken from an item's own class and spread evenly, at least 0,
-            below 1.
-        label2category: a category for each label, as in :class:`ArcFaceLoss`.
+        in_features: D, of the embeddings. A tuner or :meth:`build` can set it later.
+        num_classes: The number of classes. A tuner or :meth:`build` can set it later.
+        margin: In radians, from 0 to pi.
+        scale: Above 0.
+        smoothing_epsilon: The share of a label that is spread evenly over all classes, at least 0 and below 1.
+        label2category: The category of each label, see :class:`ArcFaceLoss`.
         reduction: ``"mean"`` over the items, their ``"sum"``, or ``"none"``: ``[N]``.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
-        mlp_features: the widths of the projector's layers; the centres have the last, ``[num_classes, width]``.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
+        mlp_features: The widths of the head's layers. The centres have the last width.
 
     Raises:
-        ValueError: if an argument is out of its range, or a label is.
+        ValueError: If an argument or a label is out of its range.
 
-    Source: Deng et al., "ArcFace", CVPR 2019; the projector as in Chen et al., "A simple framework for contrastive
-    learning of visual representations", ICML 2020.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> loss = ArcFaceLossWithMLP(in_features=2, num_classes=2, mlp_features=(16, 4))
+        >>> tuple(loss.weight.shape)
+        (2, 4)
+        >>> bool(loss(embeddings, labels) > 0)
+        True
+
+    References:
+        Deng et al., "ArcFace: Additive angular margin loss for deep face recognition", CVPR 2019. The projection head
+        is from Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020.
     """
 
     def __init__(
@@ -98,50 +115,58 @@ class ArcFaceLossWithMLP(ArcFaceLoss):
         mlp_features: Sequence[int] = (128,),
     ):
         super().__init__(None, num_classes, margin, scale, smoothing_epsilon, label2category, reduction, need_logs)
-        self.mlp_features = [checks.whole("mlp_features", width, 1) for width in mlp_features]
+        self.mlp_features = [checks.integer("mlp_features", width, 1) for width in mlp_features]
         if not self.mlp_features:
-            raise ValueError("mlp_features must hold a width at least, got none")
-        self.in_features = None if in_features is None else checks.whole("in_features", in_features, 1)
-        self.size_as_told()
+            raise ValueError("mlp_features must hold at least one width, got none")
+        self.in_features = None if in_features is None else checks.integer("in_features", in_features, 1)
+        self.build_if_sized()
 
-    def first_weights(self, in_features: int, num_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """The projector's layers, ``[out, in]`` each with its bias, and the centres."""
+    def initial_weights(self, in_features: int, num_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """The layers of the head, a weight ``[out, in]`` and a bias each, and the centres."""
         widths = [in_features, *self.mlp_features]
         arrays: dict[str, np.ndarray] = {}
         for i in range(len(widths) - 1):
             arrays[f"mlp_weight_{i}"] = xavier_uniform((widths[i + 1], widths[i]), rng)
             arrays[f"mlp_bias_{i}"] = np.zeros(widths[i + 1], np.float32)
-        return arrays | super().first_weights(widths[-1], num_classes, rng)
+        return arrays | super().initial_weights(widths[-1], num_classes, rng)
 
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
-        """Weight ``[out, in]`` and bias ``[out]`` of a layer of the projector."""
+        """Weight ``[out, in]`` and bias ``[out]`` of a layer of the head."""
         return getattr(self, f"mlp_weight_{number}"), getattr(self, f"mlp_bias_{number}")
 
 
 class CosFaceLoss(MarginLoss):
-    r"""A margin taken from the cosine between an item and the centre of its class.
+    r"""CosFace: softmax over class centres with an additive margin on the cosine to the item's own centre.
 
     .. math:: -\frac{1}{N} \sum_i \log \frac{e^{s (\cos \theta_{i y_i} - m)}}
         {e^{s (\cos \theta_{i y_i} - m)} + \sum_{c \ne y_i} e^{s \cos \theta_{ic}}}
 
-    Called with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``; the centres are
-    ``loss.weight``, ``[num_classes, in_features]``, or given as a third argument.
+    The loss is called with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``. The centres
+    are ``loss.weight``, ``[num_classes, in_features]``, or a third argument.
 
     Args:
-        in_features: D; may be left to :meth:`size` or to a tuner.
-        num_classes: how many classes there are; likewise.
+        in_features: D. A tuner or :meth:`build` can set it later.
+        num_classes: The number of classes. A tuner or :meth:`build` can set it later.
         margin: m, in units of the cosine, at least 0.
         scale: s, above 0.
-        smoothing_epsilon: the share of a label that is taken from an item's own class and spread evenly, at least 0,
-            below 1.
-        label2category: a category for each label, as in :class:`ArcFaceLoss`.
+        smoothing_epsilon: The share of a label that is spread evenly over all classes, at least 0 and below 1.
+        label2category: The category of each label, see :class:`ArcFaceLoss`.
         reduction: ``"mean"`` over the items, their ``"sum"``, or ``"none"``: ``[N]``.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if an argument is out of its range, or a label is.
+        ValueError: If an argument or a label is out of its range.
 
-    Source: Wang et al., "CosFace: Large margin cosine loss for deep face recognition", CVPR 2018.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> centres = tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> loss = CosFaceLoss(in_features=2, num_classes=2, margin=0.35, scale=8.0)
+        >>> round(float(loss(embeddings, labels, centres)), 4)
+        0.2186
+
+    References:
+        Wang et al., "CosFace: Large margin cosine loss for deep face recognition", CVPR 2018.
     """
 
     def __init__(
@@ -160,31 +185,39 @@ class CosFaceLoss(MarginLoss):
 
 
 class SphereFaceLoss(MarginLoss):
-    r"""A margin by which the angle between an item and the centre of its class is multiplied.
+    r"""SphereFace: softmax over class centres with a multiplicative margin on the angle to the item's own centre.
 
     .. math:: -\frac{1}{N} \sum_i \log \frac{e^{s \psi(\theta_{i y_i})}}
         {e^{s \psi(\theta_{i y_i})} + \sum_{c \ne y_i} e^{s \cos \theta_{ic}}}, \qquad
         \psi(\theta) = (-1)^k \cos(m \theta) - 2k, \quad k = \lfloor m \theta / \pi \rfloor
 
-    Called with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``; the centres are
-    ``loss.weight``, ``[num_classes, in_features]``, or given as a third argument.
+    The loss is called with embeddings ``[N, D]`` and labels ``[N]``, integers in ``0 .. num_classes - 1``. The centres
+    are ``loss.weight``, ``[num_classes, in_features]``, or a third argument.
 
     Args:
-        in_features: D; may be left to :meth:`size` or to a tuner.
-        num_classes: how many classes there are; likewise.
-        margin: m, by which the angle is multiplied, at least 1, and whole or not.
-        scale: s, above 0, in place of the embedding's length.
-        smoothing_epsilon: the share of a label that is taken from an item's own class and spread evenly, at least 0,
-            below 1.
-        label2category: a category for each label, as in :class:`ArcFaceLoss`.
+        in_features: D. A tuner or :meth:`build` can set it later.
+        num_classes: The number of classes. A tuner or :meth:`build` can set it later.
+        margin: m, the factor of the angle, at least 1; it need not be an integer.
+        scale: s, above 0, in place of the norm of the embedding.
+        smoothing_epsilon: The share of a label that is spread evenly over all classes, at least 0 and below 1.
+        label2category: The category of each label, see :class:`ArcFaceLoss`.
         reduction: ``"mean"`` over the items, their ``"sum"``, or ``"none"``: ``[N]``.
-        need_logs: whether to keep ``last_logs``, see :class:`Loss`.
+        need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
-        ValueError: if an argument is out of its range, or a label is.
+        ValueError: If an argument or a label is out of its range.
 
-    Source: Liu et al., "SphereFace: Deep hypersphere embedding for face recognition", CVPR 2017, where m = 4 is
-    approached slowly; the defaults are of "SphereFace revived", TPAMI 2022, by the same authors.
+    Example:
+        >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
+        >>> labels = tensor([0, 0, 1, 1])
+        >>> centres = tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> loss = SphereFaceLoss(in_features=2, num_classes=2, margin=1.5, scale=8.0)
+        >>> round(float(loss(embeddings, labels, centres)), 4)
+        0.2
+
+    References:
+        Liu et al., "SphereFace: Deep hypersphere embedding for face recognition", CVPR 2017, which reaches m = 4
+        gradually. The defaults are from "SphereFace revived", TPAMI 2022, by the same authors.
     """
 
     def __init__(

@@ -1,24 +1,27 @@
 """The losses of :mod:`finetuner.tuner.base.losses.batch`, for Keras."""
 
-from keras import KerasTensor, ops
-
 from ...base.losses import batch as base
-from ..blocks import in_blocks, of_distances, selected
-from ..functional import (
-    Masks,
-    Relations,
-    at_least_float32,
-    hinge,
-    reduce,
-    row_distance,
-    row_logsumexp,
-    spread,
-)
+from ..blocks import distance_statistics, mined_masks, reduce_blocks
+from ..functional import at_least_float32, hinge, reduce, row_distance, row_logsumexp, spread
 from ..kernels import soft_precision, soft_triplets, triplets
-from .interface import Loss
+from ..layers import Loss
+from ..ops import (
+    Tensor,
+    at_least,
+    cast,
+    detached,
+    no_autocast,
+    ones_like,
+    reduce_any,
+    reduce_mean,
+    reduce_sum,
+    row_sums,
+    softplus,
+    where,
+)
+from ..relations import Masks, Relations
 
 __all__ = [
-    "BatchLoss",
     "LiftedStructureLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
@@ -33,133 +36,123 @@ __all__ = [
 class BatchLoss(base.BatchLoss, Loss):
     def call(
         self,
-        embeddings: KerasTensor,
-        labels: KerasTensor,
-        references: KerasTensor | None = None,
-        reference_labels: KerasTensor | None = None,
-    ) -> KerasTensor:
+        embeddings: Tensor,
+        labels: Tensor,
+        references: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+    ) -> Tensor:
         self.check(embeddings, labels, references, reference_labels)
         relations = Relations(labels, reference_labels)
-        queries = at_least_float32(embeddings)
-        references = queries if references is None else at_least_float32(references)
-        if self.need_logs:
-            self.noted = of_distances(queries, references, relations, self.distance)
-        return self.compute(queries, references, relations)
+        with no_autocast(embeddings):
+            queries = at_least_float32(embeddings)
+            references = queries if references is None else at_least_float32(references)
+            if self.need_logs:
+                self.logs = distance_statistics(queries, references, relations, self.distance)
+            return self.compute(queries, references, relations)
 
-    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
-        each = self.reduction == "none"
-        return self.reduced(*in_blocks(self.terms, queries, references, relations, self.distance, each))
+    def compute(self, queries: Tensor, references: Tensor, relations: Relations) -> Tensor:
+        per_row = self.reduction == "none"
+        return self.reduce_terms(*reduce_blocks(self.terms, queries, references, relations, self.distance, per_row))
 
-    def reduced(self, sums: KerasTensor, count: KerasTensor, active: KerasTensor) -> KerasTensor:
+    def reduce_terms(self, sums: Tensor, count: Tensor, active: Tensor) -> Tensor:
         if self.need_logs:
-            self.noted["active"] = ops.sum(active) / ops.maximum(ops.sum(count), 1)
+            self.logs["active"] = reduce_sum(active) / at_least(reduce_sum(count), 1)
         return reduce(sums, count, active, self.reduction)
 
 
 class TripletLoss(base.TripletLoss, BatchLoss):
     def call(
         self,
-        embeddings: KerasTensor,
-        labels: KerasTensor | None = None,
-        references: KerasTensor | None = None,
-        reference_labels: KerasTensor | None = None,
-    ) -> KerasTensor:
-        rows = self.explicit(embeddings, labels, references, reference_labels)
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        references: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+    ) -> Tensor:
+        rows = self.explicit_triplets(embeddings, labels, references, reference_labels)
         if rows is None:
             return super().call(embeddings, labels, references, reference_labels)
-        return self.compute_rows(*map(at_least_float32, rows))
+        with no_autocast(embeddings):
+            return self.compute_rows(*map(at_least_float32, rows))
 
-    def compute_rows(self, anchor: KerasTensor, positive: KerasTensor, negative: KerasTensor) -> KerasTensor:
-        near, far = row_distance(anchor, positive, self.distance), row_distance(anchor, negative, self.distance)
-        terms = ops.softplus(near - far) if self.margin is None else hinge(near - far + self.margin)
-        active = ops.cast(ops.stop_gradient(terms) > 0, terms.dtype)
+    def compute_rows(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        positive_distances = row_distance(anchor, positive, self.distance)
+        negative_distances = row_distance(anchor, negative, self.distance)
+        gap = positive_distances - negative_distances
+        terms = softplus(gap) if self.margin is None else hinge(gap + self.margin)
+        active = cast(detached(terms) > 0, terms.dtype)
         if self.need_logs:
-            self.noted["active"] = ops.mean(active)
-            self.noted["positive_distance"] = ops.mean(ops.stop_gradient(near))
-            self.noted["negative_distance"] = ops.mean(ops.stop_gradient(far))
-            self.noted["spread"] = spread(ops.stop_gradient(anchor))
-        return reduce(terms, ops.ones_like(terms), active, self.reduction)
+            self.logs["active"] = reduce_mean(active)
+            self.logs["positive_distance"] = reduce_mean(detached(positive_distances))
+            self.logs["negative_distance"] = reduce_mean(detached(negative_distances))
+            self.logs["spread"] = spread(detached(anchor))
+        return reduce(terms, ones_like(terms), active, self.reduction)
 
-    def terms(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.miner is not None:
-            positive, negative = self.miner.refine(ops.stop_gradient(distances), positive, negative)
+            positive, negative = self.miner.refine(detached(distances), positive, negative)
         if self.margin is None:
             return soft_triplets(distances, positive, negative)
         return triplets(distances, positive, negative, self.margin)
 
 
 class SiameseLoss(base.SiameseLoss, BatchLoss):
-    def compute(self, queries: KerasTensor, references: KerasTensor, relations: Relations) -> KerasTensor:
+    def compute(self, queries: Tensor, references: Tensor, relations: Relations) -> Tensor:
         pairs: Masks | Relations = relations
         if self.miner is not None:
-            pairs = selected(self.miner, queries, references, relations, self.distance)
+            pairs = mined_masks(self.miner, queries, references, relations, self.distance)
         share = 1.0
-        if relations.within:  # each pair stands in the masks twice, once from either end
-            pairs, share = pairs.either_way(), 0.5
-        each = self.reduction == "none"
-        found = in_blocks(self.terms, queries, references, pairs, self.distance, each)
-        return self.reduced(*(share * number for number in found))
+        if relations.self_comparison:  # the masks contain each pair twice, once per direction
+            pairs, share = pairs.symmetric(), 0.5
+        per_row = self.reduction == "none"
+        numbers = reduce_blocks(self.terms, queries, references, pairs, self.distance, per_row)
+        return self.reduce_terms(*(share * number for number in numbers))
 
-    def terms(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-        apart = hinge(self.margin - distances)
-        terms = ops.where(positive, distances, ops.where(negative, apart, 0.0))
-        count = ops.sum(ops.cast(positive | negative, terms.dtype), axis=1)
-        active = ops.sum(ops.cast(ops.stop_gradient(terms) > 0, terms.dtype), axis=1)
-        return ops.sum(terms, axis=1), count, active
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        terms = where(positive, distances, where(negative, hinge(self.margin - distances), 0.0))
+        count = cast(row_sums(positive | negative), terms.dtype)
+        active = cast(row_sums(detached(terms) > 0), terms.dtype)
+        return row_sums(terms), count, active
 
 
 class NTXentLoss(base.NTXentLoss, BatchLoss):
-    def terms(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-        logits = -distances / self.temperature  # cos, but for a constant
-        terms = ops.softplus(row_logsumexp(logits, negative) - logits)
-        sums = ops.sum(ops.where(positive, terms, 0.0), axis=1)
-        count = ops.sum(ops.cast(positive, sums.dtype), axis=1)
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = -distances / self.temperature  # cos / temperature, up to a constant
+        terms = softplus(row_logsumexp(logits, negative) - logits)
+        sums = row_sums(where(positive, terms, 0.0))
+        count = cast(row_sums(positive), sums.dtype)
         return sums, count, count
 
 
 class SupConLoss(base.SupConLoss, BatchLoss):
-    def terms(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-        logits = -distances / self.temperature  # cos, but for a constant
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = -distances / self.temperature  # cos / temperature, up to a constant
         terms = row_logsumexp(logits, positive | negative) - logits
-        count = ops.sum(ops.cast(positive, terms.dtype), axis=1)
-        means = ops.sum(ops.where(positive, terms, 0.0), axis=1) / ops.maximum(count, 1)
-        anchors = ops.cast(count > 0, terms.dtype)
+        count = cast(row_sums(positive), terms.dtype)
+        means = row_sums(where(positive, terms, 0.0)) / at_least(count, 1)
+        anchors = cast(count > 0, terms.dtype)
         return means, anchors, anchors
 
 
 class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
-    def terms(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-        above = 1 - self.base - distances
-        pull = ops.softplus(row_logsumexp(-self.alpha * above, positive)) / self.alpha
-        push = ops.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
-        anchors = ops.cast(ops.any(positive | negative, axis=1), above.dtype)
-        return (pull + push)[:, 0] * anchors, anchors, anchors
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        similarity = 1 - self.base - distances  # cos - base
+        positive_term = softplus(row_logsumexp(-self.alpha * similarity, positive)) / self.alpha
+        negative_term = softplus(row_logsumexp(self.beta * similarity, negative)) / self.beta
+        anchors = cast(reduce_any(positive | negative, axis=1), similarity.dtype)
+        return (positive_term + negative_term)[:, 0] * anchors, anchors, anchors
 
 
 class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
-    def terms(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-        pull, push = row_logsumexp(distances, positive), row_logsumexp(self.margin - distances, negative)
-        anchors = ops.cast(ops.any(positive, axis=1) & ops.any(negative, axis=1), distances.dtype)
-        return hinge(pull + push)[:, 0], anchors, anchors
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        positive_term = row_logsumexp(distances, positive)
+        negative_term = row_logsumexp(self.margin - distances, negative)
+        anchors = cast(reduce_any(positive, axis=1) & reduce_any(negative, axis=1), distances.dtype)
+        return hinge(positive_term + negative_term)[:, 0], anchors, anchors
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
-    def terms(
-        self, distances: KerasTensor, positive: KerasTensor, negative: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
-        anchors = ops.cast(ops.any(positive, axis=1), distances.dtype)
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        anchors = cast(reduce_any(positive, axis=1), distances.dtype)
         precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
         return anchors - precision, anchors, anchors
 

@@ -1,41 +1,19 @@
 """The losses of :mod:`finetuner.tuner.base.losses`, for PaddlePaddle."""
 
-from .batch import (
-    LiftedStructureLoss,
-    MultiSimilarityLoss,
-    NTXentLoss,
-    SiameseLoss,
-    SupConLoss,
-    SurrogatePrecision,
-    TripletLoss,
-    TripletMarginLoss,
-)
-from .heads import FocalLoss, LambdaRankLoss, ListNetLoss, RankNetLoss
-from .interface import Loss
-from .margins import ArcFaceLoss, ArcFaceLossWithMLP, CosFaceLoss, SphereFaceLoss
-from .rows import CLIPLoss, ClipLoss, ContrastiveLoss, CosineSimilarityLoss, DistillationLoss
+from ..layers import Loss
+from .batch import *
+from .classification import *
+from .distillation import *
+from .margins import *
+from .pairs import *
+from .ranking import *
 
-__all__ = [
-    "ArcFaceLoss",
-    "ArcFaceLossWithMLP",
-    "CLIPLoss",
-    "ClipLoss",
-    "ContrastiveLoss",
-    "CosFaceLoss",
-    "CosineSimilarityLoss",
-    "DistillationLoss",
-    "FocalLoss",
-    "LambdaRankLoss",
-    "LiftedStructureLoss",
-    "ListNetLoss",
-    "Loss",
-    "MultiSimilarityLoss",
-    "NTXentLoss",
-    "RankNetLoss",
-    "SiameseLoss",
-    "SphereFaceLoss",
-    "SupConLoss",
-    "SurrogatePrecision",
-    "TripletLoss",
-    "TripletMarginLoss",
-]
+from . import batch, classification, distillation, margins, pairs, ranking  # isort: skip
+
+__all__ = ["Loss"]
+__all__ += batch.__all__
+__all__ += classification.__all__
+__all__ += distillation.__all__
+__all__ += margins.__all__
+__all__ += pairs.__all__
+__all__ += ranking.__all__

@@ -1,79 +1,84 @@
 """The losses of :mod:`finetuner.tuner.base.losses.margins`, for PaddlePaddle."""
 
-import paddle
-from paddle.nn import functional as F
-
-from ...base.losses import centres
+from ...base.losses import centres as interface
 from ...base.losses import margins as base
 from ..functional import (
     angle,
     at_least_float32,
-    detached,
-    falling_cosine,
     label_smoothing,
     masked_mean,
+    monotone_cosine,
     one_hot,
     pairwise_distance,
     reduce,
     row_logsumexp,
     spread,
+)
+from ..layers import WeightedLoss
+from ..ops import (
+    Tensor,
+    cast,
+    detached,
+    labels_on_host,
+    linear,
+    no_autocast,
+    ones_like,
+    reduce_any,
+    reduce_mean,
+    reduce_sum,
+    relu,
+    softplus,
     where,
 )
-from .interface import WeightedLoss, exact, on_host
 
-__all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "MarginLoss", "SphereFaceLoss"]
+__all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "SphereFaceLoss"]
 
 
-class MarginLoss(centres.MarginLoss, WeightedLoss):
-    check = paddle.jit.not_to_static(centres.MarginLoss.check)
-
-    def forward(
-        self, embeddings: paddle.Tensor, labels: paddle.Tensor, weight: paddle.Tensor | None = None
-    ) -> paddle.Tensor:
+class MarginLoss(interface.MarginLoss, WeightedLoss):
+    def forward(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         self.check(embeddings, labels, weight)
         centres = self.weight if weight is None else weight
-        if (known := on_host(labels)) is not None:
-            self.check_labels(known, centres.shape[0])
-        with exact(embeddings):
+        if (host_labels := labels_on_host(labels)) is not None:
+            self.check_labels(host_labels, centres.shape[0])
+        with no_autocast(embeddings):
             return self.compute(at_least_float32(embeddings), labels, at_least_float32(centres))
 
-    def compute(self, queries: paddle.Tensor, labels: paddle.Tensor, centres: paddle.Tensor) -> paddle.Tensor:
+    def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         distances = pairwise_distance(queries, centres, "cosine")
         own = one_hot(labels, centres.shape[0])
-        logits = self.scale * where(own, self.with_margin(distances), 1 - distances)
-        beyond = logits - where(own, logits, 0.0).sum(axis=1, keepdim=True)  # the item's own logit
-        terms = F.softplus(row_logsumexp(beyond, ~own))[:, 0]
+        logits = self.scale * where(own, self.target_logit(distances), 1 - distances)
+        logits = logits - reduce_sum(where(own, logits, 0.0), axis=1, keepdims=True)  # relative to the own class
+        terms = softplus(row_logsumexp(logits, ~own))[:, 0]
         if self.smoothing_epsilon:
             smooth = label_smoothing(labels, centres.shape[0], self.smoothing_epsilon, self.categories)
-            terms = terms - (smooth.astype(beyond.dtype) * beyond).sum(axis=1)
-        ones = paddle.ones_like(terms)
+            terms = terms - reduce_sum(cast(smooth, logits.dtype) * logits, axis=1)
+        ones = ones_like(terms)
         if self.need_logs:
             fixed = detached(distances)
-            self.noted["active"] = (detached(beyond) > 0).any(axis=1).astype(fixed.dtype).mean()
-            self.noted["positive_distance"] = masked_mean(fixed, own)
-            self.noted["negative_distance"] = masked_mean(fixed, ~own)
-            self.noted["spread"] = spread(detached(queries))
+            self.logs["active"] = reduce_mean(cast(reduce_any(detached(logits) > 0, axis=1), fixed.dtype))
+            self.logs["positive_distance"] = masked_mean(fixed, own)
+            self.logs["negative_distance"] = masked_mean(fixed, ~own)
+            self.logs["spread"] = spread(detached(queries))
         return reduce(terms, ones, ones, self.reduction)
 
 
 class ArcFaceLoss(base.ArcFaceLoss, MarginLoss):
-    def with_margin(self, distances: paddle.Tensor) -> paddle.Tensor:
-        return falling_cosine(angle(distances) + self.margin)
+    def target_logit(self, distances: Tensor) -> Tensor:
+        return monotone_cosine(angle(distances) + self.margin)
 
 
 class ArcFaceLossWithMLP(base.ArcFaceLossWithMLP, ArcFaceLoss):
-    def compute(self, queries: paddle.Tensor, labels: paddle.Tensor, centres: paddle.Tensor) -> paddle.Tensor:
+    def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         for i in range(len(self.mlp_features)):
-            weight, bias = self.layer(i)
-            queries = F.linear(F.relu(queries) if i else queries, weight.T, bias)
+            queries = linear(relu(queries) if i else queries, *self.layer(i))
         return super().compute(queries, labels, centres)
 
 
 class CosFaceLoss(base.CosFaceLoss, MarginLoss):
-    def with_margin(self, distances: paddle.Tensor) -> paddle.Tensor:
+    def target_logit(self, distances: Tensor) -> Tensor:
         return 1 - distances - self.margin
 
 
 class SphereFaceLoss(base.SphereFaceLoss, MarginLoss):
-    def with_margin(self, distances: paddle.Tensor) -> paddle.Tensor:
-        return falling_cosine(self.margin * angle(distances))
+    def target_logit(self, distances: Tensor) -> Tensor:
+        return monotone_cosine(self.margin * angle(distances))

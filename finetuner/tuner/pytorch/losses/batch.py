@@ -1,25 +1,27 @@
 """The losses of :mod:`finetuner.tuner.base.losses.batch`, for PyTorch."""
 
-import torch
-from torch.nn import functional as F
-
 from ...base.losses import batch as base
-from ..blocks import in_blocks, of_distances, selected
-from ..functional import (
-    Masks,
-    Relations,
-    at_least_float32,
-    hinge,
-    reduce,
-    row_distance,
-    row_logsumexp,
-    spread,
-)
+from ..blocks import distance_statistics, mined_masks, reduce_blocks
+from ..functional import at_least_float32, hinge, reduce, row_distance, row_logsumexp, spread
 from ..kernels import soft_precision, soft_triplets, triplets
-from .interface import Loss, exact
+from ..layers import Loss
+from ..ops import (
+    Tensor,
+    at_least,
+    cast,
+    detached,
+    no_autocast,
+    ones_like,
+    reduce_any,
+    reduce_mean,
+    reduce_sum,
+    row_sums,
+    softplus,
+    where,
+)
+from ..relations import Masks, Relations
 
 __all__ = [
-    "BatchLoss",
     "LiftedStructureLoss",
     "MultiSimilarityLoss",
     "NTXentLoss",
@@ -34,135 +36,123 @@ __all__ = [
 class BatchLoss(base.BatchLoss, Loss):
     def forward(
         self,
-        embeddings: torch.Tensor,
-        labels: torch.Tensor,
-        references: torch.Tensor | None = None,
-        reference_labels: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        embeddings: Tensor,
+        labels: Tensor,
+        references: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+    ) -> Tensor:
         self.check(embeddings, labels, references, reference_labels)
         relations = Relations(labels, reference_labels)
-        with exact(embeddings):
+        with no_autocast(embeddings):
             queries = at_least_float32(embeddings)
             references = queries if references is None else at_least_float32(references)
             if self.need_logs:
-                self.noted = of_distances(queries, references, relations, self.distance)
+                self.logs = distance_statistics(queries, references, relations, self.distance)
             return self.compute(queries, references, relations)
 
-    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
-        each = self.reduction == "none"
-        return self.reduced(*in_blocks(self.terms, queries, references, relations, self.distance, each))
+    def compute(self, queries: Tensor, references: Tensor, relations: Relations) -> Tensor:
+        per_row = self.reduction == "none"
+        return self.reduce_terms(*reduce_blocks(self.terms, queries, references, relations, self.distance, per_row))
 
-    def reduced(self, sums: torch.Tensor, count: torch.Tensor, active: torch.Tensor) -> torch.Tensor:
+    def reduce_terms(self, sums: Tensor, count: Tensor, active: Tensor) -> Tensor:
         if self.need_logs:
-            self.noted["active"] = active.sum() / count.sum().clamp(min=1)
+            self.logs["active"] = reduce_sum(active) / at_least(reduce_sum(count), 1)
         return reduce(sums, count, active, self.reduction)
 
 
 class TripletLoss(base.TripletLoss, BatchLoss):
     def forward(
         self,
-        embeddings: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        references: torch.Tensor | None = None,
-        reference_labels: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        rows = self.explicit(embeddings, labels, references, reference_labels)
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        references: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+    ) -> Tensor:
+        rows = self.explicit_triplets(embeddings, labels, references, reference_labels)
         if rows is None:
             return super().forward(embeddings, labels, references, reference_labels)
-        with exact(embeddings):
+        with no_autocast(embeddings):
             return self.compute_rows(*map(at_least_float32, rows))
 
-    def compute_rows(self, anchor: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-        near, far = row_distance(anchor, positive, self.distance), row_distance(anchor, negative, self.distance)
-        terms = F.softplus(near - far) if self.margin is None else hinge(near - far + self.margin)
-        active = (terms.detach() > 0).to(terms.dtype)
+    def compute_rows(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        positive_distances = row_distance(anchor, positive, self.distance)
+        negative_distances = row_distance(anchor, negative, self.distance)
+        gap = positive_distances - negative_distances
+        terms = softplus(gap) if self.margin is None else hinge(gap + self.margin)
+        active = cast(detached(terms) > 0, terms.dtype)
         if self.need_logs:
-            self.noted["active"] = active.mean()
-            self.noted["positive_distance"] = near.detach().mean()
-            self.noted["negative_distance"] = far.detach().mean()
-            self.noted["spread"] = spread(anchor.detach())
-        return reduce(terms, torch.ones_like(terms), active, self.reduction)
+            self.logs["active"] = reduce_mean(active)
+            self.logs["positive_distance"] = reduce_mean(detached(positive_distances))
+            self.logs["negative_distance"] = reduce_mean(detached(negative_distances))
+            self.logs["spread"] = spread(detached(anchor))
+        return reduce(terms, ones_like(terms), active, self.reduction)
 
-    def terms(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.miner is not None:
-            positive, negative = self.miner.refine(distances.detach(), positive, negative)
+            positive, negative = self.miner.refine(detached(distances), positive, negative)
         if self.margin is None:
             return soft_triplets(distances, positive, negative)
         return triplets(distances, positive, negative, self.margin)
 
 
 class SiameseLoss(base.SiameseLoss, BatchLoss):
-    def compute(self, queries: torch.Tensor, references: torch.Tensor, relations: Relations) -> torch.Tensor:
+    def compute(self, queries: Tensor, references: Tensor, relations: Relations) -> Tensor:
         pairs: Masks | Relations = relations
         if self.miner is not None:
-            pairs = selected(self.miner, queries, references, relations, self.distance)
+            pairs = mined_masks(self.miner, queries, references, relations, self.distance)
         share = 1.0
-        if relations.within:  # each pair stands in the masks twice, once from either end
-            pairs, share = pairs.either_way(), 0.5
-        each = self.reduction == "none"
-        found = in_blocks(self.terms, queries, references, pairs, self.distance, each)
-        return self.reduced(*(share * number for number in found))
+        if relations.self_comparison:  # the masks contain each pair twice, once per direction
+            pairs, share = pairs.symmetric(), 0.5
+        per_row = self.reduction == "none"
+        numbers = reduce_blocks(self.terms, queries, references, pairs, self.distance, per_row)
+        return self.reduce_terms(*(share * number for number in numbers))
 
-    def terms(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        apart = hinge(self.margin - distances)
-        terms = torch.where(positive, distances, torch.where(negative, apart, 0.0))
-        count = (positive | negative).sum(dim=1).to(terms.dtype)
-        active = (terms.detach() > 0).sum(dim=1).to(terms.dtype)
-        return terms.sum(dim=1), count, active
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        terms = where(positive, distances, where(negative, hinge(self.margin - distances), 0.0))
+        count = cast(row_sums(positive | negative), terms.dtype)
+        active = cast(row_sums(detached(terms) > 0), terms.dtype)
+        return row_sums(terms), count, active
 
 
 class NTXentLoss(base.NTXentLoss, BatchLoss):
-    def terms(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logits = -distances / self.temperature  # cos, but for a constant
-        terms = F.softplus(row_logsumexp(logits, negative) - logits)
-        sums = torch.where(positive, terms, 0.0).sum(dim=1)
-        count = positive.sum(dim=1).to(sums.dtype)
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = -distances / self.temperature  # cos / temperature, up to a constant
+        terms = softplus(row_logsumexp(logits, negative) - logits)
+        sums = row_sums(where(positive, terms, 0.0))
+        count = cast(row_sums(positive), sums.dtype)
         return sums, count, count
 
 
 class SupConLoss(base.SupConLoss, BatchLoss):
-    def terms(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logits = -distances / self.temperature  # cos, but for a constant
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = -distances / self.temperature  # cos / temperature, up to a constant
         terms = row_logsumexp(logits, positive | negative) - logits
-        count = positive.sum(dim=1).to(terms.dtype)
-        means = torch.where(positive, terms, 0.0).sum(dim=1) / count.clamp(min=1)
-        anchors = (count > 0).to(terms.dtype)
+        count = cast(row_sums(positive), terms.dtype)
+        means = row_sums(where(positive, terms, 0.0)) / at_least(count, 1)
+        anchors = cast(count > 0, terms.dtype)
         return means, anchors, anchors
 
 
 class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
-    def terms(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        above = 1 - self.base - distances
-        pull = F.softplus(row_logsumexp(-self.alpha * above, positive)) / self.alpha
-        push = F.softplus(row_logsumexp(self.beta * above, negative)) / self.beta
-        anchors = (positive | negative).any(dim=1).to(above.dtype)
-        return (pull + push)[:, 0] * anchors, anchors, anchors
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        similarity = 1 - self.base - distances  # cos - base
+        positive_term = softplus(row_logsumexp(-self.alpha * similarity, positive)) / self.alpha
+        negative_term = softplus(row_logsumexp(self.beta * similarity, negative)) / self.beta
+        anchors = cast(reduce_any(positive | negative, axis=1), similarity.dtype)
+        return (positive_term + negative_term)[:, 0] * anchors, anchors, anchors
 
 
 class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
-    def terms(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        pull, push = row_logsumexp(distances, positive), row_logsumexp(self.margin - distances, negative)
-        anchors = (positive.any(dim=1) & negative.any(dim=1)).to(distances.dtype)
-        return hinge(pull + push)[:, 0], anchors, anchors
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        positive_term = row_logsumexp(distances, positive)
+        negative_term = row_logsumexp(self.margin - distances, negative)
+        anchors = cast(reduce_any(positive, axis=1) & reduce_any(negative, axis=1), distances.dtype)
+        return hinge(positive_term + negative_term)[:, 0], anchors, anchors
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
-    def terms(
-        self, distances: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        anchors = positive.any(dim=1).to(distances.dtype)
+    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        anchors = cast(reduce_any(positive, axis=1), distances.dtype)
         precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
         return anchors - precision, anchors, anchors
 

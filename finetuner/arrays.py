@@ -1,0 +1,106 @@
+"""Items in arrays, sequences and mappings: how many there are, and how some of them are taken."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .checks import preview
+
+__all__ = ["as_list", "is_array", "merge_items", "num_items", "take", "takes_two_arguments", "to_float_array"]
+
+
+def is_array(x: Any) -> bool:
+    """Whether ``x`` can be indexed by an integer array: a numpy array or a framework's tensor."""
+    return hasattr(x, "shape") and hasattr(x, "dtype") and hasattr(x, "__getitem__")
+
+
+def num_items(x: Any) -> int:
+    """The number of items in an array, a sequence, or a mapping of arrays.
+
+    Raises:
+        ValueError: If the arrays of a mapping differ in length, or an array has no axes.
+        TypeError: If ``x`` is none of these.
+    """
+    if isinstance(x, Mapping):
+        lengths = {key: num_items(value) for key, value in x.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"x must hold arrays of one length, got {lengths or 'an empty mapping'}")
+        return next(iter(lengths.values()))
+    if is_array(x):
+        if not x.shape:
+            raise ValueError("x must have one row per item, got an array without dimensions")
+        return int(x.shape[0])
+    if isinstance(x, str | bytes) or not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
+        raise TypeError(f"x must be an array, a sequence or a mapping of arrays, got {type(x).__name__}")
+    return len(x)
+
+
+def take(x: Any, indices: np.ndarray) -> Any:
+    """The items at ``indices``: an array, a mapping of arrays, or a list, like ``x`` itself."""
+    if isinstance(x, Mapping):
+        return {key: take(value, indices) for key, value in x.items()}
+    return x[indices] if is_array(x) else [x[int(i)] for i in indices]
+
+
+def merge_items(parts: Sequence[tuple[np.ndarray, Any]], count: int) -> Any:
+    """Merge parts, each with the positions of its items, into ``count`` items.
+
+    The result is an array or a mapping of arrays if all parts are, and a list otherwise.
+    """
+    first = parts[0][1]
+    if len(parts) == 1:
+        return first
+    if all(isinstance(part, Mapping) and part.keys() == first.keys() for _, part in parts):
+        return {key: merge_items([(positions, part[key]) for positions, part in parts], count) for key in first}
+    if all(isinstance(part, np.ndarray) and part.shape[1:] == first.shape[1:] for _, part in parts):
+        array = np.empty((count, *first.shape[1:]), np.result_type(*(part for _, part in parts)))
+        for positions, part in parts:
+            array[positions] = part
+        return array
+    items: list[Any] = [None] * count
+    for positions, part in parts:
+        part_items = as_list(part, len(positions))
+        for i, position in enumerate(positions):
+            items[position] = part_items[i]
+    return items
+
+
+def as_list(items: Any, count: int) -> list[Any]:
+    """A list of ``count`` items, from an array, a mapping of arrays, or a sequence."""
+    if isinstance(items, Mapping):
+        return [{key: value[i] for key, value in items.items()} for i in range(count)]
+    return list(items)
+
+
+def to_float_array(name: str, values: Any, ranks: Sequence[int] = (1,)) -> np.ndarray:
+    """``values`` as a float32 array ``[N]``, or ``[N, K]`` if ``ranks`` allows it.
+
+    Raises:
+        ValueError: If the shape is another one, or a value is not finite.
+        TypeError: If the values are not numbers.
+    """
+    if is_array(values) and not isinstance(values, np.ndarray) and hasattr(values, "tolist"):
+        values = values.tolist()  # a framework's tensor, possibly on a device
+    try:
+        array = np.asarray(values, np.float32)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be numbers, got {type(values).__name__} of {values[0]!r} and others") from None
+    if array.ndim not in ranks:
+        wanted = " or ".join({1: "[N]", 2: "[N, K]"}[rank] for rank in ranks)
+        raise ValueError(f"{name} must have shape {wanted}, got {list(array.shape)}")
+    bad_rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+    if len(bad_rows):
+        raise ValueError(f"{name} must be finite, and are not at items {preview(bad_rows)}")
+    return array
+
+
+def takes_two_arguments(function: Callable[..., Any]) -> bool:
+    """Whether ``function`` has exactly two positional parameters without a default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a built-in without a signature
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters) == 2

@@ -1,0 +1,138 @@
+"""Evaluators: from embeddings of a data set to its metrics. Each data set knows its own evaluator."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import numpy as np
+
+from .correlation import pearson, row_distance, spearman
+from .ranking import grouped_ndcg
+from .retrieval import DEFAULT_METRICS, check_metrics, retrieval_metrics
+
+__all__ = [
+    "Evaluator",
+    "PairRetrievalEvaluator",
+    "PairScoreEvaluator",
+    "RankingEvaluator",
+    "RetrievalEvaluator",
+    "TripletEvaluator",
+]
+
+
+class Evaluator(ABC):
+    """Interface of all evaluators.
+
+    Attributes:
+        names: The names of the metrics, in the order in which a call returns them.
+    """
+
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
+        """The metrics of embeddings ``[N, D]``, compared by ``distance``."""
+
+
+class RetrievalEvaluator(Evaluator):
+    """Retrieval metrics of items among themselves.
+
+    Args:
+        labels: ``[N]`` classes, or ``[N, 2]`` sessions and roles.
+        metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+
+    Raises:
+        ValueError: For an unknown metric.
+
+    Example:
+        >>> evaluator = RetrievalEvaluator(np.array([0, 0, 1, 1]), metrics=["hit@1"])
+        >>> evaluator(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]), distance="cosine")
+        {'hit@1': 1.0}
+    """
+
+    def __init__(self, labels: np.ndarray, metrics: Iterable[str] | None = None):
+        self.labels = labels
+        self.names = tuple(DEFAULT_METRICS if metrics is None else metrics)
+        check_metrics(self.names)
+
+    def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
+        """The metrics of embeddings ``[N, D]``, compared by ``distance``."""
+        return retrieval_metrics(embeddings, self.labels, metrics=self.names, distance=distance)
+
+
+class PairRetrievalEvaluator(RetrievalEvaluator):
+    """Retrieval metrics of pairs: the first item of each pair is a query, the second items are searched.
+
+    Args:
+        labels: ``[2 N]`` numbers of the pairs, of rows in the order first, second, first, ...
+        metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+
+    Raises:
+        ValueError: For an unknown metric.
+    """
+
+    def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
+        """The metrics of embeddings ``[2 N, D]``, compared by ``distance``."""
+        (queries, index), (query_labels, index_labels) = ((x[0::2], x[1::2]) for x in (embeddings, self.labels))
+        return retrieval_metrics(queries, query_labels, index, index_labels, metrics=self.names, distance=distance)
+
+
+class PairScoreEvaluator(Evaluator):
+    """Spearman's and Pearson's correlation of the similarity of each pair with its score.
+
+    Args:
+        scores: ``[N]``, the score of each pair.
+
+    Example:
+        >>> evaluator = PairScoreEvaluator(np.array([1.0, 0.0]))
+        >>> evaluator(np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), distance="cosine")["spearman"]
+        1.0
+    """
+
+    names = ("spearman", "pearson")
+
+    def __init__(self, scores: np.ndarray):
+        self.scores = scores
+
+    def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
+        """The metrics of embeddings ``[2 N, D]`` in the order first, second, first, ..."""
+        similarity = -row_distance(embeddings[0::2], embeddings[1::2], distance)
+        return {"spearman": spearman(similarity, self.scores), "pearson": pearson(similarity, self.scores)}
+
+
+class TripletEvaluator(Evaluator):
+    """The share of triplets whose positive is closer to the anchor than the negative.
+
+    Example:
+        >>> TripletEvaluator()(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), distance="cosine")
+        {'triplet_accuracy': 1.0}
+    """
+
+    names = ("triplet_accuracy",)
+
+    def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
+        """The metric of embeddings ``[3 N, D]`` in the order anchor, positive, negative, anchor, ..."""
+        positive, negative = (row_distance(embeddings[0::3], embeddings[side::3], distance) for side in (1, 2))
+        return {"triplet_accuracy": float(np.mean(positive < negative))}
+
+
+class RankingEvaluator(Evaluator):
+    """nDCG of the order in which scores rank the answers of each query.
+
+    Args:
+        relevance: ``[N]``, the relevance of each item.
+        groups: ``[N]`` integers, the query of each item.
+
+    Example:
+        >>> evaluator = RankingEvaluator(np.array([1.0, 0.0]), np.array([0, 0]))
+        >>> evaluator(np.array([[0.9], [0.1]]), distance="cosine")
+        {'nDCG': 1.0}
+    """
+
+    names = ("nDCG",)
+
+    def __init__(self, relevance: np.ndarray, groups: np.ndarray):
+        self.relevance, self.groups = relevance, groups
+
+    def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
+        """The metric of scores ``[N, 1]``. The distance is not used."""
+        return {"nDCG": grouped_ndcg(embeddings[:, 0], self.relevance, self.groups)}

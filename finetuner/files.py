@@ -1,0 +1,86 @@
+"""Files and folders: new folders that appear complete or not at all, JSON, and checks of paths."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["check_new_folder", "existing_path", "new_folder", "read_json", "write_json"]
+
+
+def existing_path(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` if a folder or a non-empty file is there.
+
+    Raises:
+        FileNotFoundError: If nothing is there.
+        ValueError: If it is an empty file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"path must be a file or a folder, and there is none at {path}")
+    if path.is_file() and not path.stat().st_size:
+        raise ValueError(f"{path} must not be empty, and is")
+    return path
+
+
+def check_new_folder(path: str | Path) -> None:
+    """Raise ``FileExistsError`` if ``path`` is a file or a folder that is not empty."""
+    path = Path(path)
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists():
+        raise FileExistsError(f"{path} must be a new or an empty folder, and it exists; nothing was written")
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder to write to. It is renamed to ``path`` at the end, so ``path`` is never incomplete.
+
+    Raises:
+        FileExistsError: If ``path`` exists and is not empty. It is left unchanged.
+    """
+    path = Path(path)
+    check_new_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        if path.exists():
+            path.rmdir()
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON. NaN and infinity, which JSON does not have, are written as null."""
+    path.write_text(json.dumps(_without_non_finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a saved run.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not JSON.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} must be the folder of a saved run, and has no {path.name}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} must hold JSON: {error}") from None
+
+
+def _without_non_finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_non_finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_non_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

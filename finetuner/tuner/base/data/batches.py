@@ -1,0 +1,153 @@
+"""From the plan of a sampler to the batches that a model gets."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ....arrays import as_list, is_array
+from ....checks import preview
+from .datasets import Dataset
+
+__all__ = ["Batch", "Batches", "PairInputs", "all_finite", "collate", "non_finite_rows"]
+
+ItemFunction = Callable[[Any], Any]
+Prepare = ItemFunction | tuple[ItemFunction | None, ItemFunction | None] | None
+
+
+class Batch(NamedTuple):
+    """What a training step gets."""
+
+    inputs: Any  # for the model
+    targets: tuple[np.ndarray, ...]  # for the loss, all of one length; usually labels alone, [N] or [N, 2] int32
+    indices: np.ndarray  # [N], the rows of the dataset
+    rows_per_item: int = 1
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The first of the targets."""
+        return self.targets[0]
+
+    @property
+    def items(self) -> np.ndarray:
+        """The indices of the items in their dataset, in the order of the batch."""
+        return self.indices[:: self.rows_per_item] // self.rows_per_item
+
+
+class PairInputs(NamedTuple):
+    """Inputs of a model with one input per side of a pair: the even rows and the odd rows of a batch."""
+
+    first: Any
+    second: Any
+
+
+class Batches(Sequence[Batch]):
+    """The batches of an epoch. Each is made when it is indexed, so worker processes can share them.
+
+    Args:
+        dataset: The dataset.
+        plan: The indices of each batch.
+        preprocess_fn: A function from an item to a row of the model's input. For a model with two inputs it may be a
+            tuple of two functions, one per side.
+        collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer. The
+            default stacks the items. It may be a tuple of two functions as well.
+        seed: With the number of the batch, the seed of the augmentation; None for items without augmentation.
+        target_type: The target type of the loss.
+        pair_inputs: Whether the model has one input per side of a pair.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        plan: Sequence[np.ndarray],
+        preprocess_fn: Prepare = None,
+        collate_fn: Prepare = None,
+        seed: Sequence[int] | None = None,
+        target_type: str = "relations",
+        pair_inputs: bool = False,
+    ):
+        self.dataset, self.plan, self.seed = dataset, plan, seed
+        self.target_type, self.pair_inputs = target_type, pair_inputs
+        self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: Any) -> Any:
+        indices = self.plan[number]
+        seed = None if self.seed is None else (*self.seed, number)
+        if self.pair_inputs:
+            inputs: Any = PairInputs(*(self.prepare(indices[s::2], seed and (*seed, s), s) for s in (0, 1)))
+        else:
+            inputs = self.prepare(indices, seed)
+        targets = self.dataset.targets(indices, self.target_type)
+        return Batch(inputs, targets, indices, self.dataset.rows_per_item)
+
+    def prepare(self, indices: np.ndarray, seed: Sequence[int] | None, side: int = 0) -> Any:
+        """The model's input for the rows at ``indices``."""
+        items = self.dataset.batch(indices, seed)
+        preprocess_fn, collate_fn = (
+            function[side] if isinstance(function, tuple) else function
+            for function in (self.preprocess_fn, self.collate_fn)
+        )
+        if preprocess_fn is not None:
+            items = [preprocess_fn(item) for item in as_list(items, len(indices))]
+        if collate_fn is not None:
+            items = collate_fn(as_list(items, len(indices)))
+        return collate(items)
+
+
+def collate(items: Any) -> Any:
+    """Stack a list of items into one array, or a mapping of arrays. Anything but a list is returned unchanged.
+
+    Raises:
+        TypeError: If the items are not arrays or numbers, such as texts.
+        ValueError: If their shapes differ.
+    """
+    if not isinstance(items, list):
+        return items
+    first = items[0]
+    if isinstance(first, Mapping):
+        return {key: collate([item[key] for item in items]) for key in first}
+    if is_array(first) and not isinstance(first, np.ndarray | np.generic):
+        items = [item.numpy() if hasattr(item, "numpy") else np.asarray(item) for item in items]
+    elif not isinstance(first, np.ndarray | np.generic | int | float | list | tuple):
+        raise TypeError(
+            f"items must be arrays or numbers to form a batch, got {type(first).__name__}; pass a collate_fn "
+            "(such as a tokenizer) or a preprocess_fn that returns arrays"
+        )
+    try:
+        return np.stack([np.asarray(item) for item in items])
+    except ValueError:
+        shapes = preview(sorted({str(list(np.shape(item))) for item in items}))
+        raise ValueError(f"items must be of one shape to form a batch, got {shapes}") from None
+
+
+def all_finite(inputs: Any) -> bool:
+    """Whether the numpy arrays in ``inputs`` contain no NaN and no infinity.
+
+    The model's output is not enough to tell: the ReLU of some frameworks turns NaN into 0.
+    """
+    if isinstance(inputs, Mapping):
+        return all(map(all_finite, inputs.values()))
+    if isinstance(inputs, list | tuple):
+        return all(map(all_finite, inputs))
+    if not isinstance(inputs, np.ndarray) or inputs.dtype.kind != "f":
+        return True
+    # einsum sums twice as fast as sum, and does not warn about overflow.
+    return math.isfinite(np.einsum("i->", inputs.reshape(-1))) or bool(np.isfinite(inputs).all())
+
+
+def non_finite_rows(inputs: Any) -> np.ndarray:
+    """Numbers of the rows that contain NaN or infinity, in an array or nested arrays."""
+    if isinstance(inputs, Mapping):
+        inputs = list(inputs.values())
+    if isinstance(inputs, list | tuple):
+        return np.unique(np.concatenate([np.zeros(0, int), *map(non_finite_rows, inputs)]))
+    if not is_array(inputs):
+        return np.zeros(0, int)
+    array = np.asarray(inputs.detach().cpu() if hasattr(inputs, "detach") else inputs)
+    if array.dtype.kind != "f" or not array.ndim:
+        return np.zeros(0, int)
+    return np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))

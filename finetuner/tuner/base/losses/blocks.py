@@ -1,0 +1,21 @@
+"""How many rows a loss computes at a time, so that no array of size N x M is needed.
+
+The distances of a block fit into a core's cache. The many small operations of a loss are fast there. A loss that
+computes all N x M distances at once spends most of its time on memory access.
+"""
+
+__all__ = ["BLOCK_SIZE", "BLOCK_SIZE_ACCELERATOR", "row_blocks", "rows_per_block"]
+
+BLOCK_SIZE = 2**18  # distances in a block: 1 MiB of float32
+BLOCK_SIZE_ACCELERATOR = 2**26  # 256 MiB: on accelerators, starting an operation costs more than memory access
+
+
+def rows_per_block(columns: int, on_cpu: bool = True) -> int:
+    """How many rows of ``columns`` distances are in a block, at least 1."""
+    return max(1, (BLOCK_SIZE if on_cpu else BLOCK_SIZE_ACCELERATOR) // max(1, columns))
+
+
+def row_blocks(rows: int, columns: int, on_cpu: bool = True) -> list[tuple[int, int]]:
+    """The first row and the number of rows of each block of a matrix ``[rows, columns]``."""
+    step = rows_per_block(columns, on_cpu)
+    return [(start, min(step, rows - start)) for start in range(0, rows, step)]

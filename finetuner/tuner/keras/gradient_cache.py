@@ -1,0 +1,186 @@
+"""Gradient caching for Keras; see :mod:`finetuner.tuner.base.training.micro_batches`."""
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from ..base.training.framework import check_embeddings
+from ..base.training.micro_batches import MicroBatch
+from .data import to_device
+from .gradients import aux_and_gradients
+from .models import TrainingModel
+
+__all__ = ["GradientCache"]
+
+Tensors = list[Any]
+
+
+class GradientCache:
+    """The step of a :class:`TrainingModel` on micro-batches.
+
+    Its functions are functions of weights and state (running statistics, random generators), like ``stateless_call``
+    on every engine, and each is compiled separately. Both passes begin with the same state, so the second computes what
+    the first did. The state of the second pass is kept.
+
+    Losses that layers add are treated as means over rows, as Keras' own activity regularizers are: the loss of the
+    batch is the mean over the micro-batches, weighted by their rows.
+
+    Args:
+        training_model: The model with its loss.
+    """
+
+    def __init__(self, training_model: TrainingModel):
+        self.training_model = training_model
+        if not training_model.optimizer.built:
+            training_model.optimizer.build(training_model.trainable_variables)
+        self.embed, self.differentiate_loss, self.accumulate, self.apply = (
+            compiled(function, training_model.jit_compile)
+            for function in (
+                self.embed_part,
+                self.loss_and_gradients,
+                self.accumulate_gradients,
+                training_model.optimizer.stateless_apply,
+            )
+        )
+
+    def step(self, micro_batches: Sequence[MicroBatch], targets: Sequence[Any]) -> float:
+        """Take one step and return the loss. If the loss is not finite, nothing is changed."""
+        model = self.training_model
+        inputs, rows = [to_device(one.inputs) for one in micro_batches], [one.rows for one in micro_batches]
+        weights, before = ([variable.value for variable in group] for group in self.variables())
+        one = ops.ones((), "float32")
+        scale = model.optimizer.scale_loss(one)  # for float16, whose gradients would vanish
+        state, states, embeddings, added_loss = before, [], [], 0.0
+        for x, count in zip(inputs, rows, strict=True):
+            states.append(random_state(one))
+            made, state, extra = self.embed(weights, state, x)
+            embeddings.append(check_embeddings(made, ops.is_tensor(made), count))
+            # Reading the number waits; JAX would otherwise compute the next micro-batch at the same time.
+            added_loss += float(extra) * count / sum(rows)
+        whole = ops.concatenate(embeddings)
+        state, loss, logs, (*total, gradient) = self.differentiate_loss(weights, before, whole, targets, scale)
+        value = float(loss) + added_loss
+        if not math.isfinite(value):
+            return value
+        after, start = random_state(one), 0
+        for x, count, generators in zip(inputs, rows, states, strict=True):
+            set_random_state(generators, one)
+            share = scale * (count / sum(rows))
+            total, state = self.accumulate(weights, state, x, gradient[start : start + count], share, total)
+            start += count
+        set_random_state(after, one)
+        for variable, old, new in zip(self.variables()[1], before, state, strict=True):
+            if new is not old:
+                variable.assign(new)
+        for name, log in logs.items():
+            model.log_metrics[name].update_state(log)
+        self.update(total)
+        return value
+
+    def update(self, gradients: Tensors) -> None:
+        """Apply the gradients with the optimizer."""
+        optimizer, weights = self.training_model.optimizer, self.training_model.trainable_variables
+        if keras.backend.backend() != "jax":
+            with without_graph():
+                optimizer.apply(gradients, weights)
+            return
+        # JAX cannot assign a variable under a condition, as the loss-scaling optimizer does.
+        slots = optimizer.variables
+        new = self.apply([slot.value for slot in slots], gradients, [weight.value for weight in weights])
+        for variable, value in zip([*weights, *slots], [*new[0], *new[1]], strict=True):
+            variable.assign(value)
+
+    def variables(self) -> tuple[Tensors, Tensors]:
+        """The trained variables, and the state, of the model and of the loss."""
+        return self.training_model.trainable_variables, self.training_model.non_trainable_variables
+
+    def embed_part(self, weights: Tensors, state: Tensors, x: Any) -> tuple[Any, Tensors, Any]:
+        """The embeddings of a micro-batch, the state after it, and the losses that its layers add."""
+        call = self.training_model.stateless_call
+        made, state, losses = call(weights, state, x, training=True, return_losses=True)
+        return keras.tree.map_structure(ops.stop_gradient, (made, state, total_loss(losses)))
+
+    def loss_and_gradients(
+        self, weights: Tensors, state: Tensors, embeddings: Any, targets: Sequence[Any], scale: Any
+    ) -> tuple[Tensors, Any, dict[str, Any], Tensors]:
+        """For all embeddings: the state after it, the loss, its logs, and its gradients by weights and embeddings."""
+
+        def scaled_loss(inputs: Tensors) -> Any:
+            trained, kept = self.variables()
+            mapping = zip([*trained, *kept], [*inputs[:-1], *state], strict=True)
+            with keras.StatelessScope(mapping) as scope:
+                loss = self.training_model.batch_loss(targets, inputs[-1])
+            new = [scope.get_current_value(variable) for variable in kept]
+            return loss * scale, (new, loss, self.training_model.current_logs())
+
+        (state, loss, logs), gradients = aux_and_gradients(scaled_loss, [*weights, embeddings])
+        return state, loss, logs, gradients
+
+    def accumulate_gradients(
+        self, weights: Tensors, state: Tensors, x: Any, gradient: Any, share: Any, total: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        """For a micro-batch: its gradients by the weights added to ``total``, and the state after it."""
+
+        def product(inputs: Tensors) -> Any:
+            call = self.training_model.stateless_call
+            made, new, losses = call(inputs, state, x, training=True, return_losses=True)
+            by_embeddings = ops.sum(ops.cast(made, "float32") * ops.cast(gradient, "float32"))
+            return by_embeddings + share * total_loss(losses), new
+
+        state, gradients = aux_and_gradients(product, weights)
+        return [old + new for old, new in zip(total, gradients, strict=True)], state
+
+
+def total_loss(losses: Sequence[Any]) -> Any:
+    """The sum of the losses that layers add."""
+    return sum((ops.cast(ops.sum(loss), "float32") for loss in losses), start=ops.zeros((), "float32"))
+
+
+# What keras.ops does not have.
+
+
+def compiled(function: Callable[..., Any], with_xla: bool) -> Callable[..., Any]:
+    """``function`` compiled as Keras' own step would be on this engine."""
+    engine = keras.backend.backend()
+    if engine == "jax" and with_xla:
+        import jax
+
+        return jax.jit(function)
+    if engine == "tensorflow":
+        import tensorflow
+
+        return tensorflow.function(function, jit_compile=with_xla, reduce_retracing=True, autograph=False)
+    return function
+
+
+def without_graph() -> Any:
+    """A context in which PyTorch, as the engine, records no graph."""
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
+def random_state(on_device: Any) -> list[Any]:
+    """The states of random generators outside of layers: those of PyTorch as the engine, for a tensor's device."""
+    if keras.backend.backend() != "torch":
+        return []
+    import torch
+
+    kind = on_device.device.type
+    return [torch.get_rng_state(), *([] if kind == "cpu" else [torch.get_device_module(kind).get_rng_state()])]
+
+
+def set_random_state(state: list[Any], on_device: Any) -> None:
+    """Set the states that :func:`random_state` returned."""
+    if state:
+        import torch
+
+        torch.set_rng_state(state[0])
+    if len(state) > 1:
+        torch.get_device_module(on_device.device.type).set_rng_state(state[1])

@@ -1,0 +1,34 @@
+"""The Keras classes that losses and miners are based on."""
+
+import numpy as np
+from keras import ops
+
+from ..base.losses import loss as base
+from .interop import Configured, LossLayer
+
+__all__ = ["Component", "Loss", "WeightedLoss"]
+
+
+class Component(Configured):
+    """Base class of miners, which are not layers."""
+
+
+class Loss(base.Loss, LossLayer):
+    pass
+
+
+class WeightedLoss(base.WeightedLoss, Loss):
+    def make_weights(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            if getattr(self, name, None) is not None:
+                delattr(self, name)  # else the layer would go on to train it
+            weight = self.add_weight(
+                shape=array.shape,
+                initializer=lambda shape, dtype, array=array: ops.convert_to_tensor(array, dtype),
+                dtype="float32",
+                name=name,
+            )
+            setattr(self, name, weight)
+
+    def weights_on_host(self) -> dict[str, np.ndarray]:
+        return {weight.name: np.array(ops.convert_to_numpy(weight)) for weight in self.weights}

@@ -1,0 +1,41 @@
+"""PaddlePaddle's own losses; see :mod:`finetuner.tuner.base.losses.native`."""
+
+import copy
+from typing import Any
+
+from paddle import nn
+
+from ..base.losses import native as base
+from .functional import Tensor, masked_mean
+from .layers import Loss
+
+__all__ = ["NativeLoss"]
+
+
+class NativeLoss(base.NativeLoss, Loss):
+    names = ("BCEWithLogitsLoss", "CrossEntropyLoss", "L1Loss", "MSELoss", "SmoothL1Loss")
+
+    def __init__(self, loss: Any, need_logs: bool = False):
+        super().__init__(loss, need_logs)
+        if not self.is_native(loss):
+            raise TypeError(f"loss must be one of paddle.nn, got {type(loss).__name__}")
+
+    @staticmethod
+    def is_native(loss: object) -> bool:
+        return any(cls.__module__ == nn.layer.loss.__name__ for cls in type(loss).__mro__)
+
+    def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        self.check(outputs, targets, weights)
+        if outputs.ndim == 2 and outputs.shape[1] == 1 and targets.ndim == 1:
+            outputs = outputs[:, 0]
+        as_float = targets.is_floating_point() or outputs.ndim == targets.ndim
+        targets = targets.astype(outputs.dtype if as_float else "int64")
+        loss = copy.copy(self.loss)
+        if isinstance(loss, nn.CrossEntropyLoss) and outputs.ndim == targets.ndim:
+            loss.soft_label = True  # the targets are probabilities of the classes
+        if weights is None:
+            return loss(outputs, targets)
+        loss.reduction = "none"
+        terms = loss(outputs, targets)
+        terms = terms if terms.ndim == 1 else terms.mean(axis=1)
+        return masked_mean(terms, weights)

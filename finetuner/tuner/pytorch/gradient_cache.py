@@ -1,0 +1,76 @@
+"""Gradient caching for PyTorch; see :mod:`finetuner.tuner.base.training.micro_batches`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..base.training.micro_batches import MicroBatch
+
+__all__ = ["embed_micro_batches"]
+
+
+def embed_micro_batches(
+    forward: Callable[[MicroBatch], torch.Tensor],
+    micro_batches: Sequence[MicroBatch],
+    model: nn.Module,
+    device: torch.device,
+) -> tuple[torch.Tensor, Callable[[], None]]:
+    """Embed all micro-batches without a graph.
+
+    Both passes begin with the same buffers and draw the same random numbers, so the second computes what the first did.
+    The buffers of the second pass are kept.
+
+    Returns:
+        The embeddings, and a function that propagates their gradient to the weights, by a second pass.
+    """
+    before = [value.detach().clone() for value in mutable_buffers(model)]
+    states, embeddings = [], []
+    for micro_batch in micro_batches:
+        states.append(random_state(device))
+        # Not under no_grad, where a model may compute differently: with a faster kernel, or another compiled graph.
+        # A copy, since a compiled model may write its next output to the same memory.
+        embeddings.append(forward(micro_batch).detach().clone())
+    restore_buffers(model, before)
+    whole = torch.cat(embeddings).requires_grad_()
+
+    def backward_micro_batches() -> None:
+        if whole.grad is None:  # the loss does not depend on the embeddings
+            return
+        after = random_state(device)
+        gradients = whole.grad.split([micro_batch.rows for micro_batch in micro_batches])
+        for micro_batch, state, gradient in zip(micro_batches, states, gradients, strict=True):
+            set_random_state(state, device)
+            forward(micro_batch).backward(gradient)
+        set_random_state(after, device)
+
+    return whole, backward_micro_batches
+
+
+def mutable_buffers(model: nn.Module) -> list[torch.Tensor]:
+    """What a forward pass in training mode changes, such as the statistics of batch norm."""
+    return list(model.buffers())
+
+
+@torch.no_grad()
+def restore_buffers(model: nn.Module, values: Sequence[torch.Tensor]) -> None:
+    """Set the :func:`mutable_buffers` of a model."""
+    for buffer, value in zip(mutable_buffers(model), values, strict=True):
+        buffer.copy_(value)
+
+
+def random_state(device: torch.device) -> list[Any]:
+    """The states of the random generators that a model on ``device`` uses: the host's and the device's."""
+    if device.type == "cpu":
+        return [torch.get_rng_state()]
+    module = torch.get_device_module(device)
+    return [torch.get_rng_state(), module.get_rng_state() if device.type == "mps" else module.get_rng_state(device)]
+
+
+def set_random_state(state: list[Any], device: torch.device) -> None:
+    """Set the states that :func:`random_state` returned."""
+    torch.set_rng_state(state[0])
+    if device.type != "cpu":
+        module = torch.get_device_module(device)
+        module.set_rng_state(state[1]) if device.type == "mps" else module.set_rng_state(state[1], device)

@@ -1,0 +1,27 @@
+"""The PyTorch classes that losses and miners are based on."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..base.losses import loss as base
+
+__all__ = ["Component", "Loss", "WeightedLoss"]
+
+
+class Component:
+    """Base class of miners, which are not modules."""
+
+
+class Loss(base.Loss, nn.Module):
+    pass
+
+
+class WeightedLoss(base.WeightedLoss, Loss):
+    def make_weights(self, arrays: dict[str, np.ndarray]) -> None:
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        for name, array in arrays.items():
+            setattr(self, name, nn.Parameter(torch.tensor(array, dtype=torch.float32, device=device)))
+
+    def weights_on_host(self) -> dict[str, np.ndarray]:
+        return {name: p.detach().cpu().numpy().copy() for name, p in self.named_parameters()}

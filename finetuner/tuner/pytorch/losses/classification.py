@@ -1,0 +1,44 @@
+"""The losses of :mod:`finetuner.tuner.base.losses.classification`, for PyTorch."""
+
+from ...base.losses import classification as base
+from ..functional import at_least_float32, masked_mean, one_hot, reduce, row_logsumexp
+from ..layers import Loss
+from ..ops import (
+    Tensor,
+    cast,
+    constant,
+    detached,
+    exp,
+    labels_on_host,
+    no_autocast,
+    ones_like,
+    reduce_mean,
+    reduce_sum,
+    softplus,
+    where,
+)
+
+__all__ = ["FocalLoss"]
+
+
+class FocalLoss(base.FocalLoss, Loss):
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self.check(logits, labels)
+        if (host_labels := labels_on_host(labels)) is not None:
+            self.check_labels(host_labels, logits.shape[1])
+        with no_autocast(logits):
+            return self.compute(at_least_float32(logits), labels)
+
+    def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
+        own = one_hot(labels, logits.shape[1])
+        log_odds = row_logsumexp(logits - reduce_sum(where(own, logits, 0.0), axis=1, keepdims=True), ~own)[:, 0]
+        # With p the probability of the item's own class, log_odds is log((1 - p) / p).
+        terms = exp(-self.gamma * softplus(-log_odds)) * softplus(log_odds)
+        weights = ones_like(terms)
+        if self.weight is not None:
+            weights = reduce_sum(where(own, constant(self.weight, terms), 0.0), axis=1)
+        if self.need_logs:
+            self.logs["active"] = reduce_mean(cast(detached(log_odds) > 0, log_odds.dtype))
+        if self.reduction == "mean":
+            return masked_mean(terms, weights)
+        return reduce(weights * terms, weights, weights, self.reduction)

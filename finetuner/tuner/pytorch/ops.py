@@ -1,0 +1,155 @@
+"""Elementary operations, for PyTorch. All backends have the same, so losses and miners are one text."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+__all__ = [
+    "Tensor",
+    "as_tensor",
+    "at_least",
+    "cast",
+    "constant",
+    "detached",
+    "exp",
+    "flatten",
+    "from_numpy",
+    "labels_on_host",
+    "linear",
+    "log2",
+    "no_autocast",
+    "ones_like",
+    "reduce_any",
+    "reduce_mean",
+    "reduce_sum",
+    "relu",
+    "row_numbers",
+    "row_slice",
+    "row_sums",
+    "softplus",
+    "to_numpy",
+    "where",
+]
+
+Tensor = torch.Tensor
+
+
+def where(mask: Tensor, x: Tensor | float, y: Tensor | float) -> Tensor:
+    """``x`` where ``mask`` holds, else ``y``. Numbers take the type of the tensor beside them."""
+    return torch.where(mask, x, y)
+
+
+def detached(x: Tensor) -> Tensor:
+    """``x`` without its gradient."""
+    return x.detach()
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x`` in another type."""
+    return x.to(dtype)
+
+
+def as_tensor(x: Tensor) -> Tensor:
+    """A weight of a layer as a tensor."""
+    return x
+
+
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers as a tensor of the type of ``like``, on its device."""
+    return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+
+def from_numpy(array: np.ndarray, like: Tensor) -> Tensor:
+    """An array as a tensor on the device of ``like``."""
+    return torch.from_numpy(array).to(like.device)
+
+
+def to_numpy(x: Tensor) -> np.ndarray:
+    """A tensor as an array."""
+    return x.cpu().numpy()
+
+
+def row_numbers(x: Tensor) -> Tensor:
+    """The number of each row of ``x``: ``[N]`` integers."""
+    return torch.arange(len(x), device=x.device)
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """Ones in the shape and type of ``x``."""
+    return torch.ones_like(x)
+
+
+def flatten(x: Tensor) -> Tensor:
+    """``x`` with a single axis."""
+    return x.reshape(-1)
+
+
+def exp(x: Tensor) -> Tensor:
+    """The exponential."""
+    return torch.exp(x)
+
+
+def log2(x: Tensor) -> Tensor:
+    """The logarithm to base 2."""
+    return torch.log2(x)
+
+
+def relu(x: Tensor) -> Tensor:
+    """``max(0, x)``."""
+    return F.relu(x)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))``."""
+    return F.softplus(x)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``x @ weight.T + bias``, with a weight ``[out, in]``."""
+    return F.linear(x, weight, bias)
+
+
+def at_least(x: Tensor, bound: float) -> Tensor:
+    """``x``, with values below ``bound`` replaced by it."""
+    return x.clamp(min=bound)
+
+
+def reduce_sum(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The sum along an axis, or of all values. Of a mask, the number of true values."""
+    return x.sum() if axis is None else x.sum(dim=axis, keepdim=keepdims)
+
+
+def reduce_mean(x: Tensor) -> Tensor:
+    """The mean of all values."""
+    return x.mean()
+
+
+def reduce_any(mask: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Whether any value along an axis, or at all, is true."""
+    return mask.any() if axis is None else mask.any(dim=axis, keepdim=keepdims)
+
+
+def row_sums(x: Tensor) -> Tensor:
+    """The sum of each row, in the way that is fastest: ``[N, M]`` to ``[N]``. Of a mask, the number of true values."""
+    return x.sum(dim=1)
+
+
+def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which the framework does not compute in a lower precision."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def labels_on_host(labels: Tensor) -> np.ndarray | None:
+    """Labels as an array, or None if that would wait for a device or stop a compiler."""
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    return labels.detach().numpy()
+
+
+def row_slice(x: Tensor, start: int, size: int | None) -> Tensor:
+    """``size`` rows from ``start`` on, or all."""
+    return x if size is None else x[start : start + size]

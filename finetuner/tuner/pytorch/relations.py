@@ -1,0 +1,61 @@
+"""Positive and negative masks, for PyTorch; see :mod:`finetuner.tuner.base.data.relations`."""
+
+from typing import NamedTuple
+
+from .ops import Tensor, row_slice
+
+__all__ = ["Masks", "Relations"]
+
+
+class Masks(NamedTuple):
+    """Relations as two boolean masks ``[N, M]``."""
+
+    positive: Tensor
+    negative: Tensor
+
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Positives and negatives of ``size`` queries from ``start`` on, or of all: two boolean ``[B, M]``."""
+        return row_slice(self.positive, start, size), row_slice(self.negative, start, size)
+
+    def symmetric(self) -> "Masks":
+        """Relations that hold in either direction, for a batch compared with itself."""
+        return Masks(self.positive | self.positive.T, self.negative | self.negative.T)
+
+
+class Relations:
+    """Positives and negatives of queries ``[N]`` among references ``[M]``; see :mod:`..base.data.relations`."""
+
+    def __init__(self, labels: Tensor, reference_labels: Tensor | None = None, symmetrized: bool = False):
+        self.self_comparison = reference_labels is None  # the batch is compared with itself
+        self.labels = labels
+        self.reference_labels = labels if reference_labels is None else reference_labels
+        self.symmetrized = symmetrized and labels.ndim == 2  # only sessions differ by direction
+
+    def rows(self, start: int = 0, size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Positives and negatives of ``size`` queries from ``start`` on, or of all: two boolean ``[B, M]``."""
+        queries, references = row_slice(self.labels, start, size), self.reference_labels
+        positive, negative = related(queries, references)
+        if self.symmetrized:
+            reverse = related(references, queries)
+            positive, negative = positive | reverse[0].T, negative | reverse[1].T
+        if self.self_comparison:
+            for mask in (positive, negative):
+                mask.view(-1)[start :: mask.shape[1] + 1] = False  # the diagonal; inductor warns about `diagonal`
+        return positive, negative
+
+    def symmetric(self) -> "Relations":
+        """Relations that hold in either direction, for a batch compared with itself."""
+        return Relations(self.labels, symmetrized=True)
+
+
+def related(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """Positives and negatives by the labels of both sides, ``[B]`` or ``[B, 2]`` each: two boolean ``[B, M]``."""
+    if queries.ndim == 1:
+        positive = queries[:, None] == references[None, :]
+        return positive, ~positive
+    same_session = queries[:, None, 0] == references[None, :, 0]
+    query_role, role = queries[:, None, 1], references[None, :, 1]
+    is_match, is_non_match = (query_role == 0) | (query_role == 1), query_role == -1
+    positive = same_session & is_match & (role >= 0)
+    negative = same_session & (is_match & (role < 0) | is_non_match & ((role == 0) | (role == 1)))
+    return positive, negative

@@ -1,0 +1,107 @@
+"""Nearest neighbours against their reference."""
+
+import numpy as np
+import pytest
+
+from finetuner.evaluation.search import nearest_neighbours
+
+from .embeddings import DATA, DISTANCES, way  # noqa: F401  (a fixture)
+from .reference import evaluation as reference
+
+pytest.importorskip("faiss")
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("within", [False, True], ids=["index", "itself"])
+@pytest.mark.parametrize("data", DATA)
+def test_neighbours_are_those_of_the_reference(data, within, distance):
+    queries, index = (DATA[data][1], None) if within else DATA[data]
+    truth = list(reference.neighbours(queries, index, distance))
+    for k in (1, 3, 17, 100):
+        distances, indices = nearest_neighbours(queries, index, k, distance)
+        assert (distances.dtype, indices.dtype) == (np.float32, np.int64)
+        np.testing.assert_array_equal(indices, [ranked[:k] for _, ranked in truth])
+        expected = [np.take(each, ranked[:k]) for each, ranked in truth]
+        np.testing.assert_allclose(distances, expected, rtol=1e-5, atol=1e-7)
+        assert (distances >= 0).all()
+        assert not np.signbit(distances).any()
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("queries", [3, 19, 1100], ids="{} queries".format)
+@pytest.mark.parametrize("k", [1, 10, 120])
+def test_equal_rows_are_equally_far_wherever_they_are(queries, k, distance):
+    # 1100 queries are enough for faiss to go through BLAS, which rounds differently from place to place.
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(30, 128)).astype(np.float32)
+    which = rng.integers(30, size=5003)
+    queries = np.concatenate([base, rng.normal(size=(queries, 128)).astype(np.float32)])[:queries]
+    distances, indices = nearest_neighbours(queries, base[which], k, distance)
+    far, place = nearest_neighbours(queries, base, 30, distance)
+    for i in range(0, len(queries), 1 + len(queries) // 40):
+        order = np.argsort(place[i])[which]  # the rank of each row of the index among the 30
+        expected = np.lexsort((np.arange(len(which)), order))[:k]
+        np.testing.assert_array_equal(indices[i], expected)
+        np.testing.assert_allclose(distances[i], far[i][order[expected]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_of_embeddings_all_equal_the_lowest_indices_are_nearest(value, distance):
+    x = np.full((700, 37), value, np.float32)
+    distances, indices = nearest_neighbours(x, None, 5, distance)
+    for i in (0, 3, 5, 699):
+        np.testing.assert_array_equal(indices[i], [j for j in range(6) if j != i][:5])
+    assert (distances == (1 if value == 0 and distance == "cosine" else 0)).all()
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_duplicates_far_from_the_origin_are_at_distance_0(distance):
+    x = 1000 + np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32)
+    distances, indices = nearest_neighbours(np.concatenate([x, x]), None, 1, distance)
+    np.testing.assert_array_equal(indices[:, 0], np.arange(80).reshape(2, 40)[::-1].ravel())
+    np.testing.assert_array_equal(distances, 0)
+
+
+def test_small_distances_keep_their_digits():
+    angles = np.array([0, 1e-3, 2e-3, 4e-3])
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    distances, _ = nearest_neighbours(x[:1], x[1:], 3)
+    np.testing.assert_allclose(distances[0], 1 - np.cos(angles[1:]), rtol=1e-3)
+
+
+def test_the_cosine_does_not_see_lengths():
+    x, y = DATA["gaussian"]
+    distances, indices = nearest_neighbours(x * np.float32(2.0**100), y * np.float32(2.0**-100), 40)
+    expected, order = nearest_neighbours(x, y, 40)
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_array_equal(distances, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, list])
+def test_embeddings_of_any_number_type(dtype):
+    x, y = DATA["lattice"]
+    distances, indices = nearest_neighbours(x, y, 7)
+    x, y = (x.tolist(), y.tolist()) if dtype is list else (x.astype(dtype), y.astype(dtype)[:, ::-1][:, ::-1])
+    again, same = nearest_neighbours(x, y, 7)
+    np.testing.assert_array_equal(same, indices)
+    np.testing.assert_array_equal(again, distances)
+
+
+def test_embeddings_are_left_as_they_were():
+    x, y = (each.copy() for each in DATA["gaussian"])
+    for distance in DISTANCES:
+        nearest_neighbours(x, y, 3, distance)
+        nearest_neighbours(y, None, 3, distance)
+    np.testing.assert_array_equal(x, DATA["gaussian"][0])
+    np.testing.assert_array_equal(y, DATA["gaussian"][1])
+
+
+def test_k_is_cut_to_what_is_there():
+    x, y = DATA["gaussian"]
+    assert nearest_neighbours(x, y, 1000)[1].shape == (12, 40)
+    assert nearest_neighbours(x, None, 1000)[1].shape == (12, 11)
+    distances, indices = nearest_neighbours(x[:1], None, 3)
+    assert distances.shape == indices.shape == (1, 0)
