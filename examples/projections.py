@@ -1,12 +1,12 @@
-"""Three losses draw the same digits: embeddings of two numbers each, so that a picture shows all of them.
+"""Projections: plot the two-dimensional embeddings that three losses learn from the same digits.
 
-A triplet loss heaps up what belongs together. ArcFace and CosFace give each class a direction of its own, and
-leave open how far out an item lies. The first 1,200 of scikit-learn's digits train the same network three
-times; drawn are the other 597, of other hands:
+A triplet loss forms a cluster per class. ArcFace and CosFace give each class a direction, and the distance from the
+origin is free. The same network is trained three times, on the first 1,200 digits of scikit-learn. The plot shows the
+other 597, which other people wrote:
 
     python examples/projections.py --output projections.png      # about a minute
 
-It needs ``pip install "finetuner[pytorch,demo]"``.
+Install ``pip install "finetuner[pytorch,demo]"``.
 """
 
 import argparse
@@ -21,10 +21,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import finetuner
-from finetuner.tuner.paddle.losses.batch import TripletMarginLoss
-from finetuner.tuner.paddle.losses.margins import ArcFaceLoss, CosFaceLoss
+from finetuner.tuner.pytorch import ArcFaceLoss, CosFaceLoss, TripletMarginLoss
 
-TRAINED_ON = 1200
+NUM_TRAIN = 1200
 LOSSES = {
     "TripletMarginLoss": lambda: TripletMarginLoss(distance="euclidean", margin=1.0),
     "ArcFaceLoss": lambda: ArcFaceLoss(scale=8, margin=0.5),
@@ -42,20 +41,20 @@ def model(seed):
 
 
 def draw(panels, labels, path):
-    """``panels``: a title, embeddings ``[N, 2]``, and the classes' centres or None."""
+    """Save a figure with one panel per loss: its title, embeddings ``[N, 2]``, and class centres or None."""
     colours = colormaps["tab10"](np.arange(10))
     figure = Figure(figsize=(4.4 * len(panels) + 0.7, 4.9), layout="constrained")
-    order = np.random.default_rng(0).permutation(len(labels))  # so that no class lies above another
+    order = np.random.default_rng(0).permutation(len(labels))  # no class covers another
     for axes, (title, points, centres) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        reach = 1.08 * np.abs(points).max()
+        limit = 1.08 * np.abs(points).max()
         if centres is not None:
-            for digit, (x, y) in enumerate(reach * 2 * centres / np.linalg.norm(centres, axis=1, keepdims=True)):
+            for digit, (x, y) in enumerate(limit * 2 * centres / np.linalg.norm(centres, axis=1, keepdims=True)):
                 axes.plot([0, x], [0, y], color=colours[digit], linewidth=0.8, alpha=0.6, zorder=1)
         axes.scatter(*points[order].T, c=colours[labels[order]], s=12, alpha=0.8, linewidths=0, zorder=2)
         axes.plot(0, 0, marker="+", color="#333333", markersize=9, zorder=3)
         axes.set_title(title, fontsize=11)
-        axes.set_xlabel("cross: the origin" + "; lines: the classes' centres" * (centres is not None), color="#666666")
-        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+        axes.set_xlabel("cross: the origin" + "; lines: the class centres" * (centres is not None), color="#666666")
+        axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
         axes.spines[:].set_color("#dddddd")
     dots = [Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours]
     figure.legend(dots, [str(digit) for digit in range(10)], title="digit", loc="outside right center", frameon=False)
@@ -65,7 +64,7 @@ def draw(panels, labels, path):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path("projections.png"))
+    parser.add_argument("--output", type=Path, default=Path("projections.png"), help="image file to write")
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
@@ -73,7 +72,7 @@ def main(arguments=None):
 
     x, y = load_digits(return_X_y=True)
     x = (x / 16).reshape(-1, 1, 8, 8).astype(np.float32)
-    train, test = (x[:TRAINED_ON], y[:TRAINED_ON]), (x[TRAINED_ON:], y[TRAINED_ON:])
+    train, test = (x[:NUM_TRAIN], y[:NUM_TRAIN]), (x[NUM_TRAIN:], y[NUM_TRAIN:])
     panels = []
     for name, make in LOSSES.items():
         loss = make()
@@ -83,7 +82,7 @@ def main(arguments=None):
             test,
             loss=loss,
             learning_rate=3e-3,
-            loss_optimizer_options={"learning_rate": 0.05} if hasattr(loss, "weight") else None,  # centres go far
+            loss_optimizer_options={"learning_rate": 0.05} if hasattr(loss, "weight") else None,  # centres move far
             seed=options.seed,
             epochs=options.epochs,
             batch_size=options.batch_size,
@@ -94,7 +93,7 @@ def main(arguments=None):
         centres = loss.weight.detach().cpu().numpy() if hasattr(loss, "weight") else None
         panels.append((f"{name}: mAP@R {score:.2f}", finetuner.embed(run.model, test[0]), centres))
     draw(panels, test[1], options.output)
-    print(f"drawn in {options.output}")
+    print(f"saved {options.output}")
 
 
 if __name__ == "__main__":

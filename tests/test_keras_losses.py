@@ -47,7 +47,7 @@ def test_every_loss_is_made_again_of_its_config(ours, keras, backend):
 
 def test_a_mapping_keeps_its_keys(ours, keras):
     loss = in_json(keras, ours.CosFaceLoss(**ARGUMENTS["CosFaceLoss"]))
-    loss.build(4, 2, names=[7, "x"])
+    loss.create_weights(4, 2, names=[7, "x"])
     again = in_json(keras, loss)  # whose classes are numbered
     np.testing.assert_array_equal(again.categories, loss.categories)
 
@@ -62,14 +62,14 @@ def test_a_teacher_is_no_part_of_a_loss(ours, keras, backend):
 def test_weights_are_the_layer_s_and_may_grow(ours, backend, name):
     loss = getattr(ours, name)()
     assert (loss.weights, loss.weights_on_host()) == ([], {})
-    loss.build(4, 3, seed=1)
+    loss.create_weights(4, 3, seed=1)
     loss(X, Y)
     old = loss.weights_on_host()
     names = [weight.name for weight in loss.trainable_weights]
     assert set(names) == set(old)
     assert all(getattr(loss, weight.name) is weight for weight in loss.weights)
     assert all(weight.path == f"{loss.name}/{weight.name}" for weight in loss.weights)
-    loss.build(4, 5)
+    loss.create_weights(4, 5)
     new = loss.weights_on_host()
     assert [weight.name for weight in loss.trainable_weights] == names
     np.testing.assert_array_equal(new["weight"][:3], old["weight"])

@@ -182,5 +182,5 @@ def test_a_functional_model_with_a_call_of_its_own(ours, layers, keras, backend)
         def call(self, x):
             return 2 * super().call(x)
 
-    with pytest.raises(ValueError, match="must not have a call of its own to be built anew, as Scaled has"):
+    with pytest.raises(ValueError, match="must not override call to be rebuilt, as Scaled does"):
         backend.replace_pooling(Scaled(), ours.GeM())

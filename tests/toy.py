@@ -1,4 +1,4 @@
-"""A small problem, and tuners for it."""
+"""A small classification problem, and tuners for it."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from finetuner.tuner.base import ClassDataset
 D = 8
 
 
-def blobs(classes, each=12, seed=0, spread=1.0):
-    """Classes that lie apart in two of the dimensions and are noise in the others."""
+def blobs(classes, items_per_class=12, seed=0, spread=1.0):
+    """Classes that are separate in the first two dimensions. The other dimensions are noise."""
     rng = np.random.default_rng(seed)
-    y = np.repeat(classes, each)
+    y = np.repeat(classes, items_per_class)
     x = rng.normal(size=(len(y), D)) * 3
     angle = 2 * np.pi * y / 8
     x[:, :2] = np.stack([np.cos(angle), np.sin(angle)], axis=1) * 3 + spread * 0.3 * rng.normal(size=(len(y), 2))
@@ -20,14 +20,15 @@ def blobs(classes, each=12, seed=0, spread=1.0):
 TRAIN, TEST = ClassDataset(*blobs([0, 2, 4, 6])), ClassDataset(*blobs([1, 3, 5, 7], seed=1))
 
 
-def tuner(backend, callbacks=(), **options):
+def make_tuner(backend, callbacks=(), **options):
     dropout = options.pop("dropout", 0.0)
     return backend.Tuner(backend.mlp(D, 32, 8, dropout=dropout), callbacks=list(callbacks), **options)
 
 
-def weights(a_tuner):
-    return {name: np.asarray(value) for name, value in a_tuner.model_state().items()}
+def weights(tuner):
+    return {name: np.asarray(value) for name, value in tuner.model_state().items()}
 
 
-def same(one, two):
-    return all(np.array_equal(one[name], two[name]) for name in one) and one.keys() == two.keys()
+def same_arrays(first, second):
+    """Whether two mappings hold the same arrays, bit for bit."""
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)

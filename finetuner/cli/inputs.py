@@ -1,146 +1,182 @@
-"""What the commands are made of: errors in one line, options, files, tables of metrics."""
+"""What the user passes: options, paths, data, models and the settings of a saved run."""
 
-import functools
 import itertools
 import json
 import os
-import re
-import signal
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from .console_noise import ignore_framework_warnings
-from .user_code import built, named, user_files
+from .terminal import print_message
+from .user_code import build_model, resolve_callable
 
 __all__ = [
-    "callbacks_for",
+    "build_callbacks",
     "check_inputs",
     "check_output",
-    "free_folder",
-    "loaded",
-    "options",
-    "read",
-    "recorded",
-    "reported",
-    "say",
-    "show",
-    "uninterrupted",
+    "first_free_folder",
+    "load_model_and_functions",
+    "parse_image_size",
+    "parse_options",
+    "read_data",
+    "run_settings",
 ]
 
-ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-WRAPPERS = ("Exception encountered when calling ", "Could not automatically infer the output shape")
-INTERRUPTED = 130  # as a shell tells of Ctrl-C
-FORESEEN = (ValueError, TypeError, OSError, ImportError)
+COLUMN_OPTIONS = ("input_column", "label_column", "session_column", "role_column")
+IMAGE_OPTIONS = ("image_size", "image_mode", "in_memory", "channels_first")
 
 
-def say(text: str, kind: str = "", colour: str | None = None) -> None:
-    """A line on the standard error."""
-    typer.echo(typer.style(f"{kind}: ", fg=colour) * bool(kind) + text, err=True)
+def parse_options(flag: str, pairs: list[str] | None) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` pairs. A value is read as JSON, or as text if it is not JSON.
 
+    Args:
+        flag: The option of the command line, for the error message.
+        pairs: The pairs; None for none.
 
-def reported(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that tells of an error in one line, and of Ctrl-C, by its exit code too."""
+    Raises:
+        typer.BadParameter: If a pair is not ``KEY=VALUE``.
 
-    @functools.wraps(command)
-    def run(*args: Any, **given: Any) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = warned
-                ignore_framework_warnings()
-                command(*args, **given)
-        except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except (typer.BadParameter, typer.Exit):
-            raise
-        except Exception as error:
-            where = users_line(error)
-            if given.get("debug"):
-                raise
-            line = reason(error) if isinstance(error, FORESEEN) else f"{told(error)} (--debug shows where)"
-            say(f"{told(error)} ({where})" if where else line, "error", "red")
-            raise typer.Exit(1) from None
-
-    return run
-
-
-def warned(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Takes the place of :func:`warnings.showwarning`."""
-    say(str(message), "warning", "yellow")
-
-
-def users_line(error: BaseException) -> str | None:
-    """The last line of the user's own code on the way to an error, as ``file:line``."""
-    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError):
-        frames.append((error.filename or "", error.lineno))
-    return next((f"{file}:{line}" for file, line in reversed(frames) if file in user_files), None)
-
-
-def reason(error: BaseException) -> str:
-    """What an error says, in a line."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    lines = [line for line in map(str.strip, ESCAPES.sub("", str(error)).splitlines()) if line]
-    while len(lines) > 1 and lines[0].startswith(WRAPPERS):  # Keras, which comes to the error itself below
-        del lines[0]
-    return lines[0] if lines else type(error).__name__
-
-
-def told(error: BaseException) -> str:
-    """The kind of an error and what it says, in a line; of an engine that Keras lacks, what can be done."""
-    from ..tuner import no_engine
-
-    if help_for_it := no_engine(error):
-        return help_for_it
-    name, text = type(error).__name__, reason(error)
-    return name if text == name else f"{name}: {text}"
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Not to be ended by a second Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-# What the user says ------------------------------------------------------------------------------------
-
-
-def options(flag: str, pairs: list[str] | None) -> dict[str, Any]:
-    """``["margin=0.3", "reduction=sum"]`` as a mapping; a value is JSON where it is, and else text."""
-    found: dict[str, Any] = {}
+    Example:
+        >>> parse_options("--loss-option", ["margin=0.3", "reduction=sum"])
+        {'margin': 0.3, 'reduction': 'sum'}
+    """
+    parsed: dict[str, Any] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise typer.BadParameter(f"must be KEY=VALUE, got {pair!r}", param_hint=flag)
         try:
-            found[key] = json.loads(value)
+            parsed[key] = json.loads(value)
         except json.JSONDecodeError:
-            found[key] = value
-    return found
+            parsed[key] = value
+    return parsed
 
 
-# What it makes ---------------------------------------------------------------------------------------
+def parse_image_size(text: str) -> int | tuple[int, ...]:
+    """Parse the size of an image: one number for both sides, or height and width.
+
+    Raises:
+        typer.BadParameter: If ``text`` has another form.
+
+    Example:
+        >>> parse_image_size("28"), parse_image_size("28x32")
+        (28, (28, 32))
+    """
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"must be SIZE or HEIGHTxWIDTH, got {text!r}", param_hint="--image-size")
+    return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
-def callbacks_for(command: Mapping[str, Any], loss_and_gradients: bool) -> list[Any]:
-    """The callbacks that the options of ``fit`` ask for."""
+# Paths ---------------------------------------------------------------------------------------------------
+
+
+def check_inputs(*paths: Path | None) -> None:
+    """Check that input files or folders exist. This runs before a framework is imported, which takes seconds.
+
+    Raises:
+        FileNotFoundError: If one does not exist.
+    """
+    for path in paths:
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{path} must be a file or a folder, and does not exist")
+
+
+def check_output(path: Path, kind: str = "folder") -> None:
+    """Check that an output can be written. This runs before anything is computed.
+
+    Args:
+        path: A folder, which must be new or empty, or a file, which must be new.
+        kind: ``"folder"``, or the suffix that the file must have.
+
+    Raises:
+        FileExistsError: If something is at ``path``.
+        OSError: If it is in a folder that is not writable.
+        ValueError: If it has another suffix.
+    """
+    from ..files import check_new_folder
+
+    if kind == "folder":
+        check_new_folder(path)
+    elif path.suffix != kind:
+        raise ValueError(f"--output must end in {kind}, got {path}")
+    elif path.exists():
+        raise FileExistsError(f"{path} must be a new file, and it exists; nothing was written")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise OSError(f"{path} must be in a writable folder, and {parent} is not one")
+
+
+def first_free_folder(name: str) -> Path:
+    """The first of ``name``, ``name-2``, ``name-3``, ... that does not exist."""
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(path for path in map(Path, names) if not path.exists())
+
+
+# Data ----------------------------------------------------------------------------------------------------
+
+
+def read_data(
+    path: Path, settings: Mapping[str, Any], classes: list[str] | None, title: str, labelled: bool = True
+) -> Any:
+    """Read a file or a folder, and print one line about it.
+
+    Args:
+        path: The file or folder.
+        settings: The options of the command. Those for columns and images are used.
+        classes: Names or patterns of the classes to keep; None for all.
+        title: What the printed line calls the data.
+        labelled: Whether to read labels too.
+
+    Returns:
+        A dataset, or the items alone if not ``labelled``.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: See :func:`finetuner.data.load`. The message names ``path``.
+    """
+    from ..data import load, load_inputs
+
+    options: dict[str, Any] = {name: settings.get(name) or None for name in (*COLUMN_OPTIONS, *IMAGE_OPTIONS)}
+    options["in_memory"], options["channels_first"] = bool(options["in_memory"]), not settings.get("channels_last")
+    if isinstance(options["input_column"], list) and len(options["input_column"]) == 1:
+        options["input_column"] = options["input_column"][0]
+    if isinstance(options["image_size"], str):
+        options["image_size"] = parse_image_size(options["image_size"])
+    try:
+        if labelled:
+            data = load(path, **options, classes=classes)
+        else:
+            data = load_inputs(path, **{name: options[name] for name in ("input_column", *IMAGE_OPTIONS)})
+    except (TypeError, ValueError) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+    print_message(f"{title:<6} {data if labelled else f'{len(data)} items'}")
+    return data
+
+
+# Models --------------------------------------------------------------------------------------------------
+
+
+def build_callbacks(command: Mapping[str, Any], has_eval_data: bool) -> list[Any]:
+    """The callbacks for the options of ``fit``.
+
+    Args:
+        command: The options.
+        has_eval_data: Whether there are a validation loss and metrics to monitor.
+
+    Raises:
+        ValueError: If the run has no value of the name that is to be monitored.
+        FileExistsError: If the folder for checkpoints exists and is not empty.
+    """
     from .. import checks
     from ..evaluation import DEFAULT_METRICS
     from ..tuner.base import BestModel, Checkpoint, EarlyStopping, ProgressBar
 
-    known = ["val_loss", *(command["metric"] or DEFAULT_METRICS), "loss"] if loss_and_gradients else ["loss"]
-    monitor = checks.one_of("--monitor", command["monitor"] or known[0], known)
+    monitors = ["val_loss", *(command["metric"] or DEFAULT_METRICS), "loss"] if has_eval_data else ["loss"]
+    monitor = checks.one_of("--monitor", command["monitor"] or monitors[0], monitors)
     callbacks: list[Any] = [ProgressBar()]
     if command["keep_best"]:
         callbacks.append(BestModel(monitor))
@@ -153,97 +189,55 @@ def callbacks_for(command: Mapping[str, Any], loss_and_gradients: bool) -> list[
     return callbacks
 
 
-def loaded(settings: Mapping[str, Any], run: Path | None = None, device: str = "auto") -> tuple[Any, dict[str, Any]]:
-    """The model, with the weights of the run if there is one, and the functions that prepare its input."""
-    functions = {f"{name}_fn": named(f"--{name}", settings.get(name)) for name in ("preprocess", "collate")}
-    model = built("--model", settings["model"], settings["seed"])
+def load_model_and_functions(
+    settings: Mapping[str, Any], run: Path | None = None, device: str = "auto"
+) -> tuple[Any, dict[str, Any]]:
+    """Create the model, load the weights of a run into it, and import the functions that prepare its input.
+
+    Args:
+        settings: The options of the command, or the result of :func:`run_settings`.
+        run: The folder of a saved run; None for a model without saved weights.
+        device: Where to compute.
+
+    Returns:
+        The model, and a mapping with ``preprocess_fn`` and ``collate_fn``.
+    """
+    functions = {f"{name}_fn": resolve_callable(f"--{name}", settings.get(name)) for name in ("preprocess", "collate")}
+    model = build_model("--model", settings["model"], settings["seed"])
     if run is not None:
         from ..tuner import tuner_class
 
-        tuner = tuner_class(model)(model, callbacks=[], device=device, **made_again(run, settings.get("pooler")))
+        pooler = pooler_arguments(run, settings.get("pooler"))
+        tuner = tuner_class(model)(model, callbacks=[], device=device, **pooler)
         model = tuner.load(run, weights_only=True).embed_model
     return model, functions
 
 
-def made_again(run: Path, pooler: Any) -> dict[str, Any]:
-    """How to give a tuner the pooler that the configuration of a ``run`` tells of, if any."""
+def pooler_arguments(run: Path, pooler: Any) -> dict[str, Any]:
+    """The arguments of a tuner that restore the pooler of a run.
+
+    Args:
+        run: The folder of the run, for the error message.
+        pooler: The pooler in the configuration of the run; None for none.
+
+    Raises:
+        ValueError: If it is not a pooler of finetuner. The configuration does not have the arguments of others.
+    """
     if isinstance(pooler, str):
-        raise ValueError(f"the pooler of {run} must be one of finetuner's to be made again, and is {pooler}")
+        raise ValueError(f"the pooler of {run} must be one of finetuner's poolers to be restored, got {pooler}")
     return {"pooler": pooler["name"], "pooler_options": pooler["options"]} if pooler else {}
 
 
-# Files -------------------------------------------------------------------------------------------------
+def run_settings(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a command, with the settings of a saved run as defaults.
 
-
-def check_output(path: Path, kind: str = "folder") -> None:
-    """Raise, before anything is done for it, if ``path`` cannot become a folder of ours, or a new ``.npz``."""
-    from ..files import check_new_folder
-
-    if kind == "folder":
-        check_new_folder(path)
-    elif path.suffix != kind:
-        raise ValueError(f"--output must end in {kind}, got {path}")
-    elif path.exists():
-        raise FileExistsError(f"{path} must be a new file, and it exists; nothing was written")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OSError(f"{path} must lie where it can be written, and {parent} cannot be written to")
-
-
-def free_folder(name: str) -> Path:
-    """``name``, or ``name-2``, ``name-3``, ... if there is something there."""
-    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(path for path in map(Path, names) if not path.exists())
-
-
-COLUMNS = ("input_column", "label_column", "session_column", "role_column")
-IMAGES = ("image_size", "image_mode", "in_memory", "channels_first")
-
-
-def check_inputs(*paths: Path | None) -> None:
-    """Raise, before a framework is loaded, if one of the files or folders is not there."""
-    for path in paths:
-        if path is not None and not path.exists():
-            raise FileNotFoundError(f"there must be a file or a folder at {path}, and there is none")
-
-
-def read(path: Path, settings: Mapping[str, Any], classes: list[str] | None, title: str, labelled: bool = True) -> Any:
-    """A dataset, or items alone, from a file or folder and what was said of it; said in a line."""
-    from ..data import load, load_inputs
-
-    asked: dict[str, Any] = {name: settings.get(name) or None for name in (*COLUMNS, *IMAGES)}
-    asked["in_memory"], asked["channels_first"] = bool(asked["in_memory"]), not settings.get("channels_last")
-    if isinstance(asked["input_column"], list) and len(asked["input_column"]) == 1:
-        asked["input_column"] = asked["input_column"][0]
-    if isinstance(asked["image_size"], str):
-        asked["image_size"] = sides(asked["image_size"])
-    try:
-        if labelled:
-            data = load(path, **asked, classes=classes)
-        else:
-            data = load_inputs(path, **{name: asked[name] for name in ("input_column", *IMAGES)})
-    except (TypeError, ValueError) as error:
-        if str(path) in str(error):
-            raise
-        raise type(error)(f"{path}: {error}") from error
-    say(f"{title:<6} {data if labelled else f'{len(data)} items'}")
-    return data
-
-
-def sides(text: str) -> int | tuple[int, ...]:
-    """``28`` or ``28x32``."""
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
-        raise typer.BadParameter(f"must be as 28 or 28x32, got {text!r}", param_hint="--image-size")
-    return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
-
-
-def recorded(run: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, and where it was not, what the run of ``finetuner fit`` in the folder ``run`` was given.
+    Args:
+        run: The folder of the run; None for none.
+        options: The options of the command. None and False count as not given.
 
     Raises:
-        FileNotFoundError: if there is no run in ``run``.
-        ValueError: if neither says what makes the model.
+        FileNotFoundError: If ``run`` is not the folder of a run.
+        ValueError: If neither the run nor the options name a model.
     """
     settings: dict[str, Any] = {}
     if run is not None:
@@ -255,43 +249,8 @@ def recorded(run: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
         settings["pooler"] = config.get("pooler")
         settings["distance"] = loss["options"].get("distance") if isinstance(loss, dict) else None
     settings.setdefault("seed", 0)
-    settings |= {name: value for name, value in given.items() if value is not None and value is not False}
+    settings |= {name: value for name, value in options.items() if value is not None and value is not False}
     if settings.get("model") is None:
-        told = f"{run} was not written by `finetuner fit`" if run else "there is no --run"
-        raise ValueError(f"--model must be given, since {told}")
+        reason = f"{run} was not written by `finetuner fit`" if run else "--run is not"
+        raise ValueError(f"--model must be given if {reason}")
     return settings
-
-
-# Tables ------------------------------------------------------------------------------------------------
-
-
-def metrics_table(columns: Mapping[str, Mapping[str, float]]) -> Any:
-    """A table of metrics; two columns are taken for before and after, and get a third, their difference."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("metric")
-    change = len(columns) == 2
-    for title in (*columns, "change")[: len(columns) + change]:
-        table.add_column(title, justify="right")
-    for name in next(iter(columns.values())):
-        values = [column[name] for column in columns.values()]
-        cells: list[Any] = [f"{value:.4f}" for value in values]
-        if change:
-            gain = values[1] - values[0]
-            better = (gain < 0) if "loss" in name else (gain > 0)
-            cells.append(Text(f"{gain:+.4f}", style="green" if better else "red" if gain else ""))
-        table.add_row(name, *cells)
-    return table
-
-
-def show(metrics: Mapping[str, Mapping[str, float]]) -> None:
-    """Print the table of metrics, if there are any."""
-    if metrics:
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        console.print()
-        console.print(metrics_table(metrics))
-        console.print()

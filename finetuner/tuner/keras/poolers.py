@@ -15,7 +15,7 @@ __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 class Pooler(base.Pooler, PlainLayer):
     def call(self, x: KerasTensor, mask: KerasTensor | None = None) -> KerasTensor:
         self.check(x.shape, None if mask is None else mask.shape)
-        items = x if len(x.shape) == 3 else with_channels_last(x)
+        items = x if len(x.shape) == 3 else to_channels_last(x)
         counts = ops.ones_like(items[:, :, 0]) if mask is None else mask
         full = items if backend.standardize_dtype(items.dtype) == "float64" else ops.cast(items, "float32")
         return ops.cast(self.compute(full, ops.cast(counts, "bool")[:, :, None]), x.dtype)
@@ -27,7 +27,7 @@ class Pooler(base.Pooler, PlainLayer):
         return float(ops.convert_to_numpy(weight.value))
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments as they are now, and the layer's name."""
+        """The current arguments, and the layer's name."""
         return {**self.arguments(), "name": self.name}
 
 
@@ -35,7 +35,7 @@ class GeM(base.GeM, Pooler):
     def compute(self, x: KerasTensor, mask: KerasTensor) -> KerasTensor:
         p = self.exponent(x.dtype)
         x = ops.where(x > self.eps, x, self.eps)
-        # Powers of shares of the largest value neither overflow nor vanish, whatever p.
+        # Relative to the largest value, powers neither overflow nor vanish for any p.
         largest = ops.stop_gradient(ops.max(ops.where(mask, x, 0.0), axis=1, keepdims=True))
         largest = ops.where(largest > 0, largest, 1.0)
         powers = ops.where(mask, (ops.where(mask, x, largest) / largest) ** p, 0.0)
@@ -45,7 +45,7 @@ class GeM(base.GeM, Pooler):
         return ops.where(count > 0, largest[:, 0] * root, 0.0)
 
     def exponent(self, dtype: Any) -> KerasTensor | float:
-        """The exponent: of a trained p that is too low the least, which has the gradient by p nevertheless."""
+        """The exponent. A trained p below the minimum is replaced by it, and keeps its gradient."""
         if isinstance(self.p, float):
             return self.p
         p = ops.cast(self.p, dtype)
@@ -68,10 +68,10 @@ class CLSPooling(base.CLSPooling, Pooler):
         return ops.where(ops.any(mask, axis=1), x[:, 0], 0.0)
 
 
-def with_channels_last(x: KerasTensor) -> KerasTensor:
-    """Feature maps ``[N, ..., C]`` or ``[N, C, ...]``, by Keras' setting, as ``[N, S, C]``."""
+def to_channels_last(x: KerasTensor) -> KerasTensor:
+    """Feature maps ``[N, ..., C]`` or ``[N, C, ...]``, by Keras' image data format, as ``[N, S, C]``."""
     if backend.image_data_format() == "channels_first":
         x = ops.moveaxis(x, 1, -1)
-    if None in x.shape[1:-1]:  # TensorFlow's graph of a model that takes maps of any size
+    if None in x.shape[1:-1]:  # a TensorFlow graph for maps of any size
         return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1]))
     return ops.reshape(x, (-1, math.prod(x.shape[1:-1]), x.shape[-1]))

@@ -159,25 +159,20 @@ class KerasTuner(base.Tuner):
     def make_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> keras.optimizers.Optimizer | None:
         if not isinstance(self.loss, keras.layers.Layer) or not self.loss.trainable_variables:
             return None
-        for compiled in (
-            "training_model",
-            "gradient_cache",
-            "evaluation_model",
-            "combined_optimizer",
-        ):  # of the loss before
-            self.__dict__.pop(compiled, None)
+        for name in ("training_model", "gradient_cache", "evaluation_model", "combined_optimizer"):
+            self.__dict__.pop(name, None)  # cached for the loss without these weights
         return self.make_optimizer_of("loss_optimizer", self.loss, optimizer, options)
 
-    def optimizer_of(
-        self, kind: str, training_model: keras.layers.Layer, optimizer: Any, options: dict[str, Any]
+    def make_optimizer_of(
+        self, kind: str, module: keras.layers.Layer, optimizer: Any, options: dict[str, Any]
     ) -> keras.optimizers.Optimizer | None:
         """The optimizer of a module's weights, from a name, class or instance; None if it has no weights to train."""
         if isinstance(optimizer, keras.optimizers.Optimizer):
             held = {id(variable) for variable in getattr(optimizer, "_trainable_variables", [])}
-            if kind == "loss_optimizer" and held and not held.issuperset(map(id, training_model.trainable_variables)):
+            if kind == "loss_optimizer" and held and not held.issuperset(map(id, module.trainable_variables)):
                 raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
             return create(kind, optimizer, {}, options)
-        if training_model.built and not training_model.trainable_variables:
+        if module.built and not module.trainable_variables:
             return None
         known = {name: cls for name, cls in vars(keras.optimizers).items() if inspect.isclass(cls)}
         known.pop("Optimizer")
@@ -224,9 +219,7 @@ class KerasTuner(base.Tuner):
             self.training_model.compile(optimizer=self.combined_optimizer)
 
     def begin_epoch(self, seed: int) -> None:
-        if (
-            self.training_model.needs_global_seed is not False
-        ):  # TensorFlow throws its compiled graphs away for it, which takes seconds
+        if self.training_model.needs_global_seed is not False:  # setting it makes TensorFlow discard its graphs
             seed_engine(seed)
         for position, variable in enumerate(self.embed_model.variables):
             if variable.path.endswith("seed_generator_state"):  # of a layer with its own generator, such as dropout

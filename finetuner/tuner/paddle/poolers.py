@@ -30,7 +30,7 @@ class GeM(base.GeM, Pooler):
     def compute(self, x: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
         p = self.exponent(x.dtype)
         x = where(x > self.eps, x, self.eps)
-        # Powers of shares of the largest value neither overflow nor vanish, whatever p.
+        # Relative to the largest value, powers neither overflow nor vanish for any p.
         largest = detached(where(mask, x, 0.0).amax(axis=1, keepdim=True))
         largest = where(largest > 0, largest, 1.0)
         powers = where(mask, (where(mask, x, largest) / largest) ** p, 0.0)
@@ -40,7 +40,7 @@ class GeM(base.GeM, Pooler):
         return where(count > 0, largest[:, 0] * root, 0.0)
 
     def exponent(self, dtype: paddle.dtype) -> paddle.Tensor | float:
-        """The exponent: of a trained p that is too low the least, which has the gradient by p nevertheless."""
+        """The exponent. A trained p below the minimum is replaced by it, and keeps its gradient."""
         if isinstance(self.p, float):
             return self.p
         p = self.p.astype(dtype)

@@ -1,4 +1,4 @@
-"""A pooler in the place of a model's last pooling layer, for PaddlePaddle."""
+"""Replaces a model's last pooling layer, for PaddlePaddle."""
 
 import re
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from .poolers import Pooler
 
 __all__ = ["PooledLayer", "check_optimizer_covers_poolers", "replace_pooling"]
 
-# The framework's pooling layers, each with the number of axes that it pools over.
+# The framework's pooling layers, and the number of axes that each pools over.
 AXES = {cls: int(name[-2]) for name, cls in vars(nn).items() if re.fullmatch(r"(?!MaxUn)\w*Pool[123]D", name)}
 
 
 class PooledLayer(nn.Layer):
-    """A pooler that takes and returns what the layer did whose place it has, with each pooled axis at length 1."""
+    """A pooler with the input and output shapes of the layer that it replaces: each pooled axis has length 1."""
 
     def __init__(self, pooler: Pooler, axes: int, channels_last: bool):
         super().__init__()
@@ -34,14 +34,17 @@ class PooledLayer(nn.Layer):
 
 
 def replace_pooling(model: nn.Layer, pooler: Pooler) -> nn.Layer:
-    """The model, changed in place, with ``pooler`` where its last pooling layer was.
+    """Replace the last pooling layer of a model by ``pooler``, in place.
 
-    That is the last in the order in which the model holds its layers. A layer in several places, such as a
-    container holds twice, is replaced in the last of each that holds it.
+    The last layer is the last in the order in which the model registers its layers. A layer that occurs several times
+    is replaced once per parent, at its last occurrence.
+
+    Returns:
+        The model; or the new layer if the model was the pooling layer itself.
 
     Raises:
-        TypeError: if ``pooler`` is none of ours.
-        ValueError: if the model has no pooling layer, of the framework or ours.
+        TypeError: If ``pooler`` is not of this library.
+        ValueError: If the model has no pooling layer, neither of the framework nor of this library.
     """
     layers = [layer for _, layer in model.named_sublayers(include_self=True, remove_duplicate=False)]
     old = last_pooling(layers, pooler, Pooler, tuple(AXES))
@@ -60,11 +63,11 @@ def replace_pooling(model: nn.Layer, pooler: Pooler) -> nn.Layer:
 
 
 def check_optimizer_covers_poolers(model: nn.Layer, parameters: Iterable[paddle.Tensor]) -> None:
-    """Raise ``ValueError`` if a pooler of the model has a weight to train that is not one of ``parameters``."""
+    """Raise ``ValueError`` if a pooler of the model has a trainable weight that is not one of ``parameters``."""
     held = {id(p) for p in parameters}
     for layer in model.sublayers(include_self=True):
         if isinstance(layer, Pooler) and any(not p.stop_gradient and id(p) not in held for p in layer.parameters()):
             raise ValueError(
-                f"optimizer must hold the weights of {type(layer).__name__}, which is trained, and does not: give a "
-                "name or a class, or make the pooler first"
+                f"optimizer must hold the weights of {type(layer).__name__}, which is trained, and does not: pass a "
+                "name or a class, or create the pooler first"
             )

@@ -29,7 +29,7 @@ class GeM(base.GeM, Pooler):
     def compute(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         p = self.exponent(x.dtype)
         x = torch.where(x > self.eps, x, self.eps)
-        # Powers of shares of the largest value neither overflow nor vanish, whatever p.
+        # Relative to the largest value, powers neither overflow nor vanish for any p.
         largest = torch.where(mask, x, 0.0).amax(dim=1, keepdim=True).detach()
         largest = torch.where(largest > 0, largest, 1.0)
         powers = torch.where(mask, (torch.where(mask, x, largest) / largest) ** p, 0.0)
@@ -39,7 +39,7 @@ class GeM(base.GeM, Pooler):
         return torch.where(count > 0, largest[:, 0] * root, 0.0)
 
     def exponent(self, dtype: torch.dtype) -> torch.Tensor | float:
-        """The exponent: of a trained p that is too low the least, which has the gradient by p nevertheless."""
+        """The exponent. A trained p below the minimum is replaced by it, and keeps its gradient."""
         if isinstance(self.p, float):
             return self.p
         p = self.p.to(dtype)

@@ -56,12 +56,12 @@ class MarginLoss(WeightedLoss):
         self.label2category = label2category
         self.categories: np.ndarray | None = None  # [num_classes] int32
         self.reduction = checks.one_of("reduction", reduction, MEAN_REDUCTIONS)
-        self.build_if_sized()
+        self.create_weights_if_sized()
 
-    def build_if_sized(self) -> None:
+    def create_weights_if_sized(self) -> None:
         """Create the weights if both sizes are known."""
         if self.in_features is not None and self.num_classes is not None:
-            self.build(self.in_features, self.num_classes)
+            self.create_weights(self.in_features, self.num_classes)
 
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         """The loss of ``[N, D]`` with labels ``[N]`` and centres ``[C, D]``, in float32 at least."""
@@ -78,14 +78,14 @@ class MarginLoss(WeightedLoss):
             raise ValueError("label2category must know each class by its number where no tuner tells their names")
         if weight is None and self.built_shape is None:
             raise ValueError(
-                "in_features and num_classes must be given before a loss is called, or build() must be called: got "
+                "in_features and num_classes must be given before a loss is called, or create_weights() must be called: got "
                 f"in_features={self.in_features} and num_classes={self.num_classes}"
             )
         width = self.built_shape[0] if self.built_shape else weight.shape[1]  # type: ignore[union-attr]
         if embeddings.shape[1] != width:
             raise ValueError(f"embeddings must have {width} features, as the loss has, got {embeddings.shape[1]}")
 
-    def build(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
+    def create_weights(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
         """Create the weights, or add centres for new classes to existing ones.
 
         Args:

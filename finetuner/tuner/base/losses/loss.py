@@ -65,14 +65,14 @@ class Loss:
 class WeightedLoss(Loss):
     """Interface of losses with weights of their own, such as class centres. A separate optimizer trains them.
 
-    The shape of the weights may be left open. A tuner knows it from its data and model; :meth:`build` sets it by hand.
+    The shape of the weights may be left open. A tuner knows it from its data and model; :meth:`create_weights` sets it by hand.
     The initial weights are drawn by numpy, so they are the same in every framework.
     """
 
     in_features: int | None = None
     num_classes: int | None = None
 
-    def build(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
+    def create_weights(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
         """Create the weights, or add weights for new classes to existing ones.
 
         Args:

@@ -25,8 +25,8 @@ class ArcFaceLoss(MarginLoss):
     ``loss.weight``, ``[num_classes, in_features]``, or a third argument.
 
     Args:
-        in_features: D. A tuner or :meth:`build` can set it later.
-        num_classes: The number of classes. A tuner or :meth:`build` can set it later.
+        in_features: D. A tuner or :meth:`create_weights` can set it later.
+        num_classes: The number of classes. A tuner or :meth:`create_weights` can set it later.
         margin: m, in radians, from 0 to pi.
         scale: s, above 0.
         smoothing_epsilon: The share of a label that is spread evenly over all classes, at least 0 and below 1.
@@ -75,8 +75,8 @@ class ArcFaceLossWithMLP(ArcFaceLoss):
     themselves are not forced into the class structure.
 
     Args:
-        in_features: D, of the embeddings. A tuner or :meth:`build` can set it later.
-        num_classes: The number of classes. A tuner or :meth:`build` can set it later.
+        in_features: D, of the embeddings. A tuner or :meth:`create_weights` can set it later.
+        num_classes: The number of classes. A tuner or :meth:`create_weights` can set it later.
         margin: In radians, from 0 to pi.
         scale: Above 0.
         smoothing_epsilon: The share of a label that is spread evenly over all classes, at least 0 and below 1.
@@ -119,7 +119,7 @@ class ArcFaceLossWithMLP(ArcFaceLoss):
         if not self.mlp_features:
             raise ValueError("mlp_features must hold at least one width, got none")
         self.in_features = None if in_features is None else checks.integer("in_features", in_features, 1)
-        self.build_if_sized()
+        self.create_weights_if_sized()
 
     def initial_weights(self, in_features: int, num_classes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """The layers of the head, a weight ``[out, in]`` and a bias each, and the centres."""
@@ -145,8 +145,8 @@ class CosFaceLoss(MarginLoss):
     are ``loss.weight``, ``[num_classes, in_features]``, or a third argument.
 
     Args:
-        in_features: D. A tuner or :meth:`build` can set it later.
-        num_classes: The number of classes. A tuner or :meth:`build` can set it later.
+        in_features: D. A tuner or :meth:`create_weights` can set it later.
+        num_classes: The number of classes. A tuner or :meth:`create_weights` can set it later.
         margin: m, in units of the cosine, at least 0.
         scale: s, above 0.
         smoothing_epsilon: The share of a label that is spread evenly over all classes, at least 0 and below 1.
@@ -195,8 +195,8 @@ class SphereFaceLoss(MarginLoss):
     are ``loss.weight``, ``[num_classes, in_features]``, or a third argument.
 
     Args:
-        in_features: D. A tuner or :meth:`build` can set it later.
-        num_classes: The number of classes. A tuner or :meth:`build` can set it later.
+        in_features: D. A tuner or :meth:`create_weights` can set it later.
+        num_classes: The number of classes. A tuner or :meth:`create_weights` can set it later.
         margin: m, the factor of the angle, at least 1; it need not be an integer.
         scale: s, above 0, in place of the norm of the embedding.
         smoothing_epsilon: The share of a label that is spread evenly over all classes, at least 0 and below 1.

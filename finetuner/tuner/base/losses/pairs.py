@@ -183,7 +183,7 @@ class CLIPLoss(WeightedLoss):
         """The loss of rows ``[2 N, D]`` in the order first, second, first, ..."""
         return self(embeddings[0::2], embeddings[1::2])  # type: ignore[operator]
 
-    def build(self, in_features: int, num_classes: int, seed: int = 0, names: Any = None) -> None:
+    def create_weights(self, in_features: int, num_classes: int, seed: int = 0, names: Any = None) -> None:
         """Nothing to do: the shape of the temperature is always known."""
 
     @property

@@ -50,7 +50,7 @@ def load(tuner: LossSetup, path: str | Path, weights_only: bool) -> None:
     tuner.load_model_state(weights)
     if training["loss_built_shape"] is not None and isinstance(tuner.loss, WeightedLoss):
         in_features, num_classes = training["loss_built_shape"]
-        tuner.loss.build(in_features, num_classes, tuner.seed)
+        tuner.loss.create_weights(in_features, num_classes, tuner.seed)
     tuner.ensure_loss_optimizer()
     check_optimizer_name(tuner, "loss_optimizer", training, path)
     tuner.load_loss_state(strip_prefix("loss.", tensors))

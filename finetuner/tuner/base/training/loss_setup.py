@@ -64,7 +64,7 @@ class LossSetup(Embedding):
         embeddings = teacher_tuner.embed_rows(dataset, np.arange(len(dataset)))
         return TargetDataset(dataset.x, embeddings, augment=dataset.augment)
 
-    def build_loss(self, dataset: Dataset) -> None:
+    def setup_loss(self, dataset: Dataset) -> None:
         """Create the loss's weights with the shape that model and data need, and their optimizer."""
         if self.target_type == "classes":
             width = self.embed_rows(dataset, np.arange(min(2, dataset.num_rows))).shape[1]
@@ -72,7 +72,7 @@ class LossSetup(Embedding):
                 raise ValueError(f"the model must return a logit for each of {self.num_classes} classes, got {width}")
         if isinstance(self.loss, WeightedLoss) and self.target_type == "classes":
             before = self.loss.built_shape
-            self.loss.build(width, max(self.num_classes, self.loss.num_classes or 0), self.seed, self.classes)
+            self.loss.create_weights(width, max(self.num_classes, self.loss.num_classes or 0), self.seed, self.classes)
             if self.loss.built_shape != before:
                 self.loss_optimizer = None  # it had the weights that were replaced
         self.ensure_loss_optimizer()

@@ -186,7 +186,7 @@ class Tuner(LossSetup):
         sampler = choose_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed)
         if self.optimizer is None:
             raise ValueError("the model must have weights to train, and has none or all of them are frozen")
-        self.build_loss(dataset)
+        self.setup_loss(dataset)
         validation = None
         if eval_data is not None:
             eval_dataset = as_dataset(self.convert_dataset(eval_data), "eval_data")

@@ -1,0 +1,153 @@
+"""What the program prints: messages, warnings, errors in one line, tables of metrics. And its exit codes."""
+
+import functools
+import re
+import signal
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from .console_noise import ignore_framework_warnings
+from .user_code import user_files
+
+__all__ = ["INTERRUPTED", "handle_errors", "ignore_interrupts", "print_message", "print_metrics"]
+
+INTERRUPTED = 130  # the exit code that shells use after Ctrl-C
+FAILED = 1
+EXPECTED_ERRORS = (ValueError, TypeError, OSError, ImportError)  # their message says what to do
+ANSI_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+KERAS_PREFIXES = ("Exception encountered when calling ", "Could not automatically infer the output shape")
+
+
+def print_message(text: str, kind: str = "", color: str | None = None) -> None:
+    """Print a line on standard error, after ``kind: `` if a kind is given."""
+    prefix = typer.style(f"{kind}: ", fg=color) if kind else ""
+    typer.echo(prefix + text, err=True)
+
+
+def handle_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command: it prints errors and warnings in one line, and ends with an exit code.
+
+    With ``--debug`` an error is raised again, with its traceback.
+
+    Args:
+        command: The function of a command.
+
+    Returns:
+        A function with the same signature, for Typer.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                ignore_framework_warnings()
+                command(*args, **options)
+        except KeyboardInterrupt:
+            print_message("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except (typer.BadParameter, typer.Exit):
+            raise
+        except Exception as error:
+            if options.get("debug"):
+                raise
+            print_message(error_line(error), "error", "red")
+            raise typer.Exit(FAILED) from None
+
+    return run
+
+
+def show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print a warning in one line. Replaces :func:`warnings.showwarning`."""
+    print_message(str(message), "warning", "yellow")
+
+
+def error_line(error: BaseException) -> str:
+    """An error in one line, with its place in the user's code or a hint at ``--debug`` where that helps."""
+    if place := user_code_line(error):
+        return f"{describe_error(error)} ({place})"
+    if isinstance(error, EXPECTED_ERRORS):
+        return error_message(error)
+    return f"{describe_error(error)} (--debug shows the traceback)"
+
+
+def user_code_line(error: BaseException) -> str | None:
+    """The last line of the user's own code in the traceback, as ``file:line``; None if there is none."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        frames.append((error.filename or "", error.lineno))
+    return next((f"{file}:{line}" for file, line in reversed(frames) if file in user_files), None)
+
+
+def error_message(error: BaseException) -> str:
+    """The first line of an error's message. The prefixes that Keras adds are left out."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    lines = [line for line in map(str.strip, ANSI_ESCAPES.sub("", str(error)).splitlines()) if line]
+    while len(lines) > 1 and lines[0].startswith(KERAS_PREFIXES):
+        del lines[0]
+    return lines[0] if lines else type(error).__name__
+
+
+def describe_error(error: BaseException) -> str:
+    """The class and the message of an error. If Keras lacks its engine: how to install one."""
+    from ..tuner import no_engine
+
+    if advice := no_engine(error):
+        return advice
+    name, message = type(error).__name__, error_message(error)
+    return name if message == name else f"{name}: {message}"
+
+
+@contextmanager
+def ignore_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C, for example while a run is written."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def metrics_table(columns: Mapping[str, Mapping[str, float]]) -> Any:
+    """A table with one row per metric. Two columns are before and after; a third one shows their difference.
+
+    Args:
+        columns: The values of the metrics by title of the column. All columns have the same metrics.
+
+    Returns:
+        A ``rich.table.Table``.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("metric")
+    has_change = len(columns) == 2
+    for title in (*columns, "change") if has_change else columns:
+        table.add_column(title, justify="right")
+    for name in next(iter(columns.values())):
+        values = [column[name] for column in columns.values()]
+        cells: list[Any] = [f"{value:.4f}" for value in values]
+        if has_change:
+            change = values[1] - values[0]
+            improved = (change < 0) if "loss" in name else (change > 0)
+            cells.append(Text(f"{change:+.4f}", style="green" if improved else "red" if change else ""))
+        table.add_row(name, *cells)
+    return table
+
+
+def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Print :func:`metrics_table`, or nothing if there are no metrics."""
+    if metrics:
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print()
+        console.print(metrics_table(metrics))
+        console.print()
