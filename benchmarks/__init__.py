@@ -1,5 +1,5 @@
-"""What finetuner costs, beside its peers and the bare limit: ``python -m benchmarks``, see :mod:`.__main__`.
+"""Time and memory of finetuner, compared with other libraries and with lower bounds: see :mod:`.__main__`.
 
-Times are ratios within one run: all contenders of a row take turns in one process. Peak memory is that of a fresh
-process per row. Nothing here is a test.
+Run ``python -m benchmarks``. All contenders of a row run in turn in one process, so compare the times within a row.
+Peak memory is measured in a new process per cell. Nothing here is a test.
 """

@@ -1,7 +1,7 @@
-"""Print the tables: ``python -m benchmarks [--quick] [--output FILE] [name ...]``, all of them by default.
+"""Print benchmark tables: ``python -m benchmarks [--quick] [--output FILE] [name ...]``. The default is all tables.
 
-Each module named in :data:`TABLES` has ``tables(quick)``, which yields :class:`~benchmarks.report.Table` one after
-another. Peers are optional: what is not installed is named as such (``pip install -r benchmarks/peers.txt``).
+Each module in :data:`TABLES` has a function ``tables(quick)`` that yields :class:`~benchmarks.report.Table`. Other
+libraries are optional (``pip install -r benchmarks/peers.txt``). A cell says if one is not installed.
 """
 
 import argparse
@@ -15,14 +15,16 @@ from .report import machine
 TABLES = ["triplets", "logsumexp", "miners", "engines", "gradient_cache", "loop", "feeding", "evaluation", "starting"]
 
 
-def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; without names it is about all tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What finetuner costs.")
-    parser.add_argument(
-        "names", nargs="*", metavar="name", help=f"which tables, of {', '.join(TABLES)}; all by default"
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line. Without names, all tables are selected."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure the time and memory of finetuner."
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that all of it runs")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="append what is printed there")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"tables to print: {', '.join(TABLES)}; the default is all"
+    )
+    parser.add_argument("--quick", action="store_true", help="use small sizes, to check that all benchmarks run")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also append the tables to FILE")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in TABLES]
     if unknown:
@@ -32,8 +34,8 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Read the command line and print."""
-    options = parsed()
+    """Print the tables that the command line selects."""
+    options = parse_arguments()
 
     def show(text: str) -> None:
         print(text, flush=True)

@@ -1,4 +1,4 @@
-"""Retrieval metrics beside what a search by faiss alone costs."""
+"""Retrieval metrics, compared with a faiss search alone."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +20,7 @@ GOAL = 1.3
 
 
 def embeddings(n: int, per_class: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors ``[N, 128]`` about the centres of their classes, and the classes, of one size or of a range."""
+    """Unit vectors ``[N, 128]`` around class centres, and their classes. ``per_class``: a size or a range."""
     rng = np.random.default_rng(0)
     low, high = per_class if isinstance(per_class, list) else (per_class, per_class)
     sizes = rng.integers(low, high + 1, size=n // low + 1)
@@ -32,13 +32,12 @@ def embeddings(n: int, per_class: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build(contender: str, n: int, per_class: Any = 20, distance: str = "cosine") -> Callable[[], Any]:
-    """All metrics of ``n`` embeddings among themselves, or the search for their neighbours by faiss.
+    """All metrics of ``n`` embeddings among themselves, or the search for their neighbours with faiss.
 
-    ``faiss`` looks for ``K + 1`` neighbours, which is what it takes to leave a query's own row out; ``faiss, as
-    deep`` for as many as the largest class has, where mAP@R needs more.
+    ``faiss`` searches ``K + 1`` neighbours, because the first one is the query itself. ``faiss, same depth`` searches
+    as many as the metrics need: mAP@R needs the size of the largest class.
     """
-    from finetuner.evaluation.retrieval import retrieval_metrics
-    from finetuner.evaluation.search import nearest_neighbours
+    from finetuner.evaluation import nearest_neighbours, retrieval_metrics
 
     x, labels = embeddings(n, per_class)
     if contender == "metrics":
@@ -59,62 +58,70 @@ def build(contender: str, n: int, per_class: Any = 20, distance: str = "cosine")
 
 
 def warm_up(contender: str, **case: Any) -> None:
-    """A small search, so that the threads and buffers of BLAS and faiss are there."""
+    """Run a small search, which creates the threads and buffers of BLAS and faiss."""
     build(contender, **{**case, "n": 2000})()
 
 
 def tables(quick: bool) -> Iterator[Table]:
-    """Cost beside faiss by distance, by size of the classes and by number of embeddings, and memory."""
+    """Time relative to faiss per distance, class size and number of embeddings, and peak memory."""
     n = 6000 if quick else 60_000
     at_least = 1 if quick else 30
     note = (
         f"Hit, precision, recall, mAP, MRR and nDCG at 1, 10 and {K}, R-precision and mAP@R, among {n:,} embeddings "
-        f"of {DIM} dimensions; faiss searches {K + 1} neighbours of "
-        "each, exactly, and computes nothing of them. "
+        f"with {DIM} dimensions. faiss only searches {K + 1} exact "
+        "neighbours per query. "
     )
     rows: list[list[Any]] = []
     for distance in ("cosine", "euclidean"):
-        found = times("evaluation", ["metrics", "neighbours", "faiss"], at_least, n=n, distance=distance)
+        result = times("evaluation", ["metrics", "neighbours", "faiss"], at_least, n=n, distance=distance)
         rows += [
-            [distance, name, found[name], ratio(found[name], found["faiss"]), lowest(found[name], found["faiss"])]
-            for name in found
+            [
+                distance,
+                name,
+                result[name],
+                ratio(result[name], result["faiss"]),
+                fastest_ratio(result[name], result["faiss"]),
+            ]
+            for name in result
         ]
     yield Table(
-        f"Evaluation of {n:,} embeddings, 20 a class",
-        ["distance", "what", "time", "times faiss", "by the fastest"],
+        f"Evaluation of {n:,} embeddings, 20 per class",
+        ["distance", "task", "time", "relative to faiss", "fastest runs"],
         rows,
         note + f"Goal: within {GOAL} times faiss.",
     )
     rows = []
     for per_class in (5, 20, 50, [5, 50], 600):
-        contenders = ["metrics", "faiss", "faiss, as deep"]
-        found = times("evaluation", contenders, at_least, n=n, per_class=per_class)
+        contenders = ["metrics", "faiss", "faiss, same depth"]
+        result = times("evaluation", contenders, at_least, n=n, per_class=per_class)
         memory = peak("evaluation", "metrics", n=n, per_class=per_class)
-        ratios = [ratio(found["metrics"], found[name]) for name in contenders[1:]]
+        ratios = [ratio(result["metrics"], result[name]) for name in contenders[1:]]
         size = "{} to {}".format(*per_class) if isinstance(per_class, list) else per_class
-        rows.append([size, found["metrics"], found["faiss"], *ratios, megabytes(memory)])
+        rows.append([size, result["metrics"], result["faiss"], *ratios, megabytes(memory)])
     yield Table(
-        "By the size of the classes",
-        ["items a class", "metrics", "faiss", "times faiss", "times faiss as deep", "memory above the embeddings"],
+        "Evaluation per class size",
+        ["items per class", "metrics", "faiss", "relative to faiss", "relative to same depth", "additional memory"],
         rows,
-        note + "As deep: as many neighbours as the largest class has, which R-precision and mAP@R are about. "
+        note + "Same depth: as many neighbours as the largest class has, which R-precision and mAP@R need. "
         f"Goal: within {GOAL} times faiss, and below 1024 MiB.",
     )
     sizes = [n // 8, n // 4, n // 2, n]
-    taken = [times("evaluation", ["metrics", "faiss"], at_least / 4, n=size) for size in sizes]
+    measured = [times("evaluation", ["metrics", "faiss"], at_least / 4, n=size) for size in sizes]
     growth = [
-        [size, found["metrics"], found["faiss"], ratio(found["metrics"], found["faiss"])]
-        for size, found in zip(sizes, taken, strict=True)
+        [size, result["metrics"], result["faiss"], ratio(result["metrics"], result["faiss"])]
+        for size, result in zip(sizes, measured, strict=True)
     ]
-    fitted = [f"{exponent(sizes, [found[name].median for found in taken]):.2f}" for name in ("metrics", "faiss")]
+    exponents = [
+        f"{exponent(sizes, [result[name].median for result in measured]):.2f}" for name in ("metrics", "faiss")
+    ]
     yield Table(
-        "By the number of embeddings",
-        ["embeddings", "metrics", "faiss", "times faiss"],
-        [*growth, ["exponent", *fitted, ""]],
-        "Queries and index grow alike, so that 2 is what it takes to compare all with all.",
+        "Evaluation per number of embeddings",
+        ["embeddings", "metrics", "faiss", "relative to faiss"],
+        [*growth, ["exponent", *exponents, ""]],
+        "Queries and index have the same size, so comparing all pairs has the exponent 2.",
     )
 
 
-def lowest(ours: Times, other: Times) -> str:
-    """The ratio of the fastest runs, which others on the machine disturb least."""
+def fastest_ratio(ours: Times, other: Times) -> str:
+    """The ratio of the fastest runs, which other processes disturb least."""
     return f"{ours.low / other.low:.3g}"

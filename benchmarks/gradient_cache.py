@@ -1,4 +1,4 @@
-"""One step of training with and without gradient caching: what memory it takes, and how long."""
+"""Memory and time of a training step with and without gradient caching."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,18 +14,18 @@ MICRO = 64
 TOKENS, WIDTH, SIDE = 32, 128, 32
 CONTENDERS = ["whole", "cached"]
 MEASURED = (
-    f"Cached is `micro_batch_size={MICRO}`. NTXentLoss, Adam. Memory is the rise at the peak of one step in a fresh "
-    "process, after a step on fewer rows; time is that of a step, both in turn in one process."
+    f"Cached: `micro_batch_size={MICRO}`. NTXentLoss, Adam. Memory: the peak of one step above the memory before it, "
+    "in a new process, after a step with fewer rows. Time: of one step, both contenders in turn in one process."
 )
 NOTE = (
-    f"A transformer of two layers on {TOKENS} tokens of width {WIDTH}. {MEASURED} The loss alone, of embeddings that "
-    "are there, has matrices of N x N, which both hold."
+    f"A transformer with two layers, {TOKENS} tokens and width {WIDTH}. {MEASURED} The loss alone: on given "
+    "embeddings. Both contenders include its memory."
 )
-NOTE_ELSEWHERE = f"Convolutions of 16 and 32 channels over {SIDE} x {SIDE} pixels. {MEASURED}"
+CONV_NOTE = f"Convolutions with 16 and 32 channels on {SIDE} x {SIDE} pixels. {MEASURED}"
 
 
 def transformer() -> Any:
-    """A PyTorch model, ``[N, TOKENS, WIDTH]`` to ``[N, 64]``."""
+    """A PyTorch model from ``[N, TOKENS, WIDTH]`` to ``[N, 64]``."""
     from torch import nn
 
     layer = nn.TransformerEncoderLayer(WIDTH, 4, 4 * WIDTH, dropout=0.1, batch_first=True)
@@ -33,7 +33,7 @@ def transformer() -> Any:
 
 
 def convolutions(framework: str) -> Any:
-    """A model of a framework, images to ``[N, 64]``."""
+    """A model of a framework from images to ``[N, 64]``."""
     if framework == "pytorch":
         from torch import nn
 
@@ -51,12 +51,12 @@ def convolutions(framework: str) -> Any:
     return keras.Sequential([keras.Input((SIDE, SIDE, 3)), *layers, *last])
 
 
-def tuner_of(contender: str, framework: str, model: str) -> Any:
-    """A tuner that is about to take steps."""
+def make_tuner(contender: str, framework: str, model: str) -> Any:
+    """Create a tuner that is ready for ``train_step``."""
     from finetuner.tuner import tuner_class
 
-    made = transformer() if model == "transformer" else convolutions(framework)
-    tuner = tuner_class(made)(made, loss="NTXentLoss", callbacks=[], device="cpu")
+    embed_model = transformer() if model == "transformer" else convolutions(framework)
+    tuner = tuner_class(embed_model)(embed_model, loss="NTXentLoss", callbacks=[], device="cpu")
     tuner.micro_batch_size = MICRO if contender == "cached" else None
     tuner.ensure_loss_optimizer()
     tuner.begin_training()
@@ -64,74 +64,74 @@ def tuner_of(contender: str, framework: str, model: str) -> Any:
     return tuner
 
 
-def step(tuner: Any, framework: str, model: str, batch: int) -> Any:
-    """What takes one step on a batch, in which two items are of a class."""
+def make_step(tuner: Any, framework: str, model: str, batch: int) -> Any:
+    """A function that runs one training step on a batch with two items per class."""
     image = (SIDE, SIDE, 3) if framework == "keras" else (3, SIDE, SIDE)
     shape = (TOKENS, WIDTH) if model == "transformer" else image
     x = np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
     y = classes(batch)
 
-    def taken() -> Any:
+    def step() -> Any:
         tuner.train_step(x, (y,))
-        return tuner.model_state()  # which waits for the weights
+        return tuner.model_state()  # waits until the weights are computed
 
-    return taken
+    return step
 
 
 def classes(batch: int) -> np.ndarray:
-    """Two items a class."""
+    """Labels with two items per class."""
     return np.repeat(np.arange(batch // 2, dtype=np.int32), 2)
 
 
 def loss_alone(batch: int) -> Any:
-    """What takes the loss of embeddings and its gradient, in PyTorch."""
+    """A function that computes the loss of given embeddings and its gradient, in PyTorch."""
     import torch
 
-    from finetuner.tuner.pytorch.losses.batch import NTXentLoss
+    from finetuner.tuner.pytorch import NTXentLoss
 
     x, y = torch.randn(batch, 64, requires_grad=True), torch.from_numpy(classes(batch))
     return lambda: NTXentLoss()(x, y).backward()
 
 
-MADE: list[Any] = []  # the tuner of the last build, which is warmed up
+TUNERS: list[Any] = []  # the tuner of the last build, for warm_up
 
 
 def build(contender: str, framework: str, model: str, batch: int) -> Any:
-    """One step, ``"whole"`` or ``"cached"``; or the ``"loss"`` alone."""
+    """A step with the ``"whole"`` batch or ``"cached"``, or the ``"loss"`` alone."""
     if contender == "loss":
         return loss_alone(batch)
-    MADE[:] = [tuner_of(contender, framework, model)]
-    return step(MADE[0], framework, model, batch)
+    TUNERS[:] = [make_tuner(contender, framework, model)]
+    return make_step(TUNERS[0], framework, model, batch)
 
 
 def warm_up(contender: str, framework: str, model: str, batch: int) -> None:
-    """A step on two micro-batches, or on the rows of one."""
+    """Run a step with two micro-batches, or with the rows of one micro-batch."""
     if contender == "loss":
         loss_alone(MICRO)()
     else:
-        step(MADE[0], framework, model, 2 * MICRO if contender == "cached" else MICRO)()
+        make_step(TUNERS[0], framework, model, 2 * MICRO if contender == "cached" else MICRO)()
 
 
 def tables(quick: bool) -> Iterator[Table]:
-    """Memory and time against the size of the batch in PyTorch, and at one size in each framework."""
+    """Memory and time per batch size in PyTorch, and for one batch size in each framework."""
     header = ["memory, whole", "cached", "time, whole", "cached", "cached / whole"]
     sizes = [128, 256] if quick else [256, 512, 1024, 2048, 4096]
     rows, all_peaks = [], []
     for batch in sizes:
         case = {"framework": "pytorch", "model": "transformer", "batch": batch}
-        row, peaks = measured(None, **case)
-        alone = peak("gradient_cache", "loss", **case)
-        rows.append([batch, *row[:2], megabytes(alone), *row[2:]])
-        all_peaks.append([*peaks, alone])
+        row, peaks = measure(None, **case)
+        loss_peak = peak("gradient_cache", "loss", **case)
+        rows.append([batch, *row[:2], megabytes(loss_peak), *row[2:]])
+        all_peaks.append([*peaks, loss_peak])
     powers = [growth(sizes, list(costs)) for costs in zip(*all_peaks, strict=True)]
     columns = ["batch", *header[:2], "the loss alone", *header[2:]]
-    yield Table("Gradient caching in PyTorch", columns, [*rows, ["grows as", *powers, "", "", ""]], NOTE)
+    yield Table("Gradient caching in PyTorch", columns, [*rows, ["growth", *powers, "", "", ""]], NOTE)
     batch = 128 if quick else 1024
     rows = []
     for name, framework, engine in FRAMEWORKS:
         environment = {"KERAS_BACKEND": engine} if engine else None
-        rows.append([name, *measured(environment, framework=framework, model="convolutions", batch=batch)[0]])
-    yield Table(f"Gradient caching of a batch of {batch}", ["framework", *header], rows, NOTE_ELSEWHERE)
+        rows.append([name, *measure(environment, framework=framework, model="convolutions", batch=batch)[0]])
+    yield Table(f"Gradient caching with batches of {batch}", ["framework", *header], rows, CONV_NOTE)
 
 
 FRAMEWORKS = [
@@ -143,16 +143,16 @@ FRAMEWORKS = [
 ]
 
 
-def measured(environment: Any, **case: Any) -> tuple[list[Any], list[Any]]:
-    """Cells of a row, and the peaks as numbers."""
+def measure(environment: Any, **case: Any) -> tuple[list[Any], list[Any]]:
+    """The cells of a row, and the peaks in bytes."""
     peaks = [peak("gradient_cache", contender, environment, **case) for contender in CONTENDERS]
-    taken = times("gradient_cache", CONTENDERS, environment=environment, **case)
-    whole, cached = (taken[contender] for contender in CONTENDERS)
+    measured = times("gradient_cache", CONTENDERS, environment=environment, **case)
+    whole, cached = (measured[contender] for contender in CONTENDERS)
     return [*map(megabytes, peaks), whole, cached, ratio(cached, whole)], peaks
 
 
 def growth(sizes: list[Any], costs: list[Any]) -> str:
-    """The power of the batch that a cost grows with, where all of it was measured."""
+    """The power of N that fits the costs, or a dash if one was not measured."""
     if any(not isinstance(cost, int) or cost <= 0 for cost in costs):
         return "-"
     return f"N^{exponent(sizes, costs):.2f}"

@@ -1,4 +1,4 @@
-"""How everything here is measured: in processes of their own, contenders in turn, medians with their spread."""
+"""Measurement of time and memory, in separate processes and with the contenders in turn."""
 
 import gc
 import importlib
@@ -18,14 +18,14 @@ import numpy as np
 __all__ = ["Times", "exponent", "peak", "times"]
 
 THREADS = int(os.environ.get("FINETUNER_BENCHMARK_THREADS", 0)) or len(os.sched_getaffinity(0))
-MEMORY = 18 * 2**30  # what a contender may take before it counts as out of memory
+MEMORY = 18 * 2**30  # bytes per process; above it, a contender is out of memory
 TIMEOUT = 1800  # seconds for one process
-SLOW = 15  # seconds, from which on the first run counts, and is the only one
+SLOW = 15  # seconds; a contender that takes longer runs only once
 
 
 @dataclass
 class Times:
-    """Seconds of one contender: the median of its runs, and the fastest and slowest of them."""
+    """Run times of one contender in seconds: the median, the fastest and the slowest."""
 
     median: float
     low: float
@@ -37,7 +37,7 @@ class Times:
 
 
 def seconds(value: float) -> str:
-    """A time with three digits and its unit."""
+    """A time with three digits and a unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if value >= size or unit == "us":
             return f"{value / size:.3g} {unit}"
@@ -45,37 +45,41 @@ def seconds(value: float) -> str:
 
 
 def times(module: str, contenders: list[str], at_least: float = 2.0, environment: Any = None, **case: Any) -> Any:
-    """Measure contenders against each other: the :class:`Times` of each, or why there are none, by name.
+    """Measure the run times of several contenders.
 
     Args:
-        module: of this package; its ``build(contender, **case)`` returns what is to be timed, without arguments, or
-            raises ``ImportError`` where a peer is not installed.
-        contenders: names; they take turns in one process, so that all of them see the same machine.
-        at_least: seconds that they are run for together, and each of them at least three times; one that takes longer
-            than :data:`SLOW` runs once.
-        environment: variables of the process, such as Keras' engine.
-        case: arguments of ``build``.
+        module: A module of this package. Its ``build(contender, **case)`` returns a function without arguments, which
+            is timed, or raises ``ImportError`` if a library is not installed.
+        contenders: Their names. They run in turn in one process, so that other load affects all of them.
+        at_least: Seconds of all runs together. Each contender also runs at least three times, or only once if it takes
+            longer than :data:`SLOW`.
+        environment: Environment variables of the process, such as the Keras engine.
+        case: Arguments of ``build``.
+
+    Returns:
+        The :class:`Times` of each contender by name, or a text that says why it could not be measured.
     """
-    found = spawned("time", module, contenders, case, environment, at_least)
-    return {name: Times(**value) if isinstance(value, dict) else value for name, value in found.items()}
+    results = run_process("time", module, contenders, case, environment, at_least)
+    return {name: Times(**value) if isinstance(value, dict) else value for name, value in results.items()}
 
 
 def peak(module: str, contender: str, environment: Any = None, **case: Any) -> Any:
-    """Bytes that one run takes at its peak above what was there before it, in a fresh process; or why it failed.
+    """Measure the peak memory of one run in a new process, in bytes above the memory before the run.
 
-    Where the module has a ``warm_up`` it goes first, so that a library's own first-time costs do not count.
+    If the module has a function ``warm_up``, it runs first, so that one-time costs of a library do not count. If the
+    run fails, a text says why.
     """
-    return spawned("peak", module, [contender], case, environment, 0)[contender]
+    return run_process("peak", module, [contender], case, environment, 0)[contender]
 
 
-def spawned(task: str, module: str, contenders: list[str], case: Any, environment: Any, at_least: float) -> Any:
-    """Run this file in a fresh process and read what it prints."""
-    given = json.dumps([task, module, contenders, case, at_least])
+def run_process(task: str, module: str, contenders: list[str], case: Any, environment: Any, at_least: float) -> Any:
+    """Run :func:`main` in a new process and return the result that it prints."""
+    request = json.dumps([task, module, contenders, case, at_least])
     threads = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(THREADS))
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "2"}
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.harness", given],
+        process = subprocess.run(
+            [sys.executable, "-m", "benchmarks.harness", request],
             env={**os.environ, **threads, **quiet, **(environment or {})},
             cwd=Path(__file__).parents[1],
             capture_output=True,
@@ -84,20 +88,20 @@ def spawned(task: str, module: str, contenders: list[str], case: Any, environmen
         )
     except subprocess.TimeoutExpired:
         return dict.fromkeys(contenders, f"more than {TIMEOUT} s")
-    if done.returncode in (-9, 137):
+    if process.returncode in (-9, 137):
         return dict.fromkeys(contenders, "out of memory")
-    if done.returncode:
-        raise RuntimeError(f"{given} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise RuntimeError(f"{request} failed:\n{process.stdout[-2000:]}\n{process.stderr[-4000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def exponent(sizes: list[float], costs: list[float]) -> float:
-    """The k of ``cost ~ size^k`` that fits best, on logarithms."""
+    """The exponent k of ``cost ~ size^k``, by least squares on the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
 
 
 def attempt(call: Any) -> str | None:
-    """Run ``call``; why it could not be, in a word, or None."""
+    """Run ``call``. Returns None, or the reason if it is not installed or out of memory."""
     try:
         call()
     except ImportError as error:
@@ -112,21 +116,21 @@ def attempt(call: Any) -> str | None:
 
 
 def time_contenders(module: Any, contenders: list[str], case: Any, at_least: float) -> dict[str, Any]:
-    """Each contender once to warm up, and then all of them in turn, but for those that are slow."""
+    """Run each contender once to warm up, then all in turn. Slow contenders run only once."""
     calls: dict[str, Any] = {}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     runs: dict[str, list[float]] = {}
     for name in contenders:
 
         def first(name: str = name) -> None:
             calls[name] = module.build(name, **case)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             calls[name]()
-            runs[name] = [time.perf_counter() - begun]
+            runs[name] = [time.perf_counter() - start]
 
         failure = attempt(first)
         if failure:
-            found[name] = failure
+            results[name] = failure
             calls.pop(name, None)
         elif runs[name][0] > SLOW:
             calls.pop(name)
@@ -134,22 +138,27 @@ def time_contenders(module: Any, contenders: list[str], case: Any, at_least: flo
             runs[name] = []
         gc.collect()
     started = time.perf_counter()
-    turn = list(calls)
+    order = list(calls)
     while calls and (time.perf_counter() - started < at_least or min(map(len, map(runs.get, calls))) < 3):
-        for name in turn:
+        for name in order:
             if max(runs[name], default=0) < 1:
-                calls[name]()  # the one before has taken the cache, and memory it gave back has to be had again
-            begun = time.perf_counter()
+                calls[name]()  # fills the caches and allocates memory again after the previous contender
+            start = time.perf_counter()
             calls[name]()
-            runs[name].append(time.perf_counter() - begun)
-        turn = [*turn[1:], *turn[:1]]  # so that none always follows the same
-    for name, taken in runs.items():
-        found[name] = {"median": median(taken), "low": min(taken), "high": max(taken), "runs": len(taken)}
-    return found
+            runs[name].append(time.perf_counter() - start)
+        order = [*order[1:], *order[:1]]  # no contender always follows the same one
+    for name, seconds_of_runs in runs.items():
+        results[name] = {
+            "median": median(seconds_of_runs),
+            "low": min(seconds_of_runs),
+            "high": max(seconds_of_runs),
+            "runs": len(seconds_of_runs),
+        }
+    return results
 
 
-def peak_of(module: Any, contender: str, case: Any) -> int | str:
-    """The rise of resident memory while one contender runs once."""
+def measure_peak(module: Any, contender: str, case: Any) -> int | str:
+    """The increase of resident memory during one run of a contender."""
     call = None
 
     def build() -> None:
@@ -162,13 +171,13 @@ def peak_of(module: Any, contender: str, case: Any) -> int | str:
     if failure:
         return failure
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = status("VmRSS")
     return attempt(call) or status("VmHWM") - before
 
 
 def status(field: str) -> int:
-    """Bytes of a field of ``/proc/self/status``."""
+    """A field of ``/proc/self/status``, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
@@ -176,15 +185,15 @@ def status(field: str) -> int:
 
 
 def main() -> None:
-    """The other end of :func:`spawned`."""
+    """Measure what :func:`run_process` asks for in ``sys.argv``, and print the result as JSON."""
     task, name, contenders, case, at_least = json.loads(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.RLIM_INFINITY))
     module = importlib.import_module(f"benchmarks.{name}")
     if task == "time":
-        found = time_contenders(module, contenders, case, at_least)
+        results = time_contenders(module, contenders, case, at_least)
     else:
-        found = {contenders[0]: peak_of(module, contenders[0], case)}
-    print(json.dumps(found))
+        results = {contenders[0]: measure_peak(module, contenders[0], case)}
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

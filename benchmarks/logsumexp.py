@@ -1,4 +1,4 @@
-"""Losses that take a softmax over all pairs of a batch."""
+"""Time and memory of the losses with a log-sum-exp over all pairs of a batch."""
 
 from collections.abc import Iterable
 
@@ -8,15 +8,15 @@ from .steps import PEER, growth
 __all__ = ["tables"]
 
 NOTE = (
-    "8 items a class, d = 128. whole: our formula on all N x N distances at once. Goals: no slower than that from "
-    "N = 1024 on, and at least 500 times as fast as pytorch-metric-learning at N = 1024."
+    "8 items per class, d = 128. whole: the same code with one block of all N x N distances. Goals: not slower than "
+    "that for N >= 1024, and at least 500 times as fast as pytorch-metric-learning at N = 1024."
 )
-LARGE = "64 items a class, d = 128. Goal: less than 1 GiB."
+LARGE = "64 items per class, d = 128. Goal: less than 1 GiB."
 LOSSES = ("NTXentLoss", "SupConLoss", "MultiSimilarityLoss", "CLIPLoss")
 
 
 def tables(quick: bool) -> Iterable[Table]:
-    """Each loss by N, and NT-Xent where others cannot go."""
+    """Each loss per N, and NT-Xent with an N that other implementations cannot compute."""
     sizes = [256, 512] if quick else [1024, 2048, 4096, 8192]
     for loss in LOSSES:
         contenders = ["ours", "bare", "whole", *([] if loss == "CLIPLoss" else [PEER])]

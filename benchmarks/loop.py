@@ -1,4 +1,4 @@
-"""The training loop beside one that is written by hand, on the same batches: same model, loss and optimizer."""
+"""The training loop, compared with a hand-written loop: same batches, model, loss and optimizer."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,24 +11,25 @@ from .report import Table, ratio
 
 __all__ = ["build", "tables"]
 
-BY_HAND, OURS = "by hand", "finetuner"
+BASELINE, OURS = "hand-written", "finetuner"
 ENGINES = ("pytorch", "keras-tensorflow", "keras-jax", "keras-torch", "paddle")
 CLASSES = 32
-# Widths of the input, of the hidden layers and of the embeddings; items a batch; steps an epoch.
+# Widths of the input, the hidden layers and the embeddings; items per batch; steps per epoch.
 SIZES = {
     "tiny": ([16, 32, 8], 64, 100),
     "small": ([64, 256, 256, 64], 128, 100),
     "large": ([256, 1024, 1024, 128], 512, 20),
 }
-RATIO, EXTRA = 1.03, 0.2e-3  # the goal: of a step of 20 ms or more, and seconds more of a tiny one
-LONG = 20e-3
+MAX_RATIO, MAX_EXTRA = 1.03, 0.2e-3  # goals: the ratio for long steps, and extra seconds for shorter steps
+LONG = 20e-3  # seconds of a long step
 
 
 def build(contender: str, engine: str, size: str, bar: bool = True) -> Callable[[], Any]:
-    """An epoch by a tuner, with history and progress bar, or by hand."""
+    """An epoch of a tuner with history and progress bar, or of a hand-written loop."""
     from rich.console import Console
 
-    from finetuner.tuner.base import ClassDataset, ClassSampler, ProgressBar
+    from finetuner import ClassDataset
+    from finetuner.tuner.base import ClassSampler, ProgressBar
 
     widths, batch, steps = SIZES[size]
     rng = np.random.default_rng(0)
@@ -38,19 +39,19 @@ def build(contender: str, engine: str, size: str, bar: bool = True) -> Callable[
     sampler = ClassSampler(data.labels, batch)
     plan = sampler.batches()
     assert len(plan) == steps
-    if contender == BY_HAND:
-        return {"pytorch": by_pytorch, "paddle": by_paddle}.get(engine, by_keras)(widths, x, data.labels, plan)
+    if contender == BASELINE:
+        return {"pytorch": pytorch_loop, "paddle": paddle_loop}.get(engine, keras_loop)(widths, x, data.labels, plan)
     import finetuner.tuner
 
-    made = {"pytorch": pytorch_model, "paddle": paddle_model}.get(engine, keras_model)(widths)
-    console = Console(file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115 -- as long as the process
+    model = {"pytorch": pytorch_model, "paddle": paddle_model}.get(engine, keras_model)(widths)
+    console = Console(file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115 -- open until the process ends
     callbacks: Any = [ProgressBar(console)] if bar else []
-    tuner = finetuner.tuner.tuner_class(made)(made, loss="TripletLoss", optimizer="SGD", callbacks=callbacks)
+    tuner = finetuner.tuner.tuner_class(model)(model, loss="TripletLoss", optimizer="SGD", callbacks=callbacks)
     return lambda: tuner.fit(data, epochs=1, batch_size=batch)
 
 
 def pytorch_model(widths: list[int]) -> Any:
-    """A perceptron."""
+    """A multilayer perceptron."""
     import torch
     from torch import nn
 
@@ -60,13 +61,13 @@ def pytorch_model(widths: list[int]) -> Any:
     return nn.Sequential(*layers[:-1])
 
 
-def by_pytorch(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.ndarray]) -> Callable[[], Any]:
-    """As one would write it for PyTorch."""
+def pytorch_loop(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.ndarray]) -> Callable[[], Any]:
+    """A plain training loop in PyTorch."""
     import torch
 
-    from finetuner.tuner.pytorch.losses.batch import TripletLoss
+    from finetuner.tuner.pytorch import TripletLoss
 
-    model, loss_of = pytorch_model(widths), TripletLoss()
+    model, loss_function = pytorch_model(widths), TripletLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
     def epoch() -> float:
@@ -74,7 +75,7 @@ def by_pytorch(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.nd
         losses = []
         for indices in plan:
             inputs, labels = torch.from_numpy(x[indices]), torch.from_numpy(y[indices])
-            loss = loss_of(model(inputs), labels)
+            loss = loss_function(model(inputs), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -85,7 +86,7 @@ def by_pytorch(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.nd
 
 
 def paddle_model(widths: list[int]) -> Any:
-    """A perceptron."""
+    """A multilayer perceptron."""
     import paddle
     from paddle import nn
 
@@ -95,13 +96,13 @@ def paddle_model(widths: list[int]) -> Any:
     return nn.Sequential(*layers[:-1])
 
 
-def by_paddle(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.ndarray]) -> Callable[[], Any]:
-    """As one would write it for Paddle."""
+def paddle_loop(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.ndarray]) -> Callable[[], Any]:
+    """A plain training loop in Paddle."""
     import paddle
 
-    from finetuner.tuner.paddle.losses.batch import TripletLoss
+    from finetuner.tuner.paddle import TripletLoss
 
-    model, loss_of = paddle_model(widths), TripletLoss()
+    model, loss_function = paddle_model(widths), TripletLoss()
     optimizer = paddle.optimizer.SGD(1e-3, parameters=model.parameters())
 
     def epoch() -> float:
@@ -109,7 +110,7 @@ def by_paddle(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.nda
         losses = []
         for indices in plan:
             inputs, labels = paddle.to_tensor(x[indices]), paddle.to_tensor(y[indices])
-            loss = loss_of(model(inputs), labels)
+            loss = loss_function(model(inputs), labels)
             loss.backward()
             optimizer.step()
             optimizer.clear_grad()
@@ -120,7 +121,7 @@ def by_paddle(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.nda
 
 
 def keras_model(widths: list[int]) -> Any:
-    """A perceptron."""
+    """A multilayer perceptron."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -128,12 +129,11 @@ def keras_model(widths: list[int]) -> Any:
     return keras.Sequential([keras.Input((widths[0],)), *hidden, keras.layers.Dense(widths[-1])])
 
 
-def by_keras(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.ndarray]) -> Callable[[], Any]:
-    """As one would write it for Keras: ``train_on_batch`` of a model that is compiled with the loss."""
+def keras_loop(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.ndarray]) -> Callable[[], Any]:
+    """A plain training loop in Keras: ``train_on_batch`` of a model that is compiled with the loss."""
     import keras
 
-    from finetuner.tuner.keras.interop import KerasLoss
-    from finetuner.tuner.keras.losses.batch import TripletLoss
+    from finetuner.tuner.keras import KerasLoss, TripletLoss
 
     model = keras_model(widths)
     model.compile(keras.optimizers.SGD(1e-3), KerasLoss(TripletLoss()))
@@ -148,7 +148,7 @@ def by_keras(widths: list[int], x: np.ndarray, y: np.ndarray, plan: list[np.ndar
 
 
 def tables(quick: bool) -> Iterator[Table]:
-    """Each engine, on steps of all sizes."""
+    """Each engine with all step sizes."""
     rows = []
     for engine in ENGINES:
         environment = {"KERAS_BACKEND": engine.partition("-")[2]} if "keras" in engine else None
@@ -156,25 +156,25 @@ def tables(quick: bool) -> Iterator[Table]:
             if quick and size == "large":
                 continue
             at_least = 1 if quick else 20
-            found = times("loop", [BY_HAND, OURS], at_least, environment, engine=engine, size=size)
-            rows.append([engine, size, *row(found[OURS], found[BY_HAND], steps)])
+            measured = times("loop", [BASELINE, OURS], at_least, environment, engine=engine, size=size)
+            rows.append([engine, size, *compare(measured[OURS], measured[BASELINE], steps)])
     yield Table(
         "The training loop",
-        ["engine", "step", OURS, BY_HAND, "times by hand", "by the fastest", "more a step", "by the fastest", "goal"],
+        ["engine", "step", OURS, BASELINE, "ratio", "ratio, fastest", "extra per step", "extra, fastest", "goal"],
         rows,
-        "Time of a step: a perceptron with TripletLoss and SGD; with a progress bar, to a terminal that shows nothing, "
-        "the history and the plan of batches. By hand: a bare loop, of Keras `train_on_batch`, over batches drawn "
-        f"beforehand. Goal: within {RATIO} times a step of {LONG * 1e3:.0f} ms or more, and {EXTRA * 1e3} ms more than "
-        "a shorter one.",
+        "Time per step of a perceptron with TripletLoss and SGD. finetuner includes the progress bar, on a terminal "
+        "without output, the history and the sampler. The hand-written loop takes batches that are planned "
+        f"before it. In Keras it calls `train_on_batch`. Goal: a ratio of at most {MAX_RATIO} "
+        f"for steps of {LONG * 1e3:.0f} ms or more, and at most {MAX_EXTRA * 1e3} ms extra for shorter steps.",
     )
 
 
-def row(ours: Any, other: Any, steps: int) -> list[Any]:
-    """Times of a step, how they compare, and whether that is as wanted."""
+def compare(ours: Any, other: Any, steps: int) -> list[Any]:
+    """The cells of a row: times per step, ratios, extra times, and whether the goal is reached."""
     if not (isinstance(ours, Times) and isinstance(other, Times)):
         return [ours, other, *["-"] * 5]
     ours, other = (Times(t.median / steps, t.low / steps, t.high / steps, t.runs) for t in (ours, other))
-    extra, least = ours.median - other.median, ours.low - other.low
-    held = ours.median <= RATIO * other.median if other.median >= LONG else extra <= EXTRA
-    shown = [f"{value * 1e6:+.0f} us" for value in (extra, least)]
-    return [ours, other, ratio(ours, other), f"{ours.low / other.low:.3g}", *shown, "holds" if held else "missed"]
+    extra, fastest_extra = ours.median - other.median, ours.low - other.low
+    reached = ours.median <= MAX_RATIO * other.median if other.median >= LONG else extra <= MAX_EXTRA
+    extras = [f"{value * 1e6:+.0f} us" for value in (extra, fastest_extra)]
+    return [ours, other, ratio(ours, other), f"{ours.low / other.low:.3g}", *extras, "reached" if reached else "missed"]

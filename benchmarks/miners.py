@@ -1,4 +1,4 @@
-"""Miners with a triplet loss on what they select."""
+"""Time of the miners, alone and with a triplet loss."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,38 +21,38 @@ STRATEGIES = [
 
 
 def build(contender: str, n: int, alone: bool = False) -> Callable[[], Any]:
-    """A step on what ``contender``, two strategies, selects, or the selection ``alone``; or the bare matrix."""
+    """A step of the triplet loss with the miner of two strategies, or only its selection, or the distance matrix."""
     if contender == "bare":
         return steps.build("bare", n, "TripletLoss")
-    from finetuner.tuner.pytorch.miner import TripletEasyHardMiner
+    from finetuner.tuner.pytorch import TripletEasyHardMiner
 
     miner = TripletEasyHardMiner(*contender.split(", "))
     if not alone:
         return steps.build("ours", n, "TripletLoss", options={"miner": miner})
     import torch
 
-    from finetuner.tuner.pytorch.blocks import selected
+    from finetuner.tuner.pytorch.blocks import mined_masks
     from finetuner.tuner.pytorch.relations import Relations
 
     x, relations = torch.randn(n, 128), Relations(torch.arange(n) % (n // 8))
-    return lambda: selected(miner, x, x, relations, "cosine")
+    return lambda: mined_masks(miner, x, x, relations, "cosine")
 
 
 def tables(quick: bool) -> Iterable[Table]:
-    """All strategies by N: the selection by itself, and the loss on it."""
+    """All strategies per N: the selection alone, and with the loss."""
     sizes = [256, 512] if quick else [2048, 4096, 8192]
     names = [", ".join(pair) for pair in STRATEGIES]
     notes = {
-        True: "Distances and selection, without a gradient. Goal: at most 1.5 times.",
-        False: "Triplet loss on what was selected, with its backward pass; all, all is the loss without a miner.",
+        True: "Distances and selection, without a gradient. Goal: a ratio of at most 1.5.",
+        False: 'Triplet loss on the selected triplets, with its backward pass. "all, all" is the loss without a miner.',
     }
     for alone, note in notes.items():
         title = (
-            f"Miners (positives, negatives), {'alone' if alone else 'with the loss'}: time over that of the bare matrix"
+            f"Miners (positives, negatives), {'alone' if alone else 'with the loss'}: time relative to the distances"
         )
-        note = f"{note} 8 items a class, d = 128; the bare matrix with its backward pass."
+        note = f"{note} 8 items per class, d = 128. The distance matrix includes its backward pass."
         table = Table(title, ["N", "bare", *names], note=note)
         for n in sizes:
-            found = times("miners", ["bare", *names], n=n, alone=alone)
-            table.rows.append([n, found["bare"], *(ratio(found[name], found["bare"]) for name in names)])
+            measured = times("miners", ["bare", *names], n=n, alone=alone)
+            table.rows.append([n, measured["bare"], *(ratio(measured[name], measured["bare"]) for name in names)])
         yield table

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and what they were measured on."""
+"""Tables in Markdown, and a description of the machine."""
 
 import importlib.metadata
 import os
@@ -17,7 +17,7 @@ PEERS = ("pytorch-metric-learning",)
 
 @dataclass
 class Table:
-    """A title, a header, rows, and a note on what is compared with what."""
+    """A table with a title, a header, rows, and a note that explains the comparison."""
 
     title: str
     header: list[str]
@@ -33,19 +33,19 @@ class Table:
 
 
 def ratio(ours: Any, other: Any) -> str:
-    """How many times as long ours takes as the other; a dash where one of them could not be measured."""
+    """The time of ``ours`` divided by the time of ``other``, or a dash if one could not be measured."""
     if not (isinstance(ours, Times) and isinstance(other, Times)):
         return "-"
     return f"{ours.median / other.median:.3g}"
 
 
 def megabytes(value: Any) -> str:
-    """Bytes as MiB; a reason as it is."""
+    """A number of bytes in MiB. A text is returned unchanged."""
     return f"{value / 2**20:.0f} MiB" if isinstance(value, int) else str(value)
 
 
 def machine() -> str:
-    """The processor, its memory and the versions of all that is compared."""
+    """The processor, the memory, and the versions of the packages."""
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),

@@ -1,6 +1,6 @@
 """Turn any PyTorch, Keras 3 or PaddlePaddle model into a good embedding model, by metric learning.
 
-Importing this loads no framework: what a name needs is imported when it is first asked for.
+Importing this module loads no framework. Each name is imported when it is first used.
 """
 
 import importlib
@@ -9,36 +9,49 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import embed, evaluate, fit
     from .tuner.base import (
+        BestModel,
+        Callback,
+        Checkpoint,
         ClassDataset,
+        ClassSampler,
+        Dataset,
+        EarlyStopping,
+        GroupSampler,
         InstanceDataset,
+        InstanceSampler,
         PairDataset,
+        ProgressBar,
+        RandomSampler,
         RankingDataset,
+        Run,
+        Sampler,
         SessionDataset,
+        SessionSampler,
         TargetDataset,
         TripletDataset,
     )
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "fit": "finetuner.api",
-    "embed": "finetuner.api",
-    "evaluate": "finetuner.api",
-    "ClassDataset": "finetuner.tuner.base",
-    "InstanceDataset": "finetuner.tuner.base",
-    "PairDataset": "finetuner.tuner.base",
-    "RankingDataset": "finetuner.tuner.base",
-    "SessionDataset": "finetuner.tuner.base",
-    "TargetDataset": "finetuner.tuner.base",
-    "TripletDataset": "finetuner.tuner.base",
-}
-
 __all__ = [
+    "BestModel",
+    "Callback",
+    "Checkpoint",
     "ClassDataset",
+    "ClassSampler",
+    "Dataset",
+    "EarlyStopping",
+    "GroupSampler",
     "InstanceDataset",
+    "InstanceSampler",
     "PairDataset",
+    "ProgressBar",
+    "RandomSampler",
     "RankingDataset",
+    "Run",
+    "Sampler",
     "SessionDataset",
+    "SessionSampler",
     "TargetDataset",
     "TripletDataset",
     "__version__",
@@ -49,9 +62,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    home = "finetuner.api" if name in ("embed", "evaluate", "fit") else "finetuner.tuner.base"
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""``python -m finetuner`` is the command ``finetuner``."""
+"""``python -m finetuner`` runs the command ``finetuner``."""
 
 from .cli import main
 

@@ -1,7 +1,7 @@
-"""Pictures: the history of a training, and embeddings in two dimensions.
+"""Plots of the history of a training, and of embeddings in two dimensions.
 
-Figures are made without ``pyplot``, so neither its backend nor its open figures are touched. They need
-matplotlib, scikit-learn for t-SNE and umap-learn for UMAP: ``pip install "finetuner[plot]"``.
+Figures are created without ``pyplot``, so its backend and its open figures stay unchanged. Plots need matplotlib, t-SNE
+needs scikit-learn, and UMAP needs umap-learn: ``pip install "finetuner[plot]"``.
 """
 
 import importlib
@@ -20,51 +20,59 @@ __all__ = ["plot_embeddings", "plot_history", "project"]
 
 METHODS = ("auto", "pca", "tsne", "umap")
 LOSSES = ("loss", "val_loss")
-NOT_DRAWN = ("epoch", "seconds", "items_per_second", *LOSSES)
-MOST_NAMED = 20  # classes that a legend names
-INK, LINES = "#333333", "#dddddd"
+NOT_PLOTTED = ("epoch", "seconds", "items_per_second", *LOSSES)
+MAX_LEGEND = 20  # a plot with more classes has no legend
+TEXT_COLOR, GRID_COLOR = "#333333", "#dddddd"
 
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draw losses in one panel and retrieval metrics in another, over the epochs.
+    """Plot losses and metrics over the epochs, in two panels.
 
     Args:
-        history: a mapping an epoch, as :attr:`Run.history <finetuner.tuner.base.training.run.Run>` has it; a number
-            that an epoch lacks is left out of its line.
-        path: the picture: ``.png``, ``.svg``, ``.pdf``; its folder is made if need be.
+        history: One mapping per epoch, such as :attr:`Run.history <finetuner.tuner.base.training.run.Run>`. The line of
+            a number skips epochs without it.
+        path: The image file to write: ``.png``, ``.svg`` or ``.pdf``. Its folder is created if necessary.
+
+    Returns:
+        The path of the image file.
 
     Raises:
-        ImportError: if matplotlib is not installed.
-        ValueError: if the history holds no number to draw, or the picture's kind is unknown.
+        ImportError: If matplotlib is not installed.
+        ValueError: If the history has no number to plot, or the image format is unknown.
+
+    Example:
+        >>> history = [{"epoch": 0, "hit@1": 0.5}, {"epoch": 1, "loss": 0.3, "hit@1": 0.7}]
+        >>> plot_history(history, "history.png").name
+        'history.png'
     """
     names = dict.fromkeys(name for row in history for name in row)
     panels = {
         "loss": [name for name in LOSSES if name in names],
-        "retrieval": [name for name in names if name not in NOT_DRAWN],
+        "retrieval": [name for name in names if name not in NOT_PLOTTED],
     }
     panels = {title: lines for title, lines in panels.items() if lines}
     if not panels:
-        raise ValueError(f"history must hold a loss or a metric, got {len(history)} rows with {list(names) or 'none'}")
+        raise ValueError(f"history must have a loss or a metric, got {len(history)} rows with {list(names) or 'none'}")
     figure = _figure(6.0 * len(panels), 3.8)
-    for axes, (title, lines) in zip(_row(figure, len(panels)), panels.items(), strict=True):
+    for axes, (title, lines) in zip(_subplots(figure, len(panels)), panels.items(), strict=True):
         for number, name in enumerate(lines):
             rows = [row for row in history if row.get(name) is not None]
             axes.plot(
                 [row["epoch"] for row in rows],
                 [row[name] for row in rows],
                 label=name,
-                color=_colours(len(lines))[number],
+                color=_colors(len(lines))[number],
                 linewidth=1.8,
                 marker="o",
                 markersize=3.5,
             )
-        axes.set_title(title, loc="left", fontsize=11, color=INK)
-        axes.set_xlabel("epoch", color=INK)
+        axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR)
+        axes.set_xlabel("epoch", color=TEXT_COLOR)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(color=LINES, linewidth=0.6)
+        axes.grid(color=GRID_COLOR, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=INK)
-    return _saved(figure, path)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=TEXT_COLOR)
+    return _save(figure, path)
 
 
 def plot_embeddings(
@@ -76,58 +84,81 @@ def plot_embeddings(
     distance: str = "cosine",
     seed: int = 0,
 ) -> Path:
-    """Draw embeddings of the same items side by side, say before and after training, a colour a class.
+    """Plot embeddings of the same items side by side, such as before and after training, with one color per class.
 
     Args:
-        panels: the title of each and its embeddings ``[N, D]``.
-        labels: ``[N]``, the class of each item; up to 20 are named in a legend.
-        path: the picture: ``.png``, ``.svg``, ``.pdf``; its folder is made if need be.
-        method, distance, seed: of :func:`project`.
+        panels: The embeddings ``[N, D]`` of each panel, by its title.
+        labels: ``[N]``, the class of each item. A legend names up to 20 classes.
+        path: The image file to write: ``.png``, ``.svg`` or ``.pdf``. Its folder is created if necessary.
+        method: The projection, see :func:`project`.
+        distance: The distance of the projection, see :func:`project`.
+        seed: The random seed, see :func:`project`.
+
+    Returns:
+        The path of the image file.
 
     Raises:
-        ImportError: if matplotlib, or what the method needs, is not installed.
-        ValueError: if there is no panel, or embeddings and labels differ in length.
+        ImportError: If matplotlib or the library of the method is not installed.
+        ValueError: If there is no panel, embeddings and labels differ in length, or an argument is wrong as in
+            :func:`project`.
+
+    Example:
+        >>> before = np.random.default_rng(0).normal(size=(4, 3))
+        >>> after = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+        >>> panels = {"before": before, "after": after}
+        >>> plot_embeddings(panels, ["cat", "cat", "dog", "dog"], "embeddings.png", method="pca").name
+        'embeddings.png'
     """
     if not panels:
-        raise ValueError("panels must hold at least one, got none")
+        raise ValueError("panels must have at least one panel, got none")
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
     points = {title: project(x, method, seed, distance=distance) for title, x in panels.items()}
     for title, xy in points.items():
         if len(xy) != len(codes):
             raise ValueError(f"{title!r} and labels must be of one length, got {len(xy)} and {len(codes)}")
-    named = len(names) <= MOST_NAMED
-    figure = _figure(4.4 * len(panels) + 0.9 * named, 4.6)
-    order = np.random.default_rng(seed).permutation(len(codes))  # so that no class lies above another
-    colours = np.asarray(_colours(len(names)))[codes[order]]
-    for axes, (title, xy) in zip(_row(figure, len(panels)), points.items(), strict=True):
-        axes.scatter(*xy[order].T, c=colours, s=max(4.0, min(16.0, 9000 / len(xy))), alpha=0.85, linewidths=0)
-        axes.set_title(title, fontsize=11, color=INK)
+    has_legend = len(names) <= MAX_LEGEND
+    figure = _figure(4.4 * len(panels) + 0.9 * has_legend, 4.6)
+    order = np.random.default_rng(seed).permutation(len(codes))  # otherwise, the last class would cover the others
+    colors = np.asarray(_colors(len(names)))[codes[order]]
+    for axes, (title, xy) in zip(_subplots(figure, len(panels)), points.items(), strict=True):
+        axes.scatter(*xy[order].T, c=colors, s=max(4.0, min(16.0, 9000 / len(xy))), alpha=0.85, linewidths=0)
+        axes.set_title(title, fontsize=11, color=TEXT_COLOR)
         axes.set(xticks=[], yticks=[])
         axes.set_box_aspect(1)
         axes.margins(0.04)
-        axes.spines[:].set_color(LINES)
-    if named:
+        axes.spines[:].set_color(GRID_COLOR)
+    if has_legend:
         from matplotlib.lines import Line2D
 
-        dots = [Line2D([], [], marker="o", linestyle="", color=colour) for colour in _colours(len(names))]
-        figure.legend(dots, list(map(str, names)), loc="outside right center", frameon=False, labelcolor=INK)
-    return _saved(figure, path)
+        dots = [Line2D([], [], marker="o", linestyle="", color=color) for color in _colors(len(names))]
+        figure.legend(dots, list(map(str, names)), loc="outside right center", frameon=False, labelcolor=TEXT_COLOR)
+    return _save(figure, path)
 
 
 def project(embeddings: Any, method: str = "auto", seed: int = 0, *, distance: str = "cosine") -> np.ndarray:
-    """Two dimensions of many: embeddings ``[N, D]`` to ``[N, 2]`` float32.
+    """Project embeddings ``[N, D]`` to two dimensions.
 
     Args:
         embeddings: ``[N, D]``.
-        method: ``"pca"`` (nothing needed), ``"tsne"`` (scikit-learn) or ``"umap"`` (umap-learn, whose first
-            import takes half a minute). ``"auto"`` is t-SNE up to 5,000 items and UMAP above, where they
-            are installed, and else PCA.
-        seed: of the random state; the same seed gives the same picture on one machine.
-        distance: what is near: ``"cosine"`` looks at directions alone, ``"euclidean"`` at lengths too.
+        method: ``"pca"`` (needs no library), ``"tsne"`` (needs scikit-learn) or ``"umap"`` (needs umap-learn, and its
+            first import takes half a minute). ``"auto"`` is t-SNE for 8 to 5,000 items and UMAP for more. It is PCA for
+            fewer than 8 items, or if that library is not installed.
+        seed: The random seed. The same seed gives the same result on one machine.
+        distance: ``"cosine"`` compares directions only. ``"euclidean"`` also compares lengths. ``"sqeuclidean"`` is the
+            same as ``"euclidean"``.
+
+    Returns:
+        ``[N, 2]`` float32.
 
     Raises:
-        ImportError: if what the method needs is not installed.
-        ValueError: if embeddings are not ``[N, D]`` and finite, or an argument is unknown.
+        ImportError: If the library of the method is not installed.
+        TypeError: If ``seed`` is not an integer.
+        ValueError: If embeddings are empty, not ``[N, D]`` or not finite, an argument is unknown, or t-SNE or UMAP gets
+            fewer than 4 items.
+
+    Example:
+        >>> project([[0.0, 0.0, 1.0], [0.0, 0.0, 3.0]], "pca", distance="euclidean").tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
     """
     one_of("method", method, METHODS)
     one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
@@ -135,12 +166,12 @@ def project(embeddings: Any, method: str = "auto", seed: int = 0, *, distance: s
     x = np.asarray(embeddings, np.float32)
     shape("embeddings", x.shape, ["N", "D"])
     if not x.size or not np.isfinite(x).all():
-        raise ValueError(f"embeddings must be finite and at least one, got {list(x.shape)}")
+        raise ValueError(f"embeddings must be finite and not empty, got shape {list(x.shape)}")
     if distance == "cosine":
         x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     if method == "auto":
-        method, needs = ("tsne", "sklearn") if len(x) <= 5000 else ("umap", "umap")
-        if len(x) < 8 or importlib.util.find_spec(needs) is None:
+        method, library = ("tsne", "sklearn") if len(x) <= 5000 else ("umap", "umap")
+        if len(x) < 8 or importlib.util.find_spec(library) is None:
             method = "pca"
     return {"pca": _pca, "tsne": _tsne, "umap": _umap}[method](x, seed)
 
@@ -148,31 +179,33 @@ def project(embeddings: Any, method: str = "auto", seed: int = 0, *, distance: s
 def _pca(x: np.ndarray, seed: int) -> np.ndarray:
     _, _, axes = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
     axes = axes[:2]
-    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]  # one of two signs
+    axes = (
+        axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+    )  # axes have no sign of their own
     xy = (x - x.mean(axis=0)) @ axes.T
     return np.pad(xy, ((0, 0), (0, 2 - xy.shape[1])))
 
 
 def _tsne(x: np.ndarray, seed: int) -> np.ndarray:
-    manifold = _needed("sklearn.manifold", "t-SNE", "scikit-learn")
-    threads = _needed("threadpoolctl", "t-SNE", "scikit-learn")
+    manifold = _require("sklearn.manifold", "t-SNE", "scikit-learn")
+    threads = _require("threadpoolctl", "t-SNE", "scikit-learn")
     if len(x) < 4:
-        raise ValueError(f"t-SNE must have at least 4 items, got {len(x)}; take method 'pca'")
+        raise ValueError(f"t-SNE must have at least 4 items, got {len(x)}; use method 'pca'")
     tsne = manifold.TSNE(perplexity=min(30.0, (len(x) - 1) / 3), init="pca", random_state=seed)
-    with threads.threadpool_limits(1):  # several wait for one another in each small step: ten times slower when busy
+    with threads.threadpool_limits(1):  # ten times faster if the processor is busy
         return np.asarray(tsne.fit_transform(x), np.float32)
 
 
 def _umap(x: np.ndarray, seed: int) -> np.ndarray:
     if len(x) < 4:
-        raise ValueError(f"UMAP must have at least 4 items, got {len(x)}; take method 'pca'")
-    # It would import TensorFlow, where that is installed, for a model that is not used here.
+        raise ValueError(f"UMAP must have at least 4 items, got {len(x)}; use method 'pca'")
+    # umap imports TensorFlow, if it is installed, for a model that is not used here.
     tensorflow = sys.modules.get("tensorflow")
     sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TensorFlow's absence, and of seeds that take one thread
-            umap = _needed("umap", "UMAP", "umap-learn")
+            warnings.simplefilter("ignore")  # warnings that TensorFlow is missing, and that a seed implies one thread
+            umap = _require("umap", "UMAP", "umap-learn")
             xy = umap.UMAP(n_neighbors=min(15, len(x) - 1), random_state=seed).fit_transform(x)
     finally:
         if tensorflow is None:
@@ -180,25 +213,26 @@ def _umap(x: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(xy, np.float32)
 
 
-def _needed(module: str, what: str, library: str) -> Any:
+def _require(module: str, purpose: str, library: str) -> Any:
+    """Import a module, or raise ``ImportError`` with the ``library`` to install."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
-        raise ImportError(f'{what} needs {library}: pip install "finetuner[plot]"') from None
+        raise ImportError(f'{purpose} needs {library}: pip install "finetuner[plot]"') from None
 
 
 def _figure(width: float, height: float) -> Any:
-    figure = _needed("matplotlib.figure", "a picture", "matplotlib")
+    figure = _require("matplotlib.figure", "a plot", "matplotlib")
     return figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def _row(figure: Any, count: int) -> Iterable[Any]:
-    """Axes side by side."""
+def _subplots(figure: Any, count: int) -> Iterable[Any]:
+    """``count`` axes side by side."""
     return list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _colours(count: int) -> list[Any]:
-    """As many colours, far apart."""
+def _colors(count: int) -> list[Any]:
+    """``count`` distinct colors."""
     from matplotlib import colormaps
 
     if count > 20:
@@ -206,7 +240,7 @@ def _colours(count: int) -> list[Any]:
     return list(colormaps["tab10" if count <= 10 else "tab20"](np.arange(count)))
 
 
-def _saved(figure: Any, path: str | Path) -> Path:
+def _save(figure: Any, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

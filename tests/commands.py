@@ -1,4 +1,4 @@
-"""Models, data and calls for the tests of the command line."""
+"""Models, data and helpers for the tests of the command line."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from finetuner.cli.commands import app
 from .toy import TEST, TRAIN, D
 
 ROOT = Path(__file__).parents[1]
-# Files that make a model, ``make()``, another of other weights, and one that takes other items.
+# Files with functions that create models: ``make``, ``other`` with other weights, ``narrow`` for items of another size,
+# and ``pooled`` with a pooling layer.
 MODELS = {
     "pytorch": f"""
 import torch
@@ -83,7 +84,7 @@ seen = 0
 def interrupting(item):
     global seen
     seen += 1
-    if seen > 48 + 2 * 96 + 24:  # evaluated, two epochs with evaluation, a batch
+    if seen > 48 + 2 * 96 + 24:  # evaluation, two epochs with evaluation, and one batch
         raise KeyboardInterrupt
     return item
 
@@ -96,7 +97,7 @@ number = 3
 
 @pytest.fixture
 def model(backend, tmp_path):
-    """A file that makes models."""
+    """A file with functions that create models."""
     pytest.importorskip("faiss")
     path = tmp_path / "models.py"
     path.write_text(MODELS[backend.name] + FUNCTIONS)
@@ -105,7 +106,7 @@ def model(backend, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where commands run, with data in it."""
+    """The working folder of the commands, with data."""
     monkeypatch.chdir(tmp_path)
     for name, data in (("train", TRAIN), ("test", TEST)):
         np.savez(tmp_path / f"{name}.npz", x=data.x, y=data.classes[data.labels])
@@ -113,18 +114,20 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*arguments, code=0):
+    """Run a command and check its exit code."""
     result = CliRunner().invoke(app, list(map(str, arguments)), prog_name="finetuner")
     assert result.exit_code == code, result.output + str(result.exception)
     return result
 
 
 def fit(model, *arguments, name="make", code=0):
+    """Run ``finetuner fit`` with common options, and others after them."""
     common = ("--data", "train.npz", "--model", f"{model}:{name}", "--batch-size", 24, "--epochs", 2, "--output", "run")
     return run("fit", *common, *arguments, code=code)
 
 
 def error(result):
-    """The one line that says what is wrong."""
+    """The error message, which must be one line."""
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert "Traceback" not in result.output

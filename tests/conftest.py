@@ -14,6 +14,7 @@ TABLE = pytest.StashKey[Table]()
 def pytest_addoption(parser):
     parser.addoption("--backend", choices=BACKENDS, help="run the tests of this backend too, one a process")
     parser.addoption("--rows-per-block", type=int, metavar="N", help="have losses take so many rows at a time")
+    parser.addoption("--full-grid", action="store_true", help="run every case of the parity suite, see covering.py")
     parser.addoption("--parity-table", metavar="FILE", help="keep the counts of all backends there, in one table")
 
 

@@ -1,4 +1,4 @@
-"""Embeddings to search in, and both ways of searching."""
+"""Embeddings for tests of the search, and a fixture with both search methods."""
 
 import numpy as np
 import pytest
@@ -10,28 +10,28 @@ from .reference import evaluation as reference
 DISTANCES = ["cosine", "euclidean", "sqeuclidean"]
 
 
-def far_apart(queries, index, distance):
-    """Whether distances are equal or differ by more than float32 rounds off."""
+def has_clear_order(queries, index, distance):
+    """Whether all distances are either equal or differ by more than the rounding error of float32."""
     gaps = [np.diff(np.sort(distances)) for distances, _ in reference.neighbours(queries, index, distance)]
     gaps = np.concatenate(gaps)
     return not ((gaps > reference.TIE) & (gaps < 1e-6)).any()
 
 
 def gaussian(seed, queries=12, items=40):
-    """Embeddings with duplicates and zero vectors, in both and within each, whose order float32 can tell."""
+    """Embeddings with duplicates and zero vectors, within and across both arrays, that float32 can order."""
     for attempt in range(100):
         rng = np.random.default_rng([seed, attempt])
         x = rng.normal(size=(queries + items, 5)).astype(np.float32)
         x[rng.integers(len(x), size=20)] = x[rng.integers(len(x), size=20)]
         x[[1, -1, -2]] = 0
         x, y = x[:queries], x[queries:]
-        if all(far_apart(a, b, distance) for distance in DISTANCES for a, b in ((x, y), (y, None))):
+        if all(has_clear_order(a, b, distance) for distance in DISTANCES for a, b in ((x, y), (y, None))):
             return x, y
-    raise AssertionError("no such embeddings")
+    raise AssertionError("no attempt gave embeddings with a clear order")
 
 
 def lattice(seed, queries=12, items=40):
-    """Embeddings of few different distances: nearly all is tied."""
+    """Embeddings with few distinct distances: most of them are tied."""
     rng = np.random.default_rng(seed)
     x = rng.integers(-1, 2, size=(queries + items, 3)).astype(np.float32)
     return x[:queries], x[queries:]
@@ -40,8 +40,8 @@ def lattice(seed, queries=12, items=40):
 DATA = {"gaussian": gaussian(0), "lattice": lattice(0)}
 
 
-@pytest.fixture(params=["as chosen", "faiss", "whole rows"])
-def way(request, monkeypatch):
-    """Search in each of the two ways, whatever is faster."""
-    if request.param != "as chosen":
-        monkeypatch.setattr(search, "_FULL", 0 if request.param == "faiss" else 10**9)
+@pytest.fixture(params=["automatic", "faiss", "dense"])
+def search_method(request, monkeypatch):
+    """Run the test with each search method: chosen automatically, always faiss, always all distances."""
+    if request.param != "automatic":
+        monkeypatch.setattr(search, "_DENSE_RATIO", 0 if request.param == "faiss" else 10**9)

@@ -1,4 +1,4 @@
-"""Files that tests write, and where the real data is."""
+"""The path of the real data, and a function that writes files."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 SHARED = Path(os.environ.get("FINETUNER_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def written(path, content):
+def write_file(path, content):
+    """Write bytes or text, and return the path."""
     path.write_bytes(content) if isinstance(content, bytes) else path.write_text(content)
     return path

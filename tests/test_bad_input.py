@@ -1,11 +1,11 @@
-"""What is wrong with the data, the options or the model is said in one line, and nothing is lost."""
+"""Errors in the data, the options or the model have a message of one line, and the model keeps its weights."""
 
 import numpy as np
 import pytest
 
 import finetuner
 
-from .toy import TEST, TRAIN, D, same, tuner, weights
+from .toy import TEST, TRAIN, D, make_tuner, same_arrays, weights
 
 pytest.importorskip("faiss")
 
@@ -48,36 +48,36 @@ def bad(x, *items, value=np.nan):
         ({}, {"train_data": (["a"] * 48, TRAIN.labels)}, TypeError, "pass a collate_fn"),
     ],
 )  # fmt: skip
-def test_bad_input_is_told(backend, options, fit, error, message):
+def test_bad_input(backend, options, fit, error, message):
     fit = {"train_data": TRAIN, "epochs": 1, "batch_size": 48, **fit}
     with pytest.raises(error, match=message):
-        tuner(backend, **options).fit(**fit)
+        make_tuner(backend, **options).fit(**fit)
 
 
-def test_a_loss_that_is_not_finite_leaves_the_model_as_it_was(backend):
+def test_non_finite_loss_restores_the_weights(backend):
     class Broken(backend.losses.TripletLoss):
         def compute(self, *args):
             return super().compute(*args) / 0.0
 
-    a_tuner = tuner(backend, loss=Broken)
-    before = weights(a_tuner)
+    tuner = make_tuner(backend, loss=Broken)
+    before = weights(tuner)
     with pytest.raises(
         ValueError, match="loss must be finite, and is inf in batch 1 of epoch 1 .* weights from before"
     ):
-        a_tuner.fit(TRAIN, epochs=1, batch_size=48)
-    assert same(before, weights(a_tuner))
+        tuner.fit(TRAIN, epochs=1, batch_size=48)
+    assert same_arrays(before, weights(tuner))
 
 
-def test_not_a_model(backend):
+def test_model_must_be_a_model(backend):
     with pytest.raises(TypeError, match="embed_model must be a .*, got object"):
         backend.Tuner(object())
     with pytest.raises(TypeError, match="model must be a .*, got int"):
         finetuner.fit(3, TRAIN)
 
 
-def test_large_finite_inputs_are_no_mistake(backend):
-    """Their sum overflows, they do not."""
-    assert tuner(backend).embed(np.full((4, D), 3e38, np.float32) * np.eye(4, D, dtype=np.float32)).shape == (4, 8)
+def test_large_finite_inputs_are_valid(backend):
+    """Their sum overflows, but they are finite."""
+    assert make_tuner(backend).embed(np.full((4, D), 3e38, np.float32) * np.eye(4, D, dtype=np.float32)).shape == (4, 8)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_large_finite_inputs_are_no_mistake(backend):
         (lambda x: x[:, None], r"the model must return floats \[N, D\], here \[48, D\], got .*\[48, 1, 8\]"),
     ],
 )
-def test_a_model_that_returns_no_embeddings(backend, output, message):
+def test_model_must_return_embeddings(backend, output, message):
     model = backend.with_output(backend.mlp(D, 8), output)
     with pytest.raises(TypeError, match=message):
         backend.Tuner(model, callbacks=[]).fit(TRAIN, batch_size=48)
 
 
-def test_a_frozen_model_embeds_but_does_not_train(backend):
+def test_frozen_model_embeds_but_does_not_train(backend):
     model = backend.frozen(backend.mlp(D, 8))
     assert finetuner.embed(model, TRAIN).shape == (48, 8)
     with pytest.raises(ValueError, match="the model must have weights to train"):

@@ -1,3 +1,5 @@
+"""Datasets, their conversion, and the batches that are read from them."""
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ X = np.arange(12.0).reshape(6, 2)
         [True, False, True, True, False, False],
     ],
 )
-def test_classes_are_coded_in_order_and_keep_their_names(y):
+def test_classes_are_numbered_in_sorted_order(y):
     data = ClassDataset(X, y)
     assert data.labels.dtype == np.int32
     assert sorted(set(data.labels)) == list(range(len(set(y))))
@@ -35,7 +37,7 @@ def test_classes_are_coded_in_order_and_keep_their_names(y):
         ({"a": X, "b": np.arange(6)}, {"a": [0.0, 1.0], "b": 0}),
     ],
 )
-def test_items_are_handed_out_as_they_came(x, first):
+def test_items_are_returned_unchanged(x, first):
     data = ClassDataset(x, range(6))
     item, label = data[0]
     assert {k: np.asarray(v).tolist() for k, v in item.items()} if isinstance(item, dict) else list(item) == list(first)
@@ -68,19 +70,19 @@ def test_items_are_handed_out_as_they_came(x, first):
         (lambda: as_dataset([1, 2]), TypeError, "must yield pairs of an item and its class, got int"),
     ],
 )
-def test_bad_input_is_told(make, error, message):
+def test_bad_input(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
 
-def test_mixed_classes_are_told():
+def test_mixed_types_of_classes():
     with pytest.raises(TypeError, match="y must be of one type, got int and str"):
         ClassDataset(X, np.array([0, "a", 1, 1, 1, 1], dtype=object))
 
 
-class Pairs:
+class UserDataset:
     def __init__(self):
-        self.read = []
+        self.accessed = []
 
     def __len__(self):
         return 4
@@ -88,38 +90,38 @@ class Pairs:
     def __getitem__(self, index):
         if index >= 4:
             raise IndexError
-        self.read.append(index)
+        self.accessed.append(index)
         return X[index], "ab"[index % 2]
 
 
-def test_a_dataset_of_pairs_is_read_once_for_its_labels_or_never():
-    pairs = Pairs()
-    data = as_dataset(pairs)
-    assert pairs.read[1:] == [0, 1, 2, 3]
+def test_user_dataset_is_read_at_most_once_for_labels():
+    dataset = UserDataset()
+    data = as_dataset(dataset)
+    assert dataset.accessed[1:] == [0, 1, 2, 3]
     assert data.labels.tolist() == [0, 1, 0, 1]
     np.testing.assert_array_equal(data.batch(np.array([2])), X[2:3])
-    pairs = Pairs()
-    pairs.targets = np.array([1, 1, 0, 0])
-    assert as_dataset(pairs).labels.tolist() == [1, 1, 0, 0]
-    assert pairs.read == [0]
-    assert len(as_unlabelled(Pairs())) == 4
+    dataset = UserDataset()
+    dataset.targets = np.array([1, 1, 0, 0])
+    assert as_dataset(dataset).labels.tolist() == [1, 1, 0, 0]
+    assert dataset.accessed == [0]
+    assert len(as_unlabelled(UserDataset())) == 4
     assert as_dataset((X, range(6))).classes.tolist() == list(range(6))
 
 
-def test_views_depend_on_the_seed_alone():
+def test_views_depend_only_on_the_seed():
     def noisy(item, rng):
         return item + rng.normal()
 
     data = InstanceDataset(X, noisy)
-    twice = np.repeat(np.arange(6), 2)
-    first, again, other = (np.stack(data.batch(twice, seed)) for seed in [(0, 1), (0, 1), (0, 2)])
+    indices = np.repeat(np.arange(6), 2)
+    first, again, other = (np.stack(data.batch(indices, seed)) for seed in [(0, 1), (0, 1), (0, 2)])
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
     assert (first[::2] != first[1::2]).all()
     assert InstanceDataset({"a": X}, lambda item: item["a"]).batch(np.array([1]), (0,))[0].tolist() == [2.0, 3.0]
 
 
-def test_items_are_augmented_in_training_alone():
+def test_items_are_augmented_only_in_training():
     data = ClassDataset(X, range(6), augment=lambda item: -item)
     plan = [np.array([4, 0])]
     np.testing.assert_array_equal(Batches(data, plan)[0].inputs, X[[4, 0]])
@@ -130,13 +132,13 @@ def test_items_are_augmented_in_training_alone():
 
 
 def test_labels_of_two_datasets_are_compared_by_name():
-    one, two = ClassDataset(X[:3], ["c", "a", "b"]), ClassDataset(X[:2], ["d", "a"])
-    first, second = align_labels([one, two])
+    left, right = ClassDataset(X[:3], ["c", "a", "b"]), ClassDataset(X[:2], ["d", "a"])
+    first, second = align_labels([left, right])
     assert (first[:, None] == second).tolist() == [[False, False], [False, True], [False, False]]
     with pytest.raises(ValueError, match="one type to be compared, got texts and numbers"):
-        align_labels([one, ClassDataset(X[:2], [1, 2])])
+        align_labels([left, ClassDataset(X[:2], [1, 2])])
     with pytest.raises(ValueError, match="labels of one kind"):
-        align_labels([one, SessionDataset(X[:2], [1, 1], [0, 1])])
+        align_labels([left, SessionDataset(X[:2], [1, 1], [0, 1])])
 
 
 def test_batches_are_preprocessed_and_collated():
@@ -146,22 +148,22 @@ def test_batches_are_preprocessed_and_collated():
     np.testing.assert_array_equal(plain[0].inputs, X[[4, 0]])
     assert plain[0].labels.tolist() == [4, 0]
     assert len(plain) == 2
-    half = Batches(data, plan, preprocess_fn=lambda item: item / 2)
-    np.testing.assert_array_equal(half[1].inputs, X[[5]] / 2)
+    preprocessed = Batches(data, plan, preprocess_fn=lambda item: item / 2)
+    np.testing.assert_array_equal(preprocessed[1].inputs, X[[5]] / 2)
     both = Batches(data, plan, lambda item: item + 1, lambda items: {"total": np.stack(items).sum(axis=1)})
     np.testing.assert_array_equal(both[0].inputs["total"], (X[[4, 0]] + 1).sum(axis=1))
-    words = Batches(ClassDataset(list("abcdef"), range(6)), plan, collate_fn="".join)
-    assert words[0].inputs == "ea"
+    texts = Batches(ClassDataset(list("abcdef"), range(6)), plan, collate_fn="".join)
+    assert texts[0].inputs == "ea"
 
 
-def test_items_that_form_no_batch_are_told():
+def test_items_that_cannot_be_collated():
     with pytest.raises(TypeError, match="arrays or numbers to form a batch, got str; pass a collate_fn"):
         collate(["a", "b"])
     with pytest.raises(ValueError, match=r"one shape to form a batch, got \[2\], \[3\]"):
         collate([np.zeros(2), np.zeros(3)])
 
 
-def test_not_finite_rows():
+def test_non_finite_rows():
     x = X.copy()
     x[2, 1] = np.nan
     y = X.copy()
@@ -171,8 +173,8 @@ def test_not_finite_rows():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_finite(dtype):
-    x = np.full((6, 4, 5), np.finfo(dtype).max, dtype)  # whose sum is not
+def test_all_finite(dtype):
+    x = np.full((6, 4, 5), np.finfo(dtype).max, dtype)  # the sum overflows
     assert all_finite(x)
     assert all_finite([x, {"a": x[:, ::2]}])
     for bad in (np.nan, np.inf, -np.inf):

@@ -1,31 +1,28 @@
-"""Pairs, triplets, targets and rankings, and the batches that are drawn from them."""
+"""Datasets of pairs, triplets, targets and rankings, and their batches and samplers."""
 
 import numpy as np
 import pytest
 
-from finetuner.tuner.base import (
+from finetuner import (
     ClassDataset,
-    GroupSampler,
     InstanceDataset,
     PairDataset,
-    RandomSampler,
     RankingDataset,
     SessionDataset,
     TargetDataset,
     TripletDataset,
 )
+from finetuner.tuner.base import ArcFaceLoss, GroupSampler, RandomSampler, TripletLoss
 from finetuner.tuner.base.data.batches import PairInputs
 from finetuner.tuner.base.data.relations import has_tuples
 from finetuner.tuner.base.data.sampler_choice import choose_sampler
 from finetuner.tuner.base.data.samplers import Batches
-from finetuner.tuner.base.losses.batch import TripletLoss
-from finetuner.tuner.base.losses.margins import ArcFaceLoss
 from finetuner.tuner.base.training.micro_batches import split_batch
 
 A, B = np.arange(8.0).reshape(4, 2), 10 + np.arange(8.0).reshape(4, 2)
 
 
-def test_pairs():
+def test_pair_dataset():
     data = PairDataset(A, B, [0.1, 0.2, 0.3, 0.4])
     assert len(data) == 4
     assert data.num_rows == 8
@@ -40,7 +37,7 @@ def test_pairs():
     assert PairDataset(A, B).labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_sides_of_other_kinds():
+def test_pairs_of_different_kinds():
     texts = list("abcd")
     mixed = PairDataset(A, texts).batch(np.array([0, 1, 7]))
     np.testing.assert_array_equal(mixed[0], A[0])
@@ -49,11 +46,11 @@ def test_sides_of_other_kinds():
     both = PairDataset({"ids": A}, {"ids": B}).batch(np.array([0, 1]))
     np.testing.assert_array_equal(both["ids"], [A[0], B[0]])
     assert PairDataset(A, A.astype(np.float32)).batch(np.array([0, 1])).dtype == np.float64
-    one_side = PairDataset(A, texts).batch(np.array([0, 4]))
-    np.testing.assert_array_equal(one_side, A[[0, 2]])
+    first_items = PairDataset(A, texts).batch(np.array([0, 4]))
+    np.testing.assert_array_equal(first_items, A[[0, 2]])
 
 
-def test_triplets():
+def test_triplet_dataset():
     data = TripletDataset(A, B, A[::-1])
     assert (len(data), data.num_rows, repr(data)) == (4, 12, "TripletDataset(4 triplets)")
     np.testing.assert_array_equal(data.batch(np.array([3, 4, 5])), [A[1], B[1], A[2]])
@@ -63,7 +60,7 @@ def test_triplets():
     assert not has_tuples(data.labels[:2], "triplets")
 
 
-def test_targets_and_rankings():
+def test_target_and_ranking_datasets():
     data = TargetDataset(A, [1, 2, 3, 4], weights=[1, 1, 0, 2])
     (targets, weights) = data.targets(np.array([3, 0]), "values")
     assert targets.tolist() == [4, 1]
@@ -77,7 +74,7 @@ def test_targets_and_rankings():
 
 
 @pytest.mark.parametrize(
-    ("made", "error", "message"),
+    ("make", "error", "message"),
     [
         (lambda: PairDataset(A, B[:3]), ValueError, r"first, second must be of one length, got \[4, 3\]"),
         (lambda: PairDataset(A, B, [1, 2]), ValueError, "x and score must be of one length, got 4 and 2"),
@@ -92,19 +89,19 @@ def test_targets_and_rankings():
         (lambda: GroupSampler(np.zeros(3), 1), ValueError, "batch_size must be at least 2, got 1"),
     ],
 )
-def test_what_does_not_fit(made, error, message):
+def test_bad_input(make, error, message):
     with pytest.raises(error, match=message):
-        made()
+        make()
 
 
-def test_tuples_stay_together():
+def test_random_sampler_keeps_tuples_together():
     batches = RandomSampler(7, 3, rows_per_item=2, seed=1).batches()
     assert [len(batch) for batch in batches] == [6, 6, 2]
     assert all((batch[1::2] == batch[0::2] + 1).all() and (batch[0::2] % 2 == 0).all() for batch in batches)
     assert sorted(np.concatenate(batches).tolist()) == list(range(14))
 
 
-def test_two_sides_are_prepared_apart():
+def test_a_collate_function_per_side():
     data = PairDataset(A, list("abcd"))
     plan = [np.array([2, 3, 6, 7])]
     batch = Batches(
@@ -117,7 +114,7 @@ def test_two_sides_are_prepared_apart():
     assert batch.items.tolist() == [1, 3]
 
 
-def test_groups_are_not_parted():
+def test_group_sampler_keeps_groups_whole():
     groups = np.repeat([4, 9, 2, 7], [3, 2, 5, 1])
     sampler = GroupSampler(groups, 5)
     batches = sampler.batches()
@@ -127,39 +124,39 @@ def test_groups_are_not_parted():
     assert all(len(batch) <= 3 for batch in GroupSampler(groups, 3).batches())
 
 
-def test_each_kind_of_data_has_its_sampler():
+def test_default_samplers():
     y = np.repeat(np.arange(4), 4)
     x = np.zeros((16, 2))
-    kinds = {
+    datasets = {
         "ClassSampler": ClassDataset(x, y),
         "InstanceSampler": InstanceDataset(x, lambda item: item),
         "SessionSampler": SessionDataset(x, y, np.tile([0, 1, -1, -1], 4)),
         "RandomSampler": PairDataset(x, x),
         "GroupSampler": RankingDataset(x, y, y),
     }
-    for name, data in kinds.items():
+    for name, data in datasets.items():
         assert type(data.default_sampler(8)).__name__ == name
     with pytest.raises(ValueError, match="must have classes, sessions or groups to bring together"):
         TargetDataset(x, y).default_sampler(8)
     with pytest.raises(ValueError, match="num_items_per_class must go with a ClassDataset"):
-        kinds["RandomSampler"].default_sampler(8, 2)
+        datasets["RandomSampler"].default_sampler(8, 2)
 
 
-def test_what_a_loss_needs_is_what_auto_takes():
+def test_auto_sampler_depends_on_the_loss():
     data = ClassDataset(np.zeros((16, 2)), np.repeat(np.arange(4), 4))
 
-    def taken(asked, loss):
-        return type(choose_sampler(asked, loss, data, 8, None, 0)).__name__
+    def chosen(sampler, loss):
+        return type(choose_sampler(sampler, loss, data, 8, None, 0)).__name__
 
-    assert taken("auto", TripletLoss()) == taken("class", ArcFaceLoss()) == "ClassSampler"
-    assert taken("auto", ArcFaceLoss()) == taken("random", ArcFaceLoss()) == "RandomSampler"
+    assert chosen("auto", TripletLoss()) == chosen("class", ArcFaceLoss()) == "ClassSampler"
+    assert chosen("auto", ArcFaceLoss()) == chosen("random", ArcFaceLoss()) == "RandomSampler"
     with pytest.warns(UserWarning, match="sampler='class' is used instead"):
-        assert taken("random", TripletLoss()) == "ClassSampler"
-    own = RandomSampler(16, 4)
-    assert choose_sampler(own, TripletLoss(), data, 8, None, 0) is own
+        assert chosen("random", TripletLoss()) == "ClassSampler"
+    sampler = RandomSampler(16, 4)
+    assert choose_sampler(sampler, TripletLoss(), data, 8, None, 0) is sampler
 
 
-def test_classes_keep_their_numbers_when_others_come():
+def test_relabel_keeps_the_numbers_of_known_classes():
     names = []
     first = ClassDataset(A, ["oak", "elm", "oak", "elm"]).relabel(names)
     second = ClassDataset(A, ["ash", "oak", "ash", "elm"]).relabel(names)
@@ -199,7 +196,7 @@ def test_micro_batches_of_two_inputs_count_pairs():
 
 
 @pytest.mark.parametrize(
-    ("inputs", "given"),
+    ("inputs", "message"),
     [
         ({"x": A, "table": np.ones((2, 2))}, "one of 2"),
         (np.ones(()), "one without axes"),
@@ -207,7 +204,7 @@ def test_micro_batches_of_two_inputs_count_pairs():
         (PairInputs(A, B[:3]), "one of 3"),
     ],
 )
-def test_micro_batches_of_what_has_no_rows(inputs, given):
+def test_micro_batches_need_one_entry_per_row(inputs, message):
     count = 8 if isinstance(inputs, PairInputs) else 4
-    with pytest.raises(ValueError, match=f"must go with inputs of one entry per row, here 4, got {given}"):
+    with pytest.raises(ValueError, match=f"must go with inputs of one entry per row, here 4, got {message}"):
         split_batch(inputs, count, 3)

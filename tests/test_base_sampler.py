@@ -1,3 +1,5 @@
+"""Samplers: the batches they plan, their errors and warnings."""
+
 import warnings
 
 import numpy as np
@@ -12,14 +14,14 @@ from finetuner.tuner.base.data.samplers import max_batches
 Y = default_rng(0).integers(0, 7, 200) * 1000 - 3
 
 
-def all_of(sampler):
+def all_items(sampler):
     batches = list(sampler)
     assert len(batches) == len(sampler)
     return np.concatenate(batches)
 
 
 @pytest.mark.parametrize(
-    "sampler",
+    "create",
     [
         lambda seed: RandomSampler(50, 8, seed=seed),
         lambda seed: ClassSampler(Y, 20, 4, seed=seed),
@@ -27,29 +29,29 @@ def all_of(sampler):
         lambda seed: SessionSampler(sessions(20), 8, seed=seed),
     ],
 )
-def test_batches_depend_on_seed_and_epoch_alone(sampler):
-    one, same, other = sampler(1), sampler(1), sampler(2)
-    first = all_of(one)
-    np.testing.assert_array_equal(first, all_of(same))
-    np.testing.assert_array_equal(first, all_of(one))
-    assert not np.array_equal(first, all_of(other))
-    one.set_epoch(1)
-    assert not np.array_equal(first, all_of(one))
-    one.set_epoch(0)
-    np.testing.assert_array_equal(first, all_of(one))
+def test_batches_depend_only_on_seed_and_epoch(create):
+    sampler, same_seed, other_seed = create(1), create(1), create(2)
+    first = all_items(sampler)
+    np.testing.assert_array_equal(first, all_items(same_seed))
+    np.testing.assert_array_equal(first, all_items(sampler))
+    assert not np.array_equal(first, all_items(other_seed))
+    sampler.set_epoch(1)
+    assert not np.array_equal(first, all_items(sampler))
+    sampler.set_epoch(0)
+    np.testing.assert_array_equal(first, all_items(sampler))
 
 
 @pytest.mark.parametrize(("size", "lengths"), [(8, [8, 8, 4]), (20, [20]), (64, [20])])
 def test_random_sampler_has_every_item_once(size, lengths):
     sampler = RandomSampler(20, size)
-    assert sorted(all_of(sampler)) == list(range(20))
+    assert sorted(all_items(sampler)) == list(range(20))
     assert [len(batch) for batch in sampler] == lengths
     assert [len(batch) for batch in RandomSampler(20, size, drop_last=True)] == [n for n in lengths if n == size]
-    assert all_of(RandomSampler(20, size, shuffle=False)).tolist() == list(range(20))
+    assert all_items(RandomSampler(20, size, shuffle=False)).tolist() == list(range(20))
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 9])
-def test_class_sampler_brings_p_classes_with_k_items(k):
+def test_class_sampler_takes_k_items_of_each_class(k):
     sampler = ClassSampler(Y, 3 * k + 1, k)
     for epoch in range(3):
         sampler.set_epoch(epoch)
@@ -57,13 +59,13 @@ def test_class_sampler_brings_p_classes_with_k_items(k):
             classes, counts = np.unique(Y[batch], return_counts=True)
             assert len(classes) == 3
             assert (counts == k).all()
-            assert len(np.unique(batch)) == len(batch)  # these classes have K items, so none twice
+            assert len(np.unique(batch)) == len(batch)  # all classes have K items, so no item repeats
 
 
-def test_class_sampler_has_every_item_but_for_less_than_a_batch():
+def test_class_sampler_drops_less_than_a_batch():
     y = np.repeat(np.arange(10), 8)
-    assert sorted(all_of(ClassSampler(y, 20, 4))) == list(range(80))
-    seen = [all_of(ClassSampler(Y, 20, 4, seed=seed)) for seed in range(20)]
+    assert sorted(all_items(ClassSampler(y, 20, 4))) == list(range(80))
+    seen = [all_items(ClassSampler(Y, 20, 4, seed=seed)) for seed in range(20)]
     for items in seen:
         assert len(np.unique(items)) > len(Y) - 20
     assert len(np.unique(np.concatenate(seen))) == len(Y)
@@ -75,10 +77,10 @@ def test_class_sampler_repeats_the_items_of_small_classes():
     assert set(batch.tolist()) == {0, 1, 2, 3, 4}
 
 
-def test_class_sampler_with_a_class_that_outnumbers_all():
+def test_class_sampler_with_a_dominant_class():
     y = np.r_[np.zeros(1000, int), np.repeat([1, 2, 3], 4)]
     sampler = ClassSampler(y, 4, 2)
-    assert len(sampler) == 6  # as many as the small classes have groups for
+    assert len(sampler) == 6  # limited by the groups of the small classes
     seen = set()
     for epoch in range(10):
         sampler.set_epoch(epoch)
@@ -88,12 +90,12 @@ def test_class_sampler_with_a_class_that_outnumbers_all():
     assert len(seen) > 100
 
 
-def test_class_sampler_leaves_singletons_out_with_one_warning():
+def test_class_sampler_omits_singletons_with_one_warning():
     with pytest.warns(UserWarning, match="2 of 4 classes have a single item and are left out") as caught:
         sampler = ClassSampler(np.array([0, 0, 1, 2, 3, 3]), 4, 2)
         for epoch in range(3):
             sampler.set_epoch(epoch)
-            assert sorted(all_of(sampler)) == [0, 1, 4, 5]
+            assert sorted(all_items(sampler)) == [0, 1, 4, 5]
     assert len(caught) == 1
 
 
@@ -109,7 +111,7 @@ def test_class_sampler_leaves_singletons_out_with_one_warning():
         (4, None, (2, 2)),
     ],
 )
-def test_class_sampler_finds_its_own_number_of_items(size, items, expected):
+def test_class_sampler_chooses_the_number_of_items(size, items, expected):
     sampler = ClassSampler(Y, size, items)
     assert (sampler.num_classes, sampler.num_items_per_class) == expected
     assert {len(batch) for batch in sampler} == {sampler.batch_size} == {expected[0] * expected[1]}
@@ -132,27 +134,27 @@ def test_class_sampler_bad_input(y, size, items, message):
         ClassSampler(np.array(y), size, items)
 
 
-def test_most_batches_against_trying_all():
+def test_max_batches_matches_greedy_search():
     rng = default_rng(0)
     for _ in range(200):
         groups = rng.integers(0, 9, rng.integers(2, 6))
         width = int(rng.integers(2, 4))
-        left, filled = groups.copy(), 0
-        while (left > 0).sum() >= width:  # always from the classes that have most left
-            left[np.argsort(-left, kind="stable")[:width]] -= 1
-            filled += 1
-        assert max_batches(groups, width) == filled
+        remaining, count = groups.copy(), 0
+        while (remaining > 0).sum() >= width:  # take from the classes with the most remaining groups
+            remaining[np.argsort(-remaining, kind="stable")[:width]] -= 1
+            count += 1
+        assert max_batches(groups, width) == count
 
 
 @pytest.mark.parametrize("classes", range(2, 40))
-def test_class_sampler_finds_a_number_of_items_for_any_batch(classes):
+def test_class_sampler_uses_most_of_any_batch_size(classes):
     y = np.repeat(np.arange(classes), 4)
     for size in range(4, 70, 3):
         sampler = ClassSampler(y, size)
         assert size - max(sampler.num_items_per_class, sampler.num_classes) < sampler.batch_size <= size
 
 
-def test_class_sampler_plans_fast_enough_to_be_vectorised():
+def test_class_sampler_with_many_items():
     y = default_rng(0).integers(0, 10_000, 300_000)
     batches = ClassSampler(y, 256, 4).batches()
     assert sum(map(len, batches)) >= 300_000
@@ -161,13 +163,13 @@ def test_class_sampler_plans_fast_enough_to_be_vectorised():
 @pytest.mark.parametrize(
     ("count", "size", "lengths"), [(9, 4, [4] * 4), (10, 4, [4] * 5), (9, 5, [4] * 4), (3, 64, [6])]
 )
-def test_instance_sampler_has_every_instance_as_often_as_it_has_views(count, size, lengths):
+def test_instance_sampler_repeats_each_instance_per_view(count, size, lengths):
     sampler = InstanceSampler(count, size)
-    items = all_of(sampler)
+    items = all_items(sampler)
     assert [len(batch) for batch in sampler] == lengths
     values, counts = np.unique(items, return_counts=True)
     assert (counts == 2).all()
-    assert count - len(values) <= 1  # one alone has nothing to be told apart from
+    assert count - len(values) <= 1  # a single last instance would have no negatives
 
 
 def test_instance_sampler_bad_input():
@@ -185,13 +187,13 @@ def sessions(count, matches=1, others=2):
 def test_session_sampler_keeps_sessions_whole():
     labels = sessions(10)[default_rng(0).permutation(40)]
     sampler = SessionSampler(labels, 10)
-    assert sorted(all_of(sampler)) == list(range(40))
+    assert sorted(all_items(sampler)) == list(range(40))
     for batch in sampler:
         assert len(batch) == 8
         assert all((labels[batch, 0] == s).sum() == 4 for s in labels[batch, 0])
 
 
-def test_session_sampler_cuts_a_session_that_is_too_long():
+def test_session_sampler_truncates_long_sessions():
     labels = sessions(2, matches=3, others=20)
     sampler = SessionSampler(labels, 6)
     for batch in sampler:
@@ -199,15 +201,15 @@ def test_session_sampler_cuts_a_session_that_is_too_long():
         assert set(labels[batch, 1]) == {0, 1, -1}
 
 
-def test_groups_are_packed_as_one_would_one_by_one():
+def test_groups_are_packed_as_in_a_loop():
     rng = default_rng(0)
     for seed in range(200):
         codes = rng.integers(0, rng.integers(1, 30), rng.integers(1, 80))
         size = int(rng.integers(1, 20))
-        drawn, expected = default_rng(seed), [[]]
+        generator, expected = default_rng(seed), [[]]
         groups = [np.flatnonzero(codes == code) for code in np.unique(codes)]
-        for place in drawn.permutation(len(groups)):
-            group = groups[place] if len(groups[place]) <= size else drawn.permutation(groups[place])[:size]
+        for number in generator.permutation(len(groups)):
+            group = groups[number] if len(groups[number]) <= size else generator.permutation(groups[number])[:size]
             if expected[-1] and len(expected[-1]) + len(group) > size:
                 expected.append([])
             expected[-1] += group.tolist()
@@ -220,7 +222,7 @@ def test_session_sampler_bad_input():
         SessionSampler(np.array([[0, 0], [0, 1]]), 8)
     with pytest.warns(UserWarning, match="1 of 2 sessions lack"):
         sampler = SessionSampler(np.array([[0, 0], [0, 1], [0, -1], [1, 0]]), 8)
-    assert sorted(all_of(sampler)) == [0, 1, 2]
+    assert sorted(all_items(sampler)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -237,11 +239,11 @@ def test_session_sampler_bad_input():
     ],
 )
 def test_has_tuples(labels, pairs, triplets, positives):
-    found = [has_tuples(np.array(labels), kind) for kind in ("pairs", "triplets", "positives")]
-    assert found == [pairs, triplets, positives]
+    results = [has_tuples(np.array(labels), kind) for kind in ("pairs", "triplets", "positives")]
+    assert results == [pairs, triplets, positives]
 
 
-def test_no_warning_where_all_is_well():
+def test_complete_data_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ClassSampler(Y, 20)

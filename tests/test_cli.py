@@ -1,8 +1,9 @@
-"""The command line: what it writes and prints."""
+"""The commands: what they write and print."""
 
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,20 +11,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 import finetuner
-from finetuner.cli.inputs import INTERRUPTED, free_folder, options
-from finetuner.cli.user_code import named
+from finetuner.cli import options
+from finetuner.cli.commands import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPLES, app
+from finetuner.cli.inputs import first_free_folder, parse_options
+from finetuner.cli.terminal import ANSI_ESCAPES, INTERRUPTED
+from finetuner.cli.user_code import resolve_callable
+from finetuner.tuner.base import losses, poolers
+from finetuner.tuner.base import miner as miners
+from finetuner.tuner.base.data import ClassDataset, SessionDataset
 
-from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (two are fixtures)
+from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (folder and model are fixtures)
 from .toy import TEST, TRAIN
+
+
+@pytest.fixture(autouse=True)
+def width(monkeypatch):
+    """The width of the terminal, for the help."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def help_text(*command):
+    return ANSI_ESCAPES.sub("", run(*command, "--help").stdout)
 
 
 def test_version_and_help():
     assert run("--version").stdout == f"finetuner {finetuner.__version__}\n"
     for command in ("fit", "evaluate", "embed", "demo"):
-        assert command in run("--help").stdout
-        assert "--debug" in run(command, "-h").stdout
+        assert command in help_text()
+        assert "--debug" in help_text(command)
+        assert run(command, "-h").stdout == run(command, "--help").stdout
 
 
 def test_python_m_is_the_same_program():
@@ -37,6 +56,41 @@ def test_help_loads_little():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"numpy", "torch", "faiss", "datasets", "matplotlib", "sklearn"} & set(done.stdout.split())
+
+
+def names(module):
+    """The public names of a module, without aliases."""
+    return {name for name in module.__all__ if getattr(module, name).__name__ == name}
+
+
+def test_help_names_all_losses_miners_and_poolers():
+    supported = {*ClassDataset.target_types, *SessionDataset.target_types}
+    known = {name for name in names(losses) - {"Loss"} if getattr(losses, name).target_type in supported}
+    for listed, expected in (
+        (options.LOSSES, known),
+        (options.MINERS, names(miners) - {"Miner"}),
+        (options.POOLERS, names(poolers) - {"Pooler"}),
+    ):
+        assert len(listed) == len(set(listed))
+        assert set(listed) == expected
+    for name in (*options.LOSSES, *options.MINERS, *options.POOLERS):
+        assert name in help_text("fit")
+
+
+@pytest.mark.parametrize(
+    ("command", "examples"), [("fit", FIT_EXAMPLES), ("evaluate", EVALUATE_EXAMPLES), ("embed", EMBED_EXAMPLES)]
+)
+def test_examples_in_the_help(command, examples):
+    printed = [line.strip() for line in help_text(command).splitlines()]
+    for line in examples.splitlines():
+        assert line.strip() in printed  # not wrapped, so it can be copied
+    lines = [line for line in examples.replace("\\\n", "").splitlines() if line.startswith("$ ")]
+    assert len(lines) > 1
+    parser = get_command(app).commands[command]
+    for line in lines:
+        program, name, *arguments = shlex.split(line[2:])
+        assert (program, name) == ("finetuner", command)
+        parser.make_context(name, arguments)  # raises for an unknown option
 
 
 def arrays(path):
@@ -93,25 +147,25 @@ def test_classes_of_one_file(model, folder):
 
 
 def test_callbacks(model, folder):
-    options = ("--early-stopping", 1, "--keep-best", "--monitor", "hit@1", "--checkpoint-every", 2, "--epochs", 6)
-    fit(model, "--eval-data", "test.npz", *options)
+    arguments = ("--early-stopping", 1, "--keep-best", "--monitor", "hit@1", "--checkpoint-every", 2, "--epochs", 6)
+    fit(model, "--eval-data", "test.npz", *arguments)
     assert (folder / "run-checkpoints" / "epoch-2" / "weights.safetensors").is_file()
     config = json.loads((folder / "run" / "config.json").read_text())
     assert config["callbacks"] == ["ProgressBar", "BestModel", "EarlyStopping", "Checkpoint"]
 
 
-def test_without_matplotlib_there_is_no_picture(model, folder, monkeypatch):
+def test_fit_without_matplotlib(model, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = fit(model)
-    assert 'history.png is not drawn: a picture needs matplotlib: pip install "finetuner[plot]"' in result.stderr
+    assert 'history.png was not drawn: a picture needs matplotlib: pip install "finetuner[plot]"' in result.stderr
     assert not (folder / "run" / "history.png").exists()
 
 
-def test_one_warning_a_line(model, folder):
+def test_a_warning_is_one_line(model, folder):
     y = TRAIN.labels.copy()
     y[0] = 9
     np.savez(folder / "train.npz", x=TRAIN.x, y=y)
-    with pytest.warns(UserWarning, match="1 of 5 classes have a single item"):  # else it would be an error here
+    with pytest.warns(UserWarning, match="1 of 5 classes have a single item"):  # other warnings are errors in pytest
         run_with_warnings(model)
 
 
@@ -121,7 +175,7 @@ def run_with_warnings(model):
     result = fit(model)
     (line,) = [line for line in result.stderr.splitlines() if "single item" in line]
     assert line.startswith("warning: 1 of 5 classes have a single item")
-    warnings.warn("1 of 5 classes have a single item", stacklevel=1)  # was shown, and not raised
+    warnings.warn("1 of 5 classes have a single item", stacklevel=1)  # for pytest.warns: the program printed its own
 
 
 def test_threads(model, folder, backend):
@@ -134,22 +188,22 @@ def test_threads(model, folder, backend):
         assert os.environ["OMP_NUM_THREADS"] == "1"
     if torch:
         torch.set_num_threads(before)
-    if backend.key != "keras-jax":  # which has no such setting
+    if backend.key != "keras-jax":  # JAX has no such setting
         assert json.loads((folder / "run" / "config.json").read_text())["threads"] == 1
 
 
 def test_interrupted_in_python(model, folder):
-    options = ("--epochs", 9, "--preprocess", f"{model}:interrupting")
-    result = fit(model, "--eval-data", "test.npz", *options, code=INTERRUPTED)
+    arguments = ("--epochs", 9, "--preprocess", f"{model}:interrupting")
+    result = fit(model, "--eval-data", "test.npz", *arguments, code=INTERRUPTED)
     assert "interrupted in epoch 3" in result.stderr
     assert len(json.loads((folder / "run" / "history.json").read_text())) == 3
     assert (folder / "run" / "weights.safetensors").is_file()
 
 
-def test_ctrl_c_keeps_what_was_trained(model, folder):
-    # A job in the background would ignore the signal.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    command = [sys.executable, "-c", f"{heed}; from finetuner.cli import main; main()", "fit", "--data", "train.npz"]
+def test_ctrl_c_saves_the_run(model, folder):
+    # A background job ignores the signal without this handler.
+    handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{handler}; from finetuner.cli import main; main()", "fit", "--data", "train.npz"]
     command += ["--eval-data", "test.npz", "--model", f"{model}:make", "--epochs", "1000000"]
     command += ["--batch-size", "24", "--output", "run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -168,18 +222,18 @@ def test_ctrl_c_keeps_what_was_trained(model, folder):
 
 
 def test_ctrl_c_before_training(model, folder, monkeypatch):
-    def stopped(*args, **options):
+    def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("finetuner.data.load", stopped)
+    monkeypatch.setattr("finetuner.data.load", interrupted)
     assert fit(model, code=INTERRUPTED).stderr == "interrupted\n"
     assert not (folder / "run").exists()
 
 
-# What was trained --------------------------------------------------------------------------------------
+# Evaluation and embedding ------------------------------------------------------------------------------
 
 
-def test_evaluate_gives_the_numbers_of_the_run(model, folder, monkeypatch):
+def test_evaluate_gives_the_metrics_of_the_run(model, folder, monkeypatch):
     fit(model, "--eval-data", "test.npz", "--loss-option", "distance=euclidean")
     after = json.loads((folder / "run" / "metrics.json").read_text())["after"]
     (folder / "elsewhere").mkdir()
@@ -192,9 +246,9 @@ def test_evaluate_gives_the_numbers_of_the_run(model, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("trainable", ["true", "false"])
-def test_a_pooler_is_made_again(model, folder, trainable):
-    options = ("--pooler", "GeM", "--pooler-option", "p=2.4", "--pooler-option", f"trainable={trainable}")
-    fit(model, "--eval-data", "test.npz", *options, "--learning-rate", 0.01, name="pooled")
+def test_a_pooler_is_restored(model, folder, trainable):
+    arguments = ("--pooler", "GeM", "--pooler-option", "p=2.4", "--pooler-option", f"trainable={trainable}")
+    fit(model, "--eval-data", "test.npz", *arguments, "--learning-rate", 0.01, name="pooled")
     config = json.loads((folder / "run" / "config.json").read_text())
     assert config["pooler"] == {"name": "GeM", "options": {"p": 2.4, "eps": 1e-6, "trainable": trainable == "true"}}
     after = json.loads((folder / "run" / "metrics.json").read_text())["after"]
@@ -213,13 +267,13 @@ def test_a_pooler_is_made_again(model, folder, trainable):
     config["pooler"] = "my_model:MyPooler"
     (folder / "run" / "config.json").write_text(json.dumps(config))
     result = run("evaluate", "--data", "test.npz", "--run", "run", code=1)
-    assert "must be one of finetuner's to be made again, and is my_model:MyPooler" in error(result)
+    assert "must be one of finetuner's poolers to be restored, got my_model:MyPooler" in error(result)
 
 
 def test_evaluate_a_model_in_an_index(model, folder):
     chosen = ("--model", f"{model}:make", "--metric", "hit@1")
     result = run("evaluate", "--data", "test.npz", "--index-data", "test.npz", *chosen)
-    assert re.search(r"hit@1 +1\.0000", result.stdout)  # each finds itself
+    assert re.search(r"hit@1 +1\.0000", result.stdout)  # each item finds itself
 
 
 def test_embed(model, folder):
@@ -244,7 +298,7 @@ def test_text_in_tables(model, folder, tables):
     columns = ("--input-column", "text", "--label-column", "category", "--collate", f"{model}:words")
     fit(model, "--data", "train.csv", *columns, "--eval-classes", "c", "--eval-classes", "d")
     run("evaluate", "--data", "train.csv", "--run", "run")
-    run("embed", "--data", "new.csv", "--run", "run", "--output", "e.npz")  # which has no labels
+    run("embed", "--data", "new.csv", "--run", "run", "--output", "e.npz")  # it has no labels
     assert arrays("e.npz")["embeddings"].shape == (2, 8)
 
 
@@ -253,8 +307,8 @@ def test_images(model, folder, pillow):
         path = folder / "images" / f"class {i % 2}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         pillow.fromarray(np.random.default_rng(i).integers(0, 255, (9, 12), np.uint8)).save(path)
-    options = ("--image-size", "10x8", "--image-mode", "L", "--preprocess", f"{model}:grey", "--in-memory")
-    fit(model, "--data", "images", *options, "--batch-size", 8, "--num-workers", 0)
+    arguments = ("--image-size", "10x8", "--image-mode", "L", "--preprocess", f"{model}:grey", "--in-memory")
+    fit(model, "--data", "images", *arguments, "--batch-size", 8, "--num-workers", 0)
     run("embed", "--data", "images", "--run", "run", "--output", "e.npz")
     embedded = arrays("e.npz")
     assert embedded["embeddings"].shape == (16, 8)
@@ -264,28 +318,28 @@ def test_images(model, folder, pillow):
     np.testing.assert_array_equal(arrays("last.npz")["embeddings"], embedded["embeddings"])
 
 
-def test_options():
+def test_parse_options():
     pairs = ["a=0.3", "b=null", "c=sum", "d=[0.9, 0.99]", "e=x=y", "f=", "g=true", "a=1"]
     expected = {"a": 1, "b": None, "c": "sum", "d": [0.9, 0.99], "e": "x=y", "f": "", "g": True}
-    assert options("--loss-option", pairs) == expected
-    assert options("--loss-option", None) == {}
+    assert parse_options("--loss-option", pairs) == expected
+    assert parse_options("--loss-option", None) == {}
 
 
-def test_named(tmp_path, monkeypatch):
+def test_resolve_callable(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "random.py").write_text("import neighbour\n\ndef f():\n    return neighbour.value\n")
     (tmp_path / "neighbour.py").write_text("value = 5\n")
     path = tmp_path / "random.py"
-    assert named("--model", f"{path}:f")() == 5
-    assert named("--model", f"{path}:f") is named("--model", f"{path}:f")  # read once
-    assert hasattr(__import__("random"), "shuffle")  # and not taken for Python's
-    assert named("--model", "json:JSONDecoder.decode") is json.JSONDecoder.decode
-    assert named("--collate", None) is None
+    assert resolve_callable("--model", f"{path}:f")() == 5
+    assert resolve_callable("--model", f"{path}:f") is resolve_callable("--model", f"{path}:f")  # imported once
+    assert hasattr(__import__("random"), "shuffle")  # Python's own module is not replaced
+    assert resolve_callable("--model", "json:JSONDecoder.decode") is json.JSONDecoder.decode
+    assert resolve_callable("--collate", None) is None
 
 
-def test_free_folder(tmp_path, monkeypatch):
+def test_first_free_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert free_folder("demo") == Path("demo")
+    assert first_free_folder("demo") == Path("demo")
     Path("demo").mkdir()
     Path("demo-2").mkdir()
-    assert free_folder("demo") == Path("demo-3")
+    assert first_free_folder("demo") == Path("demo-3")

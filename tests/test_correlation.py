@@ -1,4 +1,4 @@
-"""Correlations and orders, against numbers worked out by hand."""
+"""Tests of correlations and of nDCG against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_correlations():
     assert evaluation.spearman(x, np.exp(x)) == pytest.approx(1)
     assert evaluation.spearman(x, -(x**3)) == pytest.approx(-1)
     assert evaluation.spearman(x, np.array([10.0, 20, 40, 30])) == pytest.approx(0.8)
-    # Ranks 0, 1.5, 1.5, 3 against 0, 1, 2, 3: covariance 4.5, variances 4.5 and 5.
+    # Ranks 0, 1.5, 1.5, 3 and 0, 1, 2, 3: covariance 4.5, variances 4.5 and 5 (all times 4).
     assert evaluation.spearman(np.array([0.0, 7, 7, 9]), x) == pytest.approx(4.5 / np.sqrt(4.5 * 5))
     assert evaluation.pearson(x, np.ones(4)) == evaluation.spearman(np.ones(4), x) == 0
 
@@ -26,9 +26,9 @@ def test_row_distance():
 
 
 def test_ndcg_of_groups():
-    """The first group in the best order; of the second the worse comes first: 1 / log2(3); in the third none is relevant."""
-    order = np.array([3.0, 2, 1, 0, 5, 5])
+    """Group 0 has the best order, in group 1 the worse item is first (1 / log2(3)), and group 2 has no relevant item."""
+    scores = np.array([3.0, 2, 1, 0, 5, 5])
     relevance = np.array([2, 1, 0, 1, 0, 0])
     groups = np.array([0, 0, 1, 1, 2, 2])
-    assert evaluation.grouped_ndcg(order, relevance, groups) == pytest.approx((1 + 1 / np.log2(3)) / 2)
-    assert evaluation.grouped_ndcg(order[4:], relevance[4:], groups[4:]) == 0
+    assert evaluation.grouped_ndcg(scores, relevance, groups) == pytest.approx((1 + 1 / np.log2(3)) / 2)
+    assert evaluation.grouped_ndcg(scores[4:], relevance[4:], groups[4:]) == 0

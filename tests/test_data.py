@@ -1,4 +1,4 @@
-"""Files and folders -> datasets: what is read, and what is said of what cannot be."""
+"""Tests of reading tables and arrays into datasets, and of the errors for data that cannot be read."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from finetuner.data.reading import load, load_inputs
 from finetuner.tuner.base import ClassDataset, SessionDataset
 
-from .files import SHARED, written
+from .files import SHARED, write_file
 
 
 def parquet(path, **columns):
@@ -41,11 +41,11 @@ LINES = "\n".join(map(json.dumps, ROWS))
         ("a.jsonl", LINES),
         ("a.ndjson", LINES + "\n"),
         ("a.json", json.dumps(ROWS, indent=1)),
-        ("of a[1]* ?::http.csv", CSV),  # no pattern, no URL
+        ("of a[1]* ?::http.csv", CSV),  # must not be read as a pattern or a URL
     ],
 )
 def test_text_and_labels(tables, tmp_path, name, content, capfd):
-    data = load(written(tmp_path / name, content), input_column="text", label_column="label")
+    data = load(write_file(tmp_path / name, content), input_column="text", label_column="label")
     assert isinstance(data, ClassDataset)
     assert data.x == ["one, two", "NA", "None"]
     assert list(data.classes[data.labels]) == ["b", "a", "b"]
@@ -53,15 +53,15 @@ def test_text_and_labels(tables, tmp_path, name, content, capfd):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_the_only_other_column_is_the_input(tables, tmp_path):
-    path = written(tmp_path / "a.jsonl", LINES)
+def test_only_other_column_is_the_input(tables, tmp_path):
+    path = write_file(tmp_path / "a.jsonl", LINES)
     assert load(str(path), label_column="label").x == ["one, two", "NA", "None"]
-    assert load_inputs(written(tmp_path / "b.csv", "text\nx\ny\n")) == ["x", "y"]
+    assert load_inputs(write_file(tmp_path / "b.csv", "text\nx\ny\n")) == ["x", "y"]
 
 
 def test_numbers_and_lists(tables, tmp_path):
     lines = [{"v": [1, 2.5], "n": i, "m": [[i, 2], [3, 4]], "y": i % 2} for i in range(3)]
-    path = written(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))
+    path = write_file(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))
     data = load(path, input_column=["v", "n", "m"], label_column="y")
     assert {key: (value.dtype.name, value.shape) for key, value in data.x.items()} == {
         "v": ("float32", (3, 2)),
@@ -89,21 +89,21 @@ def test_parquet(tables, tmp_path):
     assert data.x["large"].dtype == np.float32
     assert data.x["flag"].dtype == bool
     assert data.classes.tolist() == ["a", "b"]
-    with pytest.raises(ValueError, match="must hold at least one row, got none"):
+    with pytest.raises(ValueError, match="must have at least one row, got none"):
         load_inputs(parquet(tmp_path / "b.parquet", text=pa.array([], pa.string())))
-    with pytest.raises(ValueError, match="column 'struct' of .* must hold text, numbers or lists of numbers"):
+    with pytest.raises(ValueError, match="column 'struct' of .* must have text, numbers or lists of numbers"):
         load_inputs(path, input_column="struct")
 
 
-def test_a_column_is_of_one_kind_to_its_end(tables, tmp_path):
+def test_column_type_depends_on_all_rows(tables, tmp_path):
     lines = "".join(f"t{i},{i if i < 11_000 else 'last'}\n" for i in range(12_000))
-    data = load(written(tmp_path / "a.csv", "text,label\n" + lines), label_column="label")
+    data = load(write_file(tmp_path / "a.csv", "text,label\n" + lines), label_column="label")
     assert data.classes.dtype.kind == "U"
     assert data.labels[-1] == data.labels[-2]
 
 
 def test_sessions(tables, tmp_path):
-    path = written(tmp_path / "a.csv", "text,s,r\na,q1,0\nb,q1,1\nc,q1,-1\nd,q2,0\n")
+    path = write_file(tmp_path / "a.csv", "text,s,r\na,q1,0\nb,q1,1\nc,q1,-1\nd,q2,0\n")
     data = load(path, session_column="s", role_column="r")
     assert isinstance(data, SessionDataset)
     assert data.x == ["a", "b", "c", "d"]
@@ -121,13 +121,13 @@ def test_sessions(tables, tmp_path):
         ("a.csv", "text,label\nhi,1\nx,y,2\n", "cannot be read: .*Expected 2 fields in line 3, saw 3$"),
         ("a.csv", 'text,label\n"hi,1\nx,2\n', "cannot be read: .*EOF inside string"),
         ("a.csv", b"text,label\n\xff,1\n", "cannot be read: 'utf-8' codec can't decode"),
-        ("a.csv", "text,label\n", "must hold at least one row, got none"),
+        ("a.csv", "text,label\n", "must have at least one row, got none"),
         ("a.csv", "", "must not be empty, and is"),
-        ("a.csv", "text,label\na,1\n,2\nb,3\n", r"'text' of .* must not miss values, .* rows \(from 0\) 1$"),
-        ("a.csv", "text,label\na,1\nb\nc\n", r"'label' of .* must not miss values, .* rows \(from 0\) 1, 2$"),
+        ("a.csv", "text,label\na,1\n,2\nb,3\n", r"'text' of .* must not have missing values, .* rows \(from 0\) 1$"),
+        ("a.csv", "text,label\na,1\nb\nc\n", r"'label' of .* must not have missing values, .* rows \(from 0\) 1, 2$"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text":\n', "cannot be read: JSON parse error"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": "c"}', "read: .*changed from"),
-        ("a.jsonl", "\n", "must hold at least one row, got none"),
+        ("a.jsonl", "\n", "must have at least one row, got none"),
         ("a.jsonl", '{"text": [1, 2], "label": 1}\n{"text": [1], "label": 1}', "of one length, got 1, 2"),
         ("a.jsonl", '{"text": [1], "label": 1}\n{"text": [null], "label": 1}', r"rows \(from 0\) 1$"),
         ("a.jsonl", '{"text": ["a"], "label": 1}', "text, numbers or lists of numbers, got list"),
@@ -136,45 +136,45 @@ def test_sessions(tables, tmp_path):
 )
 def test_broken_tables(tables, tmp_path, name, content, message, capfd):
     with pytest.raises(ValueError, match=message) as caught:
-        load(written(tmp_path / name, content), input_column="text", label_column="label")
+        load(write_file(tmp_path / name, content), input_column="text", label_column="label")
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
 
 
-def test_columns_that_are_not_there(tables, tmp_path):
-    path = written(tmp_path / "a.csv", CSV)
+def test_unknown_columns(tables, tmp_path):
+    path = write_file(tmp_path / "a.csv", CSV)
     with pytest.raises(ValueError, match="got 'lable'; did you mean 'label'?"):
         load(path, input_column="text", label_column="lable")
-    listed = "_column must name a column of .*, which has 'text', 'label', 'extra'"
-    with pytest.raises(ValueError, match="label" + listed):
+    message = "_column must name a column of .*, which has 'text', 'label', 'extra'"
+    with pytest.raises(ValueError, match="label" + message):
         load(path, input_column="text")
-    with pytest.raises(ValueError, match="input" + listed):
+    with pytest.raises(ValueError, match="input" + message):
         load(path, label_column="label")
     with pytest.raises(ValueError, match="image_size is only for images, got 28"):
         load(path, label_column="label", image_size=28)
 
 
-def test_nothing_is_left_at_home_nor_asked_of_the_network(tables, tmp_path):
-    home, here = tmp_path / "home", tmp_path / "here"
+def test_no_files_are_left_and_no_network_is_used(tables, tmp_path):
+    home, working = tmp_path / "home", tmp_path / "working"
     home.mkdir()
-    here.mkdir()
-    path = written(tmp_path / "a.csv", CSV)
+    working.mkdir()
+    path = write_file(tmp_path / "a.csv", CSV)
     code = (
         "import socket, sys\n"
-        "def refuse(*args, **kwargs): raise SystemExit('the network was asked')\n"
+        "def refuse(*args, **kwargs): raise SystemExit('the network was used')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "from finetuner.data import load\n"
         "assert not {'datasets', 'PIL', 'pyarrow'} & set(sys.modules)\n"
         f"assert len(load({str(path)!r}, input_column='text', label_column='label')) == 3\n"
         "assert not {'torch', 'keras', 'paddle', 'tensorflow', 'jax'} & set(sys.modules)\n"
     )
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_"))}
-    kept |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(here)}
-    done = subprocess.run([sys.executable, "-c", code], env=kept, cwd=here, capture_output=True, text=True)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_"))}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(working)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=working, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert list(home.rglob("*")) == list(here.rglob("*")) == []
+    assert list(home.rglob("*")) == list(working.rglob("*")) == []
 
 
 def test_missing_libraries(tmp_path, monkeypatch):
@@ -182,7 +182,7 @@ def test_missing_libraries(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.delitem(sys.modules, "PIL.Image", raising=False)
     with pytest.raises(ImportError, match=r'reading tables needs datasets: pip install "finetuner\[data\]"'):
-        load(written(tmp_path / "a.csv", CSV), label_column="label")
+        load(write_file(tmp_path / "a.csv", CSV), label_column="label")
     with pytest.raises(ImportError, match=r'reading images needs Pillow: pip install "finetuner\[data\]"'):
         load(tmp_path)
 
@@ -206,27 +206,27 @@ def test_npz(tmp_path):
 def test_npy(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(4))
     assert load_inputs(tmp_path / "a.npy").tolist() == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="labels are needed, and an .npy file has none"):
+    with pytest.raises(ValueError, match="path must have labels, and an .npy file has none"):
         load(tmp_path / "a.npy")
 
 
 def test_broken_arrays(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([1, "a", None], object), y=[1, 2, 3])
     assert load_inputs(tmp_path / "a.npz", input_column="y").tolist() == [1, 2, 3]
-    with pytest.raises(ValueError, match="a.npz cannot be read: it holds arrays of Python objects"):
+    with pytest.raises(ValueError, match="a.npz cannot be read: it has arrays of Python objects"):
         load(tmp_path / "a.npz")
     for content in (pickle.dumps([1, 2]), b"PK\x03\x04 and so on", b"\x93NUMPY", b"text"):
         with pytest.raises(ValueError, match="b.npz cannot be read: "):
-            load(written(tmp_path / "b.npz", content))
+            load(write_file(tmp_path / "b.npz", content))
     with pytest.raises(ValueError, match="c.npz cannot be read: it is not in numpy's format"):
-        load(written(tmp_path / "c.npz", pickle.dumps([1, 2])))
+        load(write_file(tmp_path / "c.npz", pickle.dumps([1, 2])))
 
 
-def test_paths_that_lead_nowhere(tmp_path):
+def test_wrong_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match="and there is none at .*none.csv"):
         load(tmp_path / "none.csv")
     with pytest.raises(ValueError, match=r"must end in one of \.csv, \.tsv, .* or be a folder .*a\.xlsx"):
-        load(written(tmp_path / "a.xlsx", "a"))
+        load(write_file(tmp_path / "a.xlsx", "a"))
 
 
 # Real data

@@ -1,4 +1,4 @@
-"""Folders and archives of images -> datasets."""
+"""Tests of reading folders and archives of images into datasets."""
 
 import multiprocessing
 import os
@@ -11,22 +11,22 @@ import pytest
 from finetuner.data.images import ImageArray, ImageFiles
 from finetuner.data.reading import load, load_inputs
 
-from .files import SHARED, written
+from .files import SHARED, write_file
 
 
 @pytest.fixture
 def folder(tmp_path, pillow):
-    """Four classes of two images, 6 x 4 pixels, under one folder that all share; and what is no image."""
+    """Four classes with two images of 6 x 4 pixels each, in one common parent folder, and files that are not images."""
     root = tmp_path / "images"
     for i, name in enumerate(["Greek/a", "Greek/b", "Latin/a", "Latin/b"]):
-        where = root / "top" / name
-        where.mkdir(parents=True)
+        class_folder = root / "top" / name
+        class_folder.mkdir(parents=True)
         for j in range(2):
-            pillow.new("RGB", (6, 4), (50 * i, 100 * j, 255)).save(where / ("2.PNG" if j else "1.bmp"))
+            pillow.new("RGB", (6, 4), (50 * i, 100 * j, 255)).save(class_folder / ("2.PNG" if j else "1.bmp"))
     (root / "top" / "Greek" / "notes.txt").write_text("not an image")
     (root / "top" / "Greek" / "a" / "._1.png").write_bytes(b"hidden")
     (root / "__MACOSX" / "top").mkdir(parents=True)
-    (root / "__MACOSX" / "top" / "1.png").write_bytes(b"of another system")
+    (root / "__MACOSX" / "top" / "1.png").write_bytes(b"from macOS")
     return root
 
 
@@ -55,34 +55,34 @@ def test_classes_are_folders(folder, archive):
     assert load(folder / "top" / "Greek", classes="a").classes.tolist() == ["a"]
 
 
-def test_a_class_is_never_without_a_name(folder):
+def test_single_class_keeps_its_name(folder):
     for name in ("b", "Latin/a", "Latin/b"):
         for path in (folder / "top" / ("Greek" if name == "b" else "") / name).iterdir():
             path.unlink()
     assert load(folder).classes.tolist() == ["a"]
     (folder / "top" / "0.png").write_bytes((folder / "top/Greek/a/2.PNG").read_bytes())
     assert load(folder).classes.tolist() == ["top", "top/Greek/a"]
-    with pytest.raises(ValueError, match="must lie in the folder of their class, and not 0.png$"):
+    with pytest.raises(ValueError, match="must be in the folder of their class, and are not: 0.png$"):
         load(folder / "top")
     assert load_inputs(folder / "top").names == ["0.png", "Greek/a/1.bmp", "Greek/a/2.PNG"]
 
 
 @pytest.mark.parametrize("classes", ["Greek/*", ["Greek/[ab]"], ["Greek/a", "Greek/b"], ["G*", "*/a"]])
-def test_some_classes(folder, classes):
+def test_class_patterns(folder, classes):
     data = load(folder, classes=classes, in_memory=True)
     assert data.classes.tolist() == ["Greek/a", "Greek/b"] + ["Latin/a"] * ("*/a" in classes)
     assert data.x.shape == (2 * len(data.classes), 3, 4, 6)
 
 
-def test_some_classes_of_a_table(tables, tmp_path):
-    path = written(tmp_path / "a.csv", "text,n,label\na,0,card [x]\nb,1,cash\nc,2,card\n")
+def test_classes_of_a_table(tables, tmp_path):
+    path = write_file(tmp_path / "a.csv", "text,n,label\na,0,card [x]\nb,1,cash\nc,2,card\n")
     data = load(path, input_column=["text", "n"], label_column="label", classes=["card [x]", "cash"])
     assert data.x["text"] == ["a", "b"]
     assert data.x["n"].tolist() == [0, 1]
-    with pytest.raises(ValueError, match="none there matches 'crad'; did you mean 'card'?"):
+    with pytest.raises(ValueError, match="got 'crad', which matches none; did you mean 'card'?"):
         load(path, input_column="text", label_column="label", classes=["cash", "crad"])
-    with pytest.raises(ValueError, match="none there matches 'z'; there are card, card .x., cash"):
-        load(path, input_column="text", label_column="label", classes="z*".strip("*"))
+    with pytest.raises(ValueError, match="got 'z', which matches none; its classes are card, card .x., cash"):
+        load(path, input_column="text", label_column="label", classes="z")
     with pytest.raises(ValueError, match="at least one name or pattern, got none"):
         load(path, input_column="text", label_column="label", classes=[])
 
@@ -92,9 +92,9 @@ def test_size_mode_and_layout(folder):
     assert load_inputs(folder, image_mode="RGBA", channels_first=False)[0].shape == (4, 6, 4)
     images = load_inputs(folder, image_size=5, channels_first=False)
     assert (images[-1].shape, len(images[2:4]), images[2:4].names) == ((5, 5, 3), 2, images.names[2:4])
-    for wrong, message in [((1, 2, 3), "number or"), (0, "at least 1, got 0"), ("28", "number, got '28'")]:
+    for size, message in [((1, 2, 3), "integer or"), (0, "at least 1, got 0"), ("28", "integer, got '28'")]:
         with pytest.raises((ValueError, TypeError), match=message):
-            load(folder, image_size=wrong)
+            load(folder, image_size=size)
     with pytest.raises(ValueError, match="image_mode must be one of 'RGB', 'L', 'RGBA', got 'rgb'"):
         load(folder, image_mode="rgb")
     with pytest.raises(ValueError, match="label_column is only for tables, got 'y'"):
@@ -110,7 +110,7 @@ def test_shrinking_is_antialiased(tmp_path, pillow):
 
 
 def test_unusual_pixels(tmp_path, pillow):
-    for name in ("16", "1", "palette", "turned"):
+    for name in ("16", "1", "palette", "rotated"):
         (tmp_path / name).mkdir()
     pillow.fromarray(np.full((4, 6), 128 * 256 + 9, np.uint16)).save(tmp_path / "16" / "a.png")
     assert load_inputs(tmp_path / "16")[0].mean() == pytest.approx(128 / 255)
@@ -121,16 +121,16 @@ def test_unusual_pixels(tmp_path, pillow):
     image.save(tmp_path / "palette" / "a.png", transparency=bytes([0, 100]))
     assert load_inputs(tmp_path / "palette")[0][:, 0, 0].tolist() == [1, 0, 0]
     exif = pillow.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    pillow.new("RGB", (6, 4)).save(tmp_path / "turned" / "a.jpg", exif=exif)
-    pillow.new("RGB", (4, 6)).save(tmp_path / "turned" / "b.jpg")
-    assert [image.shape for image in load_inputs(tmp_path / "turned")] == [(3, 6, 4)] * 2
+    exif[0x0112] = 6  # a rotation by 90 degrees
+    pillow.new("RGB", (6, 4)).save(tmp_path / "rotated" / "a.jpg", exif=exif)
+    pillow.new("RGB", (4, 6)).save(tmp_path / "rotated" / "b.jpg")
+    assert [image.shape for image in load_inputs(tmp_path / "rotated")] == [(3, 6, 4)] * 2
     pillow.fromarray(np.ones((4, 6), np.float32)).save(tmp_path / "palette" / "b.tif")
     with pytest.raises(ValueError, match="b.tif cannot be read: pixels must have 8 or 16 bits, got mode 'F'"):
         load_inputs(tmp_path / "palette")[1]
 
 
-def test_in_memory_is_the_same(archive):
+def test_in_memory_gives_same_images(archive):
     files, array = load(archive, image_size=3).x, load(archive, image_size=3, in_memory=True).x
     assert isinstance(files, ImageFiles)
     assert isinstance(array, ImageArray)
@@ -148,36 +148,36 @@ def first_pixel(images, index):
 @pytest.mark.parametrize("kind", ["folder", "archive"])
 def test_other_processes(request, kind, method):
     images = load_inputs(request.getfixturevalue(kind))
-    wanted = [images[i][:, 0, 0].tolist() for i in range(8)]  # an archive is open from here on
+    expected = [images[i][:, 0, 0].tolist() for i in range(8)]  # this opens the archive
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # about a fork in a process with threads
         with multiprocessing.get_context(method).Pool(2) as pool:
-            found = pool.starmap(first_pixel, [(images, i % 8) for i in range(64)])
-    assert os.getpid() not in {pid for pid, _ in found}
-    assert [pixel for _, pixel in found] == wanted * 8
+            results = pool.starmap(first_pixel, [(images, i % 8) for i in range(64)])
+    assert os.getpid() not in {pid for pid, _ in results}
+    assert [pixel for _, pixel in results] == expected * 8
 
 
-def read_all(images, wanted):
+def read_all(images, expected):
     for _ in range(20):
-        for image, pixels in zip(images, wanted, strict=True):
+        for image, pixels in zip(images, expected, strict=True):
             np.testing.assert_array_equal(image, pixels)
 
 
 def test_forks_do_not_share_an_open_archive(tmp_path, pillow):
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
-        for i in range(8):  # of noise, and so larger than what is read ahead
+        for i in range(8):  # noise, so the files are larger than the read buffer
             with file.open(f"a/{i}.png", "w") as image:
                 pillow.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(image, "PNG")
     images = load_inputs(tmp_path / "a.zip")
-    wanted = list(images)
+    expected = list(images)
     context = multiprocessing.get_context("fork")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        children = [context.Process(target=read_all, args=(images, wanted)) for _ in range(2)]
+        children = [context.Process(target=read_all, args=(images, expected)) for _ in range(2)]
         for child in children:
             child.start()
-    read_all(images, wanted)
+    read_all(images, expected)
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
@@ -185,24 +185,24 @@ def test_forks_do_not_share_an_open_archive(tmp_path, pillow):
 
 def test_broken_images(folder, tmp_path):
     path = folder / "top" / "Greek" / "b" / "1.bmp"
-    whole = (folder / "top" / "Greek" / "b" / "2.PNG").read_bytes()
-    for content, message in [(b"text", "no image that Pillow knows"), (whole[: len(whole) // 2], "")]:
+    png = (folder / "top" / "Greek" / "b" / "2.PNG").read_bytes()
+    for content, message in [(b"text", "Pillow does not recognize it as an image"), (png[: len(png) // 2], "")]:
         path.write_bytes(content)
         for image_size in (None, 4):
             with pytest.raises(ValueError, match=f"Greek/b/1.bmp cannot be read: .*{message}"):
                 load(folder, image_size=image_size).x[2]
     path.unlink()
     with pytest.raises(ValueError, match="broken.zip cannot be read: File is not a zip file"):
-        load(written(tmp_path / "broken.zip", "text"))
+        load(write_file(tmp_path / "broken.zip", "text"))
 
 
-def test_sizes_that_differ(folder, pillow):
+def test_different_sizes(folder, pillow):
     path = folder / "top" / "Latin" / "b" / "3.png"
     pillow.new("RGB", (6, 5)).save(path)
-    message = r"one size, or image_size be given, got \[.*4, 6\] \(.*bmp\) and \[.*5, 6\] \(.*3.png\)"
+    message = r"one size unless image_size is given, got \[.*4, 6\] \(.*bmp\) and \[.*5, 6\] \(.*3.png\)"
     with pytest.raises(ValueError, match=message):
         load(folder)
-    path.rename(folder / "top" / "Greek" / "a" / "3.png")  # which is not among those that are looked at
+    path.rename(folder / "top" / "Greek" / "a" / "3.png")  # the check without in_memory skips this position
     with pytest.raises(ValueError, match=message):
         load(folder, in_memory=True)
     assert load(folder, image_size=4, in_memory=True).x.shape == (9, 3, 4, 4)
@@ -211,19 +211,19 @@ def test_sizes_that_differ(folder, pillow):
 def test_no_images(tmp_path, pillow):
     (tmp_path / ".hidden").mkdir()
     pillow.new("L", (1, 1)).save(tmp_path / ".hidden" / "a.png")
-    with pytest.raises(ValueError, match=r"must hold images \(\.png, .*\), got none"):
+    with pytest.raises(ValueError, match=r"must contain images \(\.png, .*\), got none"):
         load(tmp_path)
 
 
 def test_omniglot(pillow):
-    found = sorted((SHARED / "omniglot").glob("*.zip"))
-    if not found:
+    archives = sorted((SHARED / "omniglot").glob("*.zip"))
+    if not archives:
         pytest.skip("no real data")
-    data = load(found[0], image_mode="L", image_size=28)
+    data = load(archives[0], image_mode="L", image_size=28)
     assert (len(data), len(data.classes), data.classes[0]) == (2720, 136, "Balinese/character01")
     assert np.bincount(data.labels).tolist() == [20] * 136
     assert data[0][0].shape == (1, 28, 28)
-    train = load(found[0], classes=["Greek/*", "Latin/*", "Balinese/*"], image_mode="L", image_size=28)
-    test = load(found[0], classes=["Korean/*", "Early_Aramaic/*"], image_mode="L", image_size=28)
+    train = load(archives[0], classes=["Greek/*", "Latin/*", "Balinese/*"], image_mode="L", image_size=28)
+    test = load(archives[0], classes=["Korean/*", "Early_Aramaic/*"], image_mode="L", image_size=28)
     assert len(train) + len(test) == 2720
     assert not set(train.classes) & set(test.classes)

@@ -1,4 +1,4 @@
-"""Retrieval metrics against their reference, and by hand."""
+"""Tests of the retrieval metrics against the reference and against values computed by hand."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from finetuner.evaluation import search
 from finetuner.evaluation.retrieval import DEFAULT_METRICS, METRICS, relevant_counts, retrieval_metrics
 from finetuner.evaluation.search import nearest_neighbours
 
-from .embeddings import DATA, DISTANCES, lattice, way  # noqa: F401  (a fixture)
+from .embeddings import DATA, DISTANCES, lattice, search_method  # noqa: F401  (a fixture)
 from .reference import evaluation as reference
 
 pytest.importorskip("faiss")
@@ -20,60 +20,62 @@ NAMES = list(dict.fromkeys(name.replace("@k", f"@{k}") for k in (1, 4, 10, 1000)
 
 
 def classes(rng, n):
-    return rng.integers(6, size=n) * 2**54 + rng.integers(2, size=n)  # some of one, all alike in float64
+    return rng.integers(6, size=n) * 2**54 + rng.integers(
+        2, size=n
+    )  # repeated classes, some of which are equal in float64
 
 
 def sessions(rng, n):
     return np.stack([rng.integers(5, size=n), rng.choice([0, 1, 1, -1], size=n)], axis=1)
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("search_method")
 @pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("within", [False, True], ids=["index", "itself"])
+@pytest.mark.parametrize("self_search", [False, True], ids=["index", "self"])
 @pytest.mark.parametrize("labels", [classes, sessions])
 @pytest.mark.parametrize("data", DATA)
-def test_metrics_are_those_of_the_reference(data, labels, within, distance):
+def test_metrics_match_reference(data, labels, self_search, distance):
     rng = np.random.default_rng(1)
     queries, index = DATA[data]
     query_labels, index_labels = labels(rng, len(queries)), labels(rng, len(index))
-    if within:
+    if self_search:
         queries, query_labels, index, index_labels = index, index_labels, None, None
-    found = retrieval_metrics(queries, query_labels, index, index_labels, metrics=NAMES, distance=distance)
-    truth = reference.retrieval(queries, query_labels, index, index_labels, NAMES, distance)
-    assert list(found) == list(truth)
-    np.testing.assert_allclose(list(found.values()), list(truth.values()), rtol=1e-12)
+    metrics = retrieval_metrics(queries, query_labels, index, index_labels, metrics=NAMES, distance=distance)
+    expected = reference.retrieval(queries, query_labels, index, index_labels, NAMES, distance)
+    assert list(metrics) == list(expected)
+    np.testing.assert_allclose(list(metrics.values()), list(expected.values()), rtol=1e-12)
     for block in (1, 7, 1000):
-        again = retrieval_metrics(
+        in_blocks = retrieval_metrics(
             queries, query_labels, index, index_labels, metrics=NAMES, distance=distance, block=block
         )
-        np.testing.assert_allclose(list(again.values()), list(truth.values()), rtol=1e-12)
+        np.testing.assert_allclose(list(in_blocks.values()), list(expected.values()), rtol=1e-12)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_metrics_of_an_index_too_large_for_whole_rows(distance):
+def test_metrics_of_large_index_match_reference(distance):
     x, index = lattice(2, 40, 700)
     rng = np.random.default_rng(2)
     arguments = x, rng.integers(300, size=40), index, rng.integers(300, size=700)
     names = ["hit@1", "precision@5", "mAP@R", "R-precision", "nDCG@7", "mAP@3"]
-    found = retrieval_metrics(*arguments, metrics=names, distance=distance)
-    truth = reference.retrieval(*arguments, names, distance)
-    np.testing.assert_allclose(list(found.values()), list(truth.values()), rtol=1e-12)
+    metrics = retrieval_metrics(*arguments, metrics=names, distance=distance)
+    expected = reference.retrieval(*arguments, names, distance)
+    np.testing.assert_allclose(list(metrics.values()), list(expected.values()), rtol=1e-12)
 
 
-def test_the_budget_changes_nothing(monkeypatch):
+def test_block_size_does_not_change_metrics(monkeypatch):
     _, y = DATA["gaussian"]
     labels = np.arange(40) % 7
     expected = retrieval_metrics(y, labels, metrics=NAMES)
-    for budget in (1, 60_000):
-        monkeypatch.setattr(search, "_BUDGET", budget)
-        found = retrieval_metrics(y, labels, metrics=NAMES)
-        np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-12)
+    for block_bytes in (1, 60_000):
+        monkeypatch.setattr(search, "_BLOCK_BYTES", block_bytes)
+        metrics = retrieval_metrics(y, labels, metrics=NAMES)
+        np.testing.assert_allclose(list(metrics.values()), list(expected.values()), rtol=1e-12)
 
 
-def test_nothing_of_the_size_of_queries_times_index_exists(monkeypatch):
-    monkeypatch.setattr(search, "_BUDGET", 1 << 20)
+def test_memory_is_below_queries_times_index(monkeypatch):
+    monkeypatch.setattr(search, "_BLOCK_BYTES", 1 << 20)
     x, y = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32), np.arange(2000) % 500
-    retrieval_metrics(x[:10], y[:10] % 2)  # imports what there is to import
+    retrieval_metrics(x[:10], y[:10] % 2)  # import faiss before memory is traced
     tracemalloc.start()
     try:
         retrieval_metrics(x, y, metrics=["hit@1", "mAP"])
@@ -83,8 +85,8 @@ def test_nothing_of_the_size_of_queries_times_index_exists(monkeypatch):
     assert peak < 4 << 20  # 2000 x 2000 float32 are 16 MB
 
 
-def on_a_line(*relevant):
-    """A query and items of class 1 (relevant) or 0, each farther than the one before."""
+def ranked_items(*relevant):
+    """Arguments with one query and items of class 1 (relevant) or 0, in order of distance."""
     items = np.arange(1, len(relevant) + 1.0)[:, None]
     return {"queries": [[0.0]], "query_labels": [1], "index": items, "index_labels": relevant}
 
@@ -114,16 +116,16 @@ def on_a_line(*relevant):
     ],
 )
 def test_metrics_by_hand(name, expected):
-    found = retrieval_metrics(**on_a_line(0, 1, 0, 1, 1, 0), metrics=[name], distance="euclidean")
-    assert found == {name: pytest.approx(expected, rel=1e-12)}
+    metrics = retrieval_metrics(**ranked_items(0, 1, 0, 1, 1, 0), metrics=[name], distance="euclidean")
+    assert metrics == {name: pytest.approx(expected, rel=1e-12)}
 
 
-def test_defaults_come_in_their_order_and_rank_no_whole_index():
-    found = retrieval_metrics(**on_a_line(0, 1, 1))
-    assert tuple(found) == DEFAULT_METRICS
+def test_default_metrics_are_in_order_and_do_not_rank_whole_index():
+    metrics = retrieval_metrics(**ranked_items(0, 1, 1))
+    assert tuple(metrics) == DEFAULT_METRICS
     assert DEFAULT_METRICS[:2] == ("hit@1", "mAP@R")
     assert not {"mAP", "MRR"} & set(DEFAULT_METRICS)
-    assert {type(value) for value in found.values()} == {float}
+    assert {type(value) for value in metrics.values()} == {float}
 
 
 @pytest.mark.parametrize(
@@ -139,50 +141,50 @@ def test_defaults_come_in_their_order_and_rank_no_whole_index():
 def test_classes_are_compared_by_value(query_labels, index_labels):
     np.testing.assert_array_equal(relevant_counts(query_labels, index_labels), [2, 1])
     x = np.eye(4)
-    found = retrieval_metrics(x[[1, 2]], query_labels, x, index_labels, metrics=["hit@1", "recall@1"])
-    assert found == {"hit@1": 1, "recall@1": 0.75}
+    metrics = retrieval_metrics(x[[1, 2]], query_labels, x, index_labels, metrics=["hit@1", "recall@1"])
+    assert metrics == {"hit@1": 1, "recall@1": 0.75}
 
 
-def test_sessions_among_themselves_are_anchors_against_all_others():
+def test_sessions_compare_anchors_with_all_other_roles():
     x = [[0.0], [3.0], [1.0], [0.5], [0.1]]
-    labels = [[8, 0], [8, 1], [8, -1], [9, 1], [9, 0]]  # for 8: 9's match, its own non-match, its match
-    found = retrieval_metrics(x, labels, metrics=["hit@1", "MRR", "precision@10"], distance="euclidean")
-    assert found == {"hit@1": 0.5, "MRR": pytest.approx((1 / 3 + 1) / 2), "precision@10": 0.1}
+    labels = [[8, 0], [8, 1], [8, -1], [9, 1], [9, 0]]  # session 8 ranks: the match of 9, its non-match, its match
+    metrics = retrieval_metrics(x, labels, metrics=["hit@1", "MRR", "precision@10"], distance="euclidean")
+    assert metrics == {"hit@1": 0.5, "MRR": pytest.approx((1 / 3 + 1) / 2), "precision@10": 0.1}
     np.testing.assert_array_equal(relevant_counts(labels), [1, 0, 0, 0, 1])
 
 
-def test_an_index_of_sessions_is_searched_as_it_is():
+def test_session_index_is_searched_as_a_whole():
     x, labels = [[0.0], [3.0], [1.0]], [[8, 0], [8, 1], [8, -1]]
     assert retrieval_metrics(x, labels, x, labels, metrics=["MRR"], distance="euclidean") == {
         "MRR": pytest.approx(1 / 3)
     }
 
 
-def test_queries_without_anything_relevant_are_left_out():
+def test_queries_without_relevant_items_are_left_out():
     x, labels = [[0.0], [1.0], [1.1], [5.0]], ["b", "a", "a", "c"]
     assert retrieval_metrics(x, labels, metrics=["hit@1"], distance="euclidean") == {"hit@1": 1.0}
     np.testing.assert_array_equal(relevant_counts(labels), [0, 1, 1, 0])
     np.testing.assert_array_equal(relevant_counts(labels, ["c", "c", "a"]), [0, 1, 1, 2])
 
 
-# ---------------------------------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------------------------------- errors
 
 X = np.arange(8.0).reshape(4, 2)
 Y = [0, 0, 1, 1]
-HOLES = np.where(np.arange(15)[:, None] == 3, np.nan, 1.0)
+WITH_NAN = np.where(np.arange(15)[:, None] == 3, np.nan, 1.0)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ((X[0], None, 1), ValueError, r"queries must have shape \[N, D\], got \[2\]"),
-        ((X, X[:0], 1), ValueError, r"index must hold at least one row and one column, got shape \[0, 2\]"),
+        ((X, X[:0], 1), ValueError, r"index must have at least one row and one column, got shape \[0, 2\]"),
         ((X[:, :0], None, 1), ValueError, r"one column, got shape \[4, 0\]"),
         ((X, X[:, :1], 1), ValueError, "queries and index must be of one dimension, got 2 and 1"),
-        ((HOLES, None, 1), ValueError, "queries must be finite, and are not at rows 3$"),
+        ((WITH_NAN, None, 1), ValueError, "queries must be finite, and are not at rows 3$"),
         ((X, np.full((12, 2), np.inf), 1), ValueError, "at rows 0, 1, .*, 9 and 2 more"),
         ((X * 1e60, None, 1), ValueError, "queries must be finite, and are not at rows 0, 1, 2, 3$"),
-        ((HOLES, None, 1, "euclidean"), ValueError, "finite, with norms below 1e18, and are not at rows 3$"),
+        ((WITH_NAN, None, 1, "euclidean"), ValueError, "finite, with norms below 1e18, and are not at rows 3$"),
         ((X * 1e18, None, 1, "sqeuclidean"), ValueError, "with norms below 1e18, and are not at rows 1, 2, 3"),
         ((X.astype(str), None, 1), TypeError, "queries must be real numbers, got dtype <U"),
         ((X * 1j, None, 1), TypeError, "queries must be real numbers, got dtype complex128"),
@@ -206,9 +208,9 @@ def test_wrong_embeddings(arguments, error, message):
         ((X, Y, None, Y), "must be given together, got index_labels without index"),
         ((X, Y, X[:, :1], Y), "must be of one dimension, got 2 and 1"),
         ((X, [[[0]]]), r"query_labels must have shape \[N\] or \[N, 2\], got \[1, 1, 1\]"),
-        ((X, np.zeros((4, 3), int)), r"query_labels must be .* \[N, 2\], .* got shape \[4, 3\] and dtype int64"),
-        ((X, np.zeros((4, 2))), "session and role, got .* dtype float64"),
-        ((X, [[0, 0], [0, 2], [0, 1], [0, 7]]), r"query_labels must have roles 0 .* at rows 1, 3"),
+        ((X, np.zeros((4, 3), int)), r"query_labels must be .* \[N, 2\] .* got shape \[4, 3\] and dtype int64"),
+        ((X, np.zeros((4, 2))), r"integers \[N, 2\] \(session and role\), got .* dtype float64"),
+        ((X, [[0, 0], [0, 2], [0, 1], [0, 7]]), r"query_labels must have roles 0 .* got other roles at rows 1, 3"),
         ((X, Y, X, np.zeros((4, 2), int)), r"must both be classes .*, got \[4\] and \[4, 2\]"),
         ((X, [0.0, np.nan, 1, 1]), "query_labels must not be missing, and is at items 1"),
         ((X, Y, X, [0, None, 1, 1]), "index_labels must not be missing, and is at items 1"),
@@ -241,25 +243,25 @@ def test_wrong_labels(arguments, message):
         (7, "known are"),
     ],
 )
-def test_unknown_metrics_are_answered_with_the_nearest(name, hint):
-    with pytest.raises(ValueError, match=f"metrics must be of hit@k, .* got {name!r}; {hint}"):
+def test_unknown_metric_suggests_closest(name, hint):
+    with pytest.raises(ValueError, match=f"metrics must be among hit@k, .* got {name!r}; {hint}"):
         retrieval_metrics(X, Y, metrics=["hit@1", name])
 
 
-def test_metrics_are_several():
+def test_metrics_must_be_a_sequence():
     with pytest.raises(TypeError, match="metrics must be a sequence of names, got 'hit@1'"):
         retrieval_metrics(X, Y, metrics="hit@1")
-    with pytest.raises(ValueError, match="metrics must name at least one, got none"):
+    with pytest.raises(ValueError, match="metrics must name at least one metric, got none"):
         retrieval_metrics(X, Y, metrics=[])
 
 
-def test_without_faiss_it_says_what_to_install(monkeypatch):
+def test_missing_faiss(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match="needs faiss: pip install faiss-cpu"):
         nearest_neighbours(X, None, 1)
 
 
-def test_importing_it_imports_neither_faiss_nor_a_framework():
+def test_import_loads_neither_faiss_nor_a_framework():
     code = "import sys, finetuner.evaluation as _; print(*{'faiss', 'torch', 'keras', 'paddle'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""

@@ -1,4 +1,4 @@
-"""Poolers in Keras' own models: masks, files, functional graphs, layers around others."""
+"""Poolers in Keras models: masks, saved files, functional models and wrapper layers."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ X, STEPS = RNG.random((4, 6, 6, 3), dtype=np.float32), RNG.random((3, 5, 2), dty
 
 @pytest.fixture
 def ours(backend):
-    """Our subpackage; skips where another is tested."""
+    """The subpackage finetuner.tuner.keras; skips other backends."""
     if backend.name != "keras":
-        pytest.skip("of Keras alone")
+        pytest.skip("Keras only")
     import finetuner.tuner.keras as ours
 
     return ours
@@ -39,62 +39,64 @@ def output(model, x):
 
 @pytest.fixture
 def functional(keras, layers):
-    """A model of images of any size, with an operation in it, and what is pooled there."""
+    """A functional model for images of any size, with an operation and average pooling."""
     x = keras.Input((None, None, 3), name="image")
     maps = layers.Conv2D(4, 3, activation="relu", name="maps")(x / 2.0)
     pooled = layers.GlobalAveragePooling2D(name="pool")(maps)
     return keras.Model({"image": x}, layers.Dense(4, name="head")(pooled))
 
 
-def expected(keras, model, p):
+def expected_output(keras, model, p):
     maps = keras.Model(model.input, model.get_layer("maps").output)
     kernel, bias = model.get_layer("head").get_weights()
     return gem(np.moveaxis(output(maps, {"image": X}), -1, 1), None, p=p) @ kernel + bias
 
 
-def test_a_functional_model_is_built_anew_of_the_same_layers(ours, keras, functional, backend):
+def test_functional_model_is_rebuilt_with_the_same_layers(ours, keras, functional, backend):
     before = output(functional, {"image": X})
     model = backend.replace_pooling(functional, ours.GeM(2.4))
     assert model is not functional
     assert [layer.name for layer in model.layers] == [layer.name for layer in functional.layers]
     assert all(model.get_layer(name) is functional.get_layer(name) for name in ("maps", "head"))
-    np.testing.assert_allclose(output(model, {"image": X}), expected(keras, functional, 2.4), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(output(model, {"image": X}), expected(keras, model, 2.4), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        output(model, {"image": X}), expected_output(keras, functional, 2.4), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(output(model, {"image": X}), expected_output(keras, model, 2.4), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(output(functional, {"image": X}), before)
     run = finetuner.fit(model, ({"image": X}, [0, 0, 1, 1]), epochs=1, callbacks=[])
-    assert not np.allclose(output(functional, {"image": X}), before)  # whose weights were trained
+    assert not np.allclose(output(functional, {"image": X}), before)  # both models share the trained weights
     assert run.model is model
 
 
 @pytest.mark.parametrize("mean", [False, True])
-def test_the_mask_of_the_layers_before_is_heeded(ours, layers, keras, backend, mean):
+def test_pooler_uses_the_mask_of_previous_layers(ours, layers, keras, backend, mean):
     x = STEPS.copy()
     x[0, 3:], x[1, 1:] = 0, 0
     model = keras.Sequential([keras.Input((5, 2)), layers.Masking(), layers.GlobalAveragePooling1D()])
     pooler = ours.AveragePooling() if mean else ours.GeM(2.4, trainable=True)
-    truth = output(model, x) if mean else gem(x, x.any(axis=2), p=2.4)
-    np.testing.assert_allclose(output(backend.replace_pooling(model, pooler), x), truth, rtol=1e-5)
+    expected = output(model, x) if mean else gem(x, x.any(axis=2), p=2.4)
+    np.testing.assert_allclose(output(backend.replace_pooling(model, pooler), x), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_a_mask_that_is_an_input(ours, layers, keras, backend, first):
+def test_mask_as_an_input(ours, layers, keras, backend, first):
     steps, mask = keras.Input((2, 5) if first else (5, 2)), keras.Input((5,), dtype="bool")
     pool = layers.GlobalAveragePooling1D(data_format="channels_first" if first else "channels_last")
     model = keras.Model([steps, mask], pool(steps, mask=mask))
-    given = STEPS.any(axis=2) & (np.arange(5) < np.array([[3], [1], [0]]))
+    valid = STEPS.any(axis=2) & (np.arange(5) < np.array([[3], [1], [0]]))
     pooled = output(
-        backend.replace_pooling(model, ours.GeM(2.4)), [np.moveaxis(STEPS, 1, 2) if first else STEPS, given]
+        backend.replace_pooling(model, ours.GeM(2.4)), [np.moveaxis(STEPS, 1, 2) if first else STEPS, valid]
     )
-    np.testing.assert_allclose(pooled, gem(STEPS, given, p=2.4), rtol=1e-5)
+    np.testing.assert_allclose(pooled, gem(STEPS, valid, p=2.4), rtol=1e-5)
 
 
-def test_the_first_step_of_a_sequence(ours, layers, keras, backend):
+def test_cls_pooling_takes_the_first_step(ours, layers, keras, backend):
     model = keras.Sequential([keras.Input((5, 2)), layers.GlobalMaxPooling1D()])
     np.testing.assert_allclose(output(backend.replace_pooling(model, ours.CLSPooling()), STEPS), STEPS[:, 0])
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_channels_first_everywhere(ours, layers, keras, backend, first):
+def test_data_format_of_the_layer_is_used(ours, layers, keras, backend, first):
     before = keras.config.image_data_format()
     model = keras.Sequential([layers.GlobalAveragePooling2D(data_format="channels_last")])
     try:
@@ -105,7 +107,7 @@ def test_channels_first_everywhere(ours, layers, keras, backend, first):
     np.testing.assert_allclose(pooled, gem(np.moveaxis(X, -1, 1), None, p=2.4), rtol=1e-5)
 
 
-def test_files(ours, keras, functional, backend, tmp_path):
+def test_saved_files(ours, keras, functional, backend, tmp_path):
     run = finetuner.fit(
         functional,
         ({"image": X}, [0, 0, 1, 1]),
@@ -118,26 +120,26 @@ def test_files(ours, keras, functional, backend, tmp_path):
     p = float(backend.numpy(run.model.get_layer("pool").pooler.p.value))
     assert p != pytest.approx(2.4)
     run.model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    assert float(backend.numpy(again.get_layer("pool").pooler.p.value)) == p
-    np.testing.assert_array_equal(output(again, {"image": X}), output(run.model, {"image": X}))
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert float(backend.numpy(loaded.get_layer("pool").pooler.p.value)) == p
+    np.testing.assert_array_equal(output(loaded, {"image": X}), output(run.model, {"image": X}))
 
 
-def test_a_config_keeps_p_and_that_it_is_trained(ours, backend):
+def test_config_keeps_p_and_trainable(ours, backend):
     pooler = ours.GeM(2.4, trainable=True)
     pooler.p.assign(5.5)
     pooler.trainable = False
-    again = ours.GeM.from_config(pooler.get_config())
-    assert again.arguments() == {"p": 5.5, "eps": 1e-6, "trainable": True}
-    assert again.name == pooler.name
-    assert len(again.trainable_variables) == 1
+    copy = ours.GeM.from_config(pooler.get_config())
+    assert copy.arguments() == {"p": 5.5, "eps": 1e-6, "trainable": True}
+    assert copy.name == pooler.name
+    assert len(copy.trainable_variables) == 1
     fixed = ours.GeM(2.4)
-    fixed.trainable = True  # as a model around it may say
+    fixed.trainable = True  # an outer model may set it
     assert ours.GeM.from_config(fixed.get_config()).arguments() == fixed.arguments()
     assert not fixed.variables
 
 
-def test_narrow_types_leave_p_wide(ours, layers, keras, backend):
+def test_p_is_float32_in_mixed_precision(ours, layers, keras, backend):
     before = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -149,8 +151,8 @@ def test_narrow_types_leave_p_wide(ours, layers, keras, backend):
         keras.config.set_dtype_policy(before)
 
 
-def test_a_model_that_has_predicted_forgets_what_it_was(ours, layers, keras, backend):
-    class Written(keras.Model):
+def test_replacement_after_predict(ours, layers, keras, backend):
+    class Subclassed(keras.Model):
         def __init__(self):
             super().__init__()
             self.pool = layers.GlobalAveragePooling2D()
@@ -158,14 +160,14 @@ def test_a_model_that_has_predicted_forgets_what_it_was(ours, layers, keras, bac
         def call(self, x):
             return self.pool(x)
 
-    model = Written()
+    model = Subclassed()
     np.testing.assert_allclose(output(model, X), X.mean(axis=(1, 2)), rtol=1e-5)
     assert backend.replace_pooling(model, ours.MaxPooling()) is model
     np.testing.assert_allclose(output(model, X), X.max(axis=(1, 2)))
     assert [type(layer).__name__ for layer in model.layers] == ["InPlace"]
 
 
-def test_a_layer_around_the_pooling(ours, layers, keras, backend):
+def test_pooling_inside_a_wrapper_layer(ours, layers, keras, backend):
     video = np.stack([X, 2 * X], axis=1)
     model = keras.Sequential([keras.Input((2, 6, 6, 3)), layers.TimeDistributed(layers.GlobalMaxPooling2D())])
     pooled = output(backend.replace_pooling(model, ours.GeM(2.4)), video)
@@ -173,7 +175,7 @@ def test_a_layer_around_the_pooling(ours, layers, keras, backend):
     np.testing.assert_allclose(pooled, gem(maps, None, p=2.4).reshape(4, 2, 3), rtol=1e-5)
 
 
-def test_a_functional_model_with_a_call_of_its_own(ours, layers, keras, backend):
+def test_functional_model_that_overrides_call(ours, layers, keras, backend):
     class Scaled(keras.Model):
         def __init__(self):
             x = keras.Input((6, 6, 3))

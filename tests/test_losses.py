@@ -1,4 +1,4 @@
-"""What the parity suite cannot ask: shapes that do not fit, narrow types, large batches, extreme rows."""
+"""Losses on inputs that the parity suite does not cover: bad shapes, other dtypes, large batches, extreme rows."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def value(backend, loss, *arrays):
         ([(4, 2), (4,), (5, 2), (6,)], "references and reference_labels must be of one length, got 5 and 6"),
     ],
 )
-def test_shapes_that_do_not_fit(backend, name, shapes, message):
+def test_bad_shapes(backend, name, shapes, message):
     arrays = [np.zeros(shape, "float32" if i % 2 == 0 else "int64") for i, shape in enumerate(shapes)]
     with pytest.raises(ValueError, match=message):
         value(backend, backend.loss(name), *arrays)
@@ -36,28 +36,28 @@ def test_shapes_that_do_not_fit(backend, name, shapes, message):
 def test_losses_are_computed_in_float32_at_least(backend, name, dtype):
     x, y = points(6, 16), np.array([0, 0, 1, 1, 2, 2])
     if dtype == "float64" and not backend.has_float64:
-        pytest.skip("JAX has no 64 bits by default")
-    narrow = backend.tensor(x, dtype)
-    exact = backend.numpy(backend.cast(narrow, "float32")).astype("float64") if dtype != "float64" else x
-    loss = backend.loss(name)(narrow, backend.tensor(y))
-    np.testing.assert_allclose(backend.numpy(loss), LOSSES[name].function(Batch(exact, y)), rtol=1e-5)
+        pytest.skip("JAX disables float64 by default")
+    tensor = backend.tensor(x, dtype)
+    rounded = backend.numpy(backend.cast(tensor, "float32")).astype("float64") if dtype != "float64" else x
+    loss = backend.loss(name)(tensor, backend.tensor(y))
+    np.testing.assert_allclose(backend.numpy(loss), LOSSES[name].function(Batch(rounded, y)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_autocast_does_not_reach_into_a_loss(backend, name):
+def test_losses_ignore_autocast(backend, name):
     x, y = points(32, 16).astype("float32"), np.arange(32) // 4
     with backend.autocast():
-        inside = value(backend, backend.loss(name), x, y)
-    assert inside == value(backend, backend.loss(name), x, y)
+        autocast_value = value(backend, backend.loss(name), x, y)
+    assert autocast_value == value(backend, backend.loss(name), x, y)
 
 
 @pytest.mark.parametrize("scale", [1e-11, 1e-6, 1e18, 1e30])
-def test_cosine_knows_no_length(backend, scale):
+def test_cosine_losses_are_scale_invariant(backend, scale):
     x = (points(6) * scale).astype("float32").astype("float64")
     y = np.array([0, 0, 1, 1, 2, 2])
     loss = backend.loss("TripletLoss", margin=0.3)
-    got, (grad, _) = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
-    np.testing.assert_allclose(got, LOSSES["TripletLoss"].function(Batch(x, y), margin=0.3), rtol=1e-5)
+    actual, (grad, _) = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
+    np.testing.assert_allclose(actual, LOSSES["TripletLoss"].function(Batch(x, y), margin=0.3), rtol=1e-5)
     unscaled = points(6).astype("float32").astype("float64")
     _, (expected, _) = backend.value_and_grads(lambda x, r, y: loss(x, y), [unscaled, None], [y])
     np.testing.assert_allclose(grad * np.float64(scale), expected, rtol=1e-3, atol=1e-6)
@@ -67,27 +67,27 @@ def test_cosine_knows_no_length(backend, scale):
 def test_ntxent_is_finite_at_any_temperature(backend, temperature):
     x, y = points(8), np.arange(8) // 2
     loss = backend.loss("NTXentLoss", temperature=temperature)
-    got, _ = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
-    assert np.isfinite(got)
+    actual, _ = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
+    assert np.isfinite(actual)
 
 
 @pytest.mark.parametrize("x", [[0, -1, -59, -61, -95, -120, -300], [700, 690, -700, 700, 0, 640, -3e38], [-1e30] * 7])
-def test_a_log_of_exponentials_however_far_apart(backend, x):
-    """Those left out, and those too small for a float32, have no share in it; the largest has its whole share."""
+def test_row_logsumexp_of_extreme_values(backend, x):
+    """Masked values and very small exponentials do not contribute, and the largest value always does."""
     row, mask = np.array([x], dtype="float64"), np.array([[True, True, True, True, True, False, True]])
 
     def logsumexp(x, r, y):
         return backend.functional.row_logsumexp(x, backend.tensor(mask, "bool"))[0, 0]
 
-    got, (grad, _) = backend.value_and_grads(logsumexp, [row, None], [np.arange(1)])
-    shares = np.where(mask, np.exp(row - row[mask].max()), 0)
-    np.testing.assert_allclose(got, row[mask].max() + np.log(shares.sum()), rtol=1e-6)
-    np.testing.assert_allclose(grad, shares / shares.sum(), rtol=1e-4, atol=1e-20)
+    actual, (grad, _) = backend.value_and_grads(logsumexp, [row, None], [np.arange(1)])
+    terms = np.where(mask, np.exp(row - row[mask].max()), 0)
+    np.testing.assert_allclose(actual, row[mask].max() + np.log(terms.sum()), rtol=1e-6)
+    np.testing.assert_allclose(grad, terms / terms.sum(), rtol=1e-4, atol=1e-20)
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean", "sqeuclidean"])
 @pytest.mark.parametrize("dimension", [3, 64, 384, 1024])
-def test_duplicates_are_at_distance_zero_whatever_the_rounding(backend, distance, dimension):
+def test_duplicates_have_distance_zero(backend, distance, dimension):
     x = np.tile(points(64, dimension) + 0.5, (3, 1))
     y = backend.tensor(x, "float32")
     d = backend.numpy(backend.functional.pairwise_distance(y, y, distance))
@@ -97,21 +97,21 @@ def test_duplicates_are_at_distance_zero_whatever_the_rounding(backend, distance
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
-def test_embeddings_that_have_all_but_collapsed_still_have_a_direction(backend, distance):
-    """A common offset of a thousand spreads: products of such rows hold hardly any digit of a distance."""
+def test_nearly_collapsed_embeddings_have_exact_distances(backend, distance):
+    """The offset is 1000 times the spread. Distances from inner products would lose almost all digits."""
     x, y = (points(8) + 1000).astype("float32").astype("float64"), np.arange(8) // 2
     loss = backend.loss("TripletLoss", distance=distance, margin=0.3)
-    got, _ = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
+    actual, _ = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
     expected = LOSSES["TripletLoss"].function(Batch(x, y), distance=distance, margin=0.3)
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
     z = backend.tensor(x, "float32")
     d = backend.numpy(backend.functional.pairwise_distance(z, z, distance))
     assert (d[~np.eye(8, dtype=bool)] > 0).all()
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.2, 1.0])
-def test_all_triplets_of_a_large_batch(backend, margin):
-    """Against the hinges themselves, in float64, anchor by anchor."""
+def test_triplet_loss_of_a_large_batch(backend, margin):
+    """The expected value is the sum of all hinges in float64."""
     x, y = points(600, 16, seed=4), np.random.default_rng(5).integers(0, 40, 600)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     d = 1 - unit @ unit.T
@@ -124,7 +124,7 @@ def test_all_triplets_of_a_large_batch(backend, margin):
     np.testing.assert_allclose(value(backend, loss, x.astype("float32"), y), total / count, rtol=1e-5)
 
 
-def test_a_loss_tells_what_it_is(backend):
+def test_description_of_a_loss(backend):
     from finetuner.tuner.base.registry import describe
 
     loss = backend.loss("TripletLoss", margin=0.5, miner={"neg_strategy": "semihard"})
@@ -164,12 +164,12 @@ def test_a_loss_tells_what_it_is(backend):
         ({"neg_strategy": "semihard", "margin": 0}, "margin must be above 0, got 0"),
     ],
 )
-def test_miner_bad_input(backend, name, options, message):
+def test_bad_miner_arguments(backend, name, options, message):
     with pytest.raises(ValueError, match=message):
         getattr(backend.miner, name)(**options)
 
 
-def test_pooler_bad_input(backend):
+def test_bad_pooler_inputs(backend):
     gem = backend.poolers.GeM()
     with pytest.raises(ValueError, match=r"x must have shape \[N, C, H, W\] or \[N, T, C\], got \[2, 3\]"):
         gem(backend.tensor(np.zeros((2, 3), "float32")))

@@ -1,4 +1,4 @@
-"""What is Paddle's own: its datasets, its compiler, its names for state, and its neighbour TensorFlow."""
+"""Tests for Paddle only: datasets, compilation, names of saved weights, optimizers, and TensorFlow in the process."""
 
 import importlib.util
 import json
@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from .toy import TEST, TRAIN, D, same, tuner, weights
+from .toy import TEST, TRAIN, D, make_tuner, same_arrays, weights
 
 pytest.importorskip("faiss")
 
@@ -17,13 +17,13 @@ pytest.importorskip("faiss")
 @pytest.fixture
 def paddle(backend):
     if backend.name != "paddle":
-        pytest.skip("of Paddle alone")
+        pytest.skip("Paddle only")
     import paddle
 
     return paddle
 
 
-def test_its_own_datasets(backend, paddle):
+def test_paddle_datasets(backend, paddle):
     class Pairs(paddle.io.Dataset):
         def __init__(self, data):
             self.data = data
@@ -34,35 +34,37 @@ def test_its_own_datasets(backend, paddle):
         def __getitem__(self, index):
             return self.data.x[index], int(self.data.labels[index])
 
-    def trained(*data):
-        a_tuner = tuner(backend)
-        a_tuner.fit(*data, epochs=2, batch_size=48)
-        return weights(a_tuner), a_tuner.metrics
+    def train(*data):
+        tuner = make_tuner(backend)
+        tuner.fit(*data, epochs=2, batch_size=48)
+        return weights(tuner), tuner.metrics
 
-    plain = trained(TRAIN, TEST)
+    expected_weights, expected_metrics = train(TRAIN, TEST)
     tensors = [[paddle.to_tensor(data.x), paddle.to_tensor(data.labels)] for data in (TRAIN, TEST)]
-    for form in (
+    for data in (
         map(Pairs, (TRAIN, TEST)),
         map(paddle.io.TensorDataset, tensors),
         map(tuple, tensors),
     ):
-        there, metrics = trained(*form)
-        assert same(plain[0], there)
-        assert metrics == plain[1]
+        trained_weights, metrics = train(*data)
+        assert same_arrays(expected_weights, trained_weights)
+        assert metrics == expected_metrics
 
 
-def test_a_compiled_model_trains(backend, paddle):
-    def trained(compile):
-        a_tuner = backend.Tuner(compile(backend.mlp(D, 32, 8)), callbacks=[], learning_rate=0.01)
-        run = a_tuner.fit(TRAIN, TEST, epochs=3, batch_size=48)
-        return run.history, a_tuner
+def test_compiled_model_trains(backend, paddle):
+    def train(compile):
+        tuner = backend.Tuner(compile(backend.mlp(D, 32, 8)), callbacks=[], learning_rate=0.01)
+        run = tuner.fit(TRAIN, TEST, epochs=3, batch_size=48)
+        return run.history, tuner
 
-    history, plain = trained(lambda model: model)
-    there, compiled = trained(lambda model: paddle.jit.to_static(model, full_graph=True))
-    assert there[-1]["loss"] < there[1]["loss"]
-    np.testing.assert_allclose([row["loss"] for row in there[1:]], [row["loss"] for row in history[1:]], rtol=1e-4)
-    np.testing.assert_allclose(compiled.embed(TEST), plain.embed(TEST), rtol=1e-3, atol=1e-5)
-    assert weights(compiled).keys() == weights(plain).keys()
+    history, eager = train(lambda model: model)
+    compiled_history, compiled = train(lambda model: paddle.jit.to_static(model, full_graph=True))
+    assert compiled_history[-1]["loss"] < compiled_history[1]["loss"]
+    np.testing.assert_allclose(
+        [row["loss"] for row in compiled_history[1:]], [row["loss"] for row in history[1:]], rtol=1e-4
+    )
+    np.testing.assert_allclose(compiled.embed(TEST), eager.embed(TEST), rtol=1e-3, atol=1e-5)
+    assert weights(compiled).keys() == weights(eager).keys()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_a_compiled_model_trains(backend, paddle):
         ("FocalLoss", {}),
     ],
 )
-def test_a_loss_compiled_for_any_batch_size(backend, paddle, name, options):
+def test_loss_is_compiled_for_any_batch_size(backend, paddle, name, options):
     loss, spec = backend.loss(name, **options), paddle.static.InputSpec
     specs = [spec([None, D], "float32"), spec([None], "int32")]
     compiled = paddle.jit.to_static(backend.loss(name, **options), full_graph=True, input_spec=specs)
@@ -97,7 +99,7 @@ def test_a_loss_compiled_for_any_batch_size(backend, paddle, name, options):
         ("LambdaRankLoss", [[], []]),
     ],
 )
-def test_a_loss_of_rows_compiled_for_any_batch_size(backend, paddle, name, shapes):
+def test_loss_of_pairs_is_compiled_for_any_batch_size(backend, paddle, name, shapes):
     loss, rng = backend.loss(name), np.random.default_rng(0)
     specs = [paddle.static.InputSpec([None, *shape], "float32") for shape in shapes]
     compiled = paddle.jit.to_static(backend.loss(name), full_graph=True, input_spec=specs)
@@ -106,8 +108,8 @@ def test_a_loss_of_rows_compiled_for_any_batch_size(backend, paddle, name, shape
         np.testing.assert_allclose(compiled(*tensors).item(), loss(*tensors).item(), rtol=1e-5)
 
 
-def test_what_is_detached_is_not_overwritten(backend, paddle):
-    """Compiled, ``detach`` shares memory, and the cosine was at times written there before the floor was read."""
+def test_detached_values_are_not_overwritten(backend, paddle):
+    """In compiled code, ``detach`` shares memory, which a later operation sometimes overwrote."""
 
     def function(x):
         return backend.functional.monotone_cosine(2 * x)
@@ -118,8 +120,8 @@ def test_what_is_detached_is_not_overwritten(backend, paddle):
         np.testing.assert_allclose(compiled(angles).numpy(), function(angles).numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_autocast_does_not_reach_into_a_compiled_loss(backend, paddle):
-    """Eager, a CPU casts nothing; compiled, it would, and then have no kernel for bfloat16."""
+def test_compiled_loss_ignores_autocast(backend, paddle):
+    """On a CPU, only compiled code casts, and Paddle has no bfloat16 kernels for it."""
     loss = backend.loss("NTXentLoss")
 
     def function(x, y):
@@ -132,7 +134,7 @@ def test_autocast_does_not_reach_into_a_compiled_loss(backend, paddle):
 
 
 @pytest.mark.parametrize("keywords", [True, False])
-def test_a_compiled_model_is_given_a_mapping_as_it_asks_for_it(backend, paddle, keywords):
+def test_compiled_model_gets_a_mapping_or_keywords(backend, paddle, keywords):
     class Model(paddle.nn.Layer):
         def __init__(self):
             super().__init__()
@@ -142,43 +144,43 @@ def test_a_compiled_model_is_given_a_mapping_as_it_asks_for_it(backend, paddle, 
         def forward(self, words, mask=None):
             return self.linear(words)
 
-    class Whole(Model):
+    class Mapping(Model):
         def forward(self, batch):
             return self.linear(batch["words"])
 
-    model = paddle.jit.to_static(Keywords() if keywords else Whole(), full_graph=True)
+    model = paddle.jit.to_static(Keywords() if keywords else Mapping(), full_graph=True)
     assert backend.Tuner(model, callbacks=[]).embed({"words": TRAIN.x}).shape == (48, 4)
 
 
-def unlucky(item):
+def raise_key_error(item):
     raise KeyError("no such word")
 
 
-def test_an_error_in_a_worker_is_told(backend, paddle):
+def test_worker_errors_are_raised(backend, paddle):
     with pytest.raises(KeyError, match="no such word") as caught:
-        tuner(backend).fit(TRAIN, epochs=1, batch_size=16, num_workers=2, preprocess_fn=unlucky)
-    assert "in unlucky" in caught.value.__notes__[0]
-    shapes = [np.zeros(3 + i % 2) for i in range(48)]
+        make_tuner(backend).fit(TRAIN, epochs=1, batch_size=16, num_workers=2, preprocess_fn=raise_key_error)
+    assert "in raise_key_error" in caught.value.__notes__[0]
+    items = [np.zeros(3 + i % 2) for i in range(48)]
     with pytest.raises(ValueError, match="items must be of one shape"):
-        tuner(backend).fit((shapes, TRAIN.labels), epochs=1, batch_size=16, num_workers=2)
+        make_tuner(backend).fit((items, TRAIN.labels), epochs=1, batch_size=16, num_workers=2)
 
 
-def scheduled(paddle, model, scheduler):
+def make_adamw(paddle, model, scheduler):
     return paddle.optimizer.AdamW(scheduler, parameters=model.parameters())
 
 
-NESTED = pytest.mark.filterwarnings("ignore:There are some unused values")  # Paddle's, of a schedule in another
+NESTED = pytest.mark.filterwarnings("ignore:There are some unused values")  # raised by Paddle for a nested schedule
 
 
 @pytest.mark.parametrize("kind", ["StepDecay", "CosineAnnealingDecay", pytest.param("LinearWarmup", marks=NESTED)])
-def test_a_learning_rate_that_changes_goes_on(backend, paddle, tmp_path, kind):
+def test_learning_rate_schedule_is_resumed(backend, paddle, tmp_path, kind):
     from finetuner.tuner.base import Callback
 
     class Step(Callback):
         def on_epoch_end(self, state):
             state.tuner.scheduler.step()
 
-    def made(instance):
+    def create(instance):
         lr = paddle.optimizer.lr
         scheduler = {
             "StepDecay": lambda: lr.StepDecay(0.01, 2),
@@ -186,40 +188,40 @@ def test_a_learning_rate_that_changes_goes_on(backend, paddle, tmp_path, kind):
             "LinearWarmup": lambda: lr.LinearWarmup(lr.StepDecay(0.01, 2), 2, 0.0, 0.01),
         }[kind]()
         model = backend.mlp(D, 32, 8)
-        options = {"optimizer": scheduled(paddle, model, scheduler)} if instance else {
+        options = {"optimizer": make_adamw(paddle, model, scheduler)} if instance else {
             "optimizer": paddle.optimizer.AdamW, "optimizer_options": {"learning_rate": scheduler}
         }  # fmt: skip
-        a_tuner = backend.Tuner(model, callbacks=[Step()], **options)
-        a_tuner.scheduler = scheduler
-        return a_tuner
+        tuner = backend.Tuner(model, callbacks=[Step()], **options)
+        tuner.scheduler = scheduler
+        return tuner
 
-    whole = made(instance=True)
+    whole = create(instance=True)
     whole.fit(TRAIN, epochs=4, batch_size=48)
-    first = made(instance=True)
+    first = create(instance=True)
     first.fit(TRAIN, epochs=2, batch_size=48)
     first.save(tmp_path / "run")
-    second = made(instance=False).load(tmp_path / "run")
-    assert second.optimizer.get_lr() == first.optimizer.get_lr() != made(True).optimizer.get_lr()
+    second = create(instance=False).load(tmp_path / "run")
+    assert second.optimizer.get_lr() == first.optimizer.get_lr() != create(True).optimizer.get_lr()
     second.fit(TRAIN, epochs=2, batch_size=48)
-    assert same(weights(whole), weights(second))
+    assert same_arrays(weights(whole), weights(second))
     with pytest.raises(ValueError, match="optimizer must have the options of the one that was saved.* LR_Scheduler"):
-        tuner(backend, optimizer="AdamW").load(tmp_path / "run")
+        make_tuner(backend, optimizer="AdamW").load(tmp_path / "run")
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD", "Momentum", "Lamb", "RMSProp", "Adagrad", "NAdam", "ASGD"])
-def test_any_optimizer_goes_on(backend, paddle, tmp_path, optimizer):
+def test_optimizers_are_resumed(backend, paddle, tmp_path, optimizer):
     options = {"optimizer_options": {"batch_num": 2}} if optimizer == "ASGD" else {}
-    whole, first = (tuner(backend, optimizer=optimizer, **options) for _ in range(2))
+    whole, first = (make_tuner(backend, optimizer=optimizer, **options) for _ in range(2))
     whole.fit(TRAIN, epochs=3, batch_size=16)
     first.fit(TRAIN, epochs=1, batch_size=16)
     first.save(tmp_path / "run")
-    second = tuner(backend, optimizer=optimizer, **options).load(tmp_path / "run")
+    second = make_tuner(backend, optimizer=optimizer, **options).load(tmp_path / "run")
     second.fit(TRAIN, epochs=2, batch_size=16)
-    assert same(weights(whole), weights(second))
+    assert same_arrays(weights(whole), weights(second))
 
 
-def test_a_second_optimizer_of_the_same_weights_goes_on(backend, paddle, tmp_path):
-    """Its slots have other names than the first one's."""
+def test_second_optimizer_of_the_same_weights_is_resumed(backend, paddle, tmp_path):
+    """Its slots have other names than those of the first optimizer."""
     model = backend.mlp(D, 32, 8)
     first = backend.Tuner(model, callbacks=[])
     first.fit(TRAIN, epochs=2, batch_size=48)
@@ -230,31 +232,31 @@ def test_a_second_optimizer_of_the_same_weights_goes_on(backend, paddle, tmp_pat
     second = backend.Tuner(model, callbacks=[]).load(tmp_path / "run")
     assert second.optimizer.get_lr() == 0.005
     second.fit(TRAIN, epochs=2, batch_size=48)
-    assert same(expected, weights(second))
+    assert same_arrays(expected, weights(second))
 
 
-def test_names_on_disk_are_of_the_model_alone(backend, paddle, tmp_path):
+def test_saved_names_depend_only_on_the_model(backend, paddle, tmp_path):
     from safetensors.numpy import load_file
 
     def names(folder):
-        tuner(backend).fit(TRAIN, epochs=1, batch_size=48).save(folder)
+        make_tuner(backend).fit(TRAIN, epochs=1, batch_size=48).save(folder)
         return [sorted(load_file(folder / f"{file}.safetensors")) for file in ("weights", "training")]
 
-    once, again = names(tmp_path / "once"), names(tmp_path / "again")
-    assert once == again
-    assert once[0] == ["0.bias", "0.weight", "3.bias", "3.weight"]
-    assert "optimizer.0.moment1" in once[1]
-    assert json.loads((tmp_path / "once" / "training.json").read_text())["optimizer"]["learning_rate"] == 1e-3
+    first, second = names(tmp_path / "first"), names(tmp_path / "second")
+    assert first == second
+    assert first[0] == ["0.bias", "0.weight", "3.bias", "3.weight"]
+    assert "optimizer.0.moment1" in first[1]
+    assert json.loads((tmp_path / "first" / "training.json").read_text())["optimizer"]["learning_rate"] == 1e-3
 
 
-def test_loading_leaves_a_state_that_does_not_fit(backend, paddle, tmp_path):
-    tuner(backend).fit(TRAIN, epochs=1, batch_size=48).save(tmp_path / "run")
-    other = tuner(backend, optimizer_options={"amsgrad": True})
+def test_loading_optimizer_state_with_other_options_is_an_error(backend, paddle, tmp_path):
+    make_tuner(backend).fit(TRAIN, epochs=1, batch_size=48).save(tmp_path / "run")
+    other = make_tuner(backend, optimizer_options={"amsgrad": True})
     with pytest.raises(ValueError, match="optimizer must have the options of the one that was saved.*moment2_max"):
         other.load(tmp_path / "run")
 
 
-TRAINS = """
+PADDLE_FIT = """
 import warnings
 warnings.simplefilter("ignore")
 import numpy as np, finetuner.tuner.paddle, paddle
@@ -263,40 +265,44 @@ tuner = finetuner.tuner.paddle.PaddleTuner(paddle.nn.Linear(D, 4), callbacks=[])
 history = tuner.fit(TRAIN, TRAIN, epochs=2, batch_size=48).history
 assert np.isfinite(history[-1]["val_loss"])
 """
-TENSORFLOW_TOO = """
+TENSORFLOW_STEP = """
 x = tensorflow.Variable(np.eye(3, dtype="float32"))
 with tensorflow.GradientTape() as tape:
     y = tensorflow.reduce_sum(tensorflow.matmul(x, x))
 assert np.allclose(tape.gradient(y, x), 2)
-print("alive")
+print("done")
 """
-FIRST = "import tensorflow\n"
+IMPORT_TENSORFLOW = "import tensorflow\n"
 
 
-def run_alone(code):
+def run_python(code):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="no TensorFlow")
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 @pytest.mark.parametrize(
-    "code", [FIRST + TRAINS + TENSORFLOW_TOO, TRAINS + FIRST + TENSORFLOW_TOO], ids=["first", "last"]
+    "code",
+    [IMPORT_TENSORFLOW + PADDLE_FIT + TENSORFLOW_STEP, PADDLE_FIT + IMPORT_TENSORFLOW + TENSORFLOW_STEP],
+    ids=["first", "last"],
 )
 def test_tensorflow_in_the_same_process(paddle, code):
-    done = run_alone(code)
-    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-2000:]
+    process = run_python(code)
+    assert (process.returncode, process.stdout) == (0, "done\n"), process.stderr[-2000:]
 
 
-def test_tensorflow_where_symbols_cannot_be_kept_apart(paddle):
+def test_import_order_without_rtld_deepbind(paddle):
     code = "import os, sys; del os.RTLD_DEEPBIND; sys.modules['tensorflow'] = os; import finetuner.tuner.paddle"
-    done = run_alone(code)
-    assert "ImportError: paddle must be imported before tensorflow" in done.stderr
-    assert done.returncode == 1
+    process = run_python(code)
+    assert "ImportError: paddle must be imported before tensorflow" in process.stderr
+    assert process.returncode == 1
 
 
-def test_threads_are_those_that_paddle_took(paddle):
+def test_num_threads_of_paddle(paddle):
     code = "import os, finetuner.tuner.paddle.tuner as t; print(t.PaddleTuner.num_threads(None), os.environ['OMP_NUM_THREADS'])"
-    for given, taken in {"3": "3", "many": "1"}.items():
-        environment = {**os.environ, "OMP_NUM_THREADS": given}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-        assert done.stdout == f"{taken} {taken}\n"
+    for variable, threads in {"3": "3", "many": "1"}.items():
+        environment = {**os.environ, "OMP_NUM_THREADS": variable}
+        process = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+        )
+        assert process.stdout == f"{threads} {threads}\n"

@@ -6,19 +6,41 @@ import numpy as np
 import pytest
 
 from .backends import weighted
+from .covering import compiled_cases, eager_cases, full_cases
 from .reference import LOSSES, MINERS, POOLERS, numerical_gradient
 from .reference.batches import MOVING
 
 MODES = ["eager", "traced"]
 
 
-def cases(registry):
+REGISTRIES = {"test_loss": LOSSES, "test_miner": MINERS, "test_pooler": POOLERS}
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.function.__name__ in REGISTRIES:
+        full, backend = (metafunc.config.getoption(option) for option in ("--full-grid", "--backend"))
+        cases = all_cases(REGISTRIES[metafunc.function.__name__], full, backend)
+        metafunc.parametrize(("name", "point", "batch_name", "mode"), cases, indirect=["mode"])
+
+
+def all_cases(registry, full, backend):
+    """The cases of all classes; those of one point come one after another, and share what is compiled."""
     return [
-        pytest.param(name, i, batch, id="-".join([name, *(f"{k}={v}" for k, v in point.items()), batch]))
+        pytest.param(name, i, batch, mode, id="-".join([mode, name, *(f"{k}={v}" for k, v in point.items()), batch]))
         for name, reference in registry.items()
+        for eager, compiled in [cases_by_mode(reference, full, backend)]
         for i, point in enumerate(reference.grid)
+        for mode, cases in zip(MODES, (eager, compiled), strict=True)
         for batch in reference.batches
+        if (i, batch) in cases
     ]
+
+
+def cases_by_mode(reference, full, backend):
+    """The eager and the compiled cases of one class, as sets. PyTorch is fast enough for every eager one."""
+    every = set(full_cases(reference))
+    eager = every if full or backend == "pytorch" else set(eager_cases(reference))
+    return eager, every if full else set(compiled_cases(reference))
 
 
 def moving(batch):
@@ -66,7 +88,7 @@ def assert_gradient(grad, left, right, x, directional, steepness=0.0):
     np.testing.assert_array_less(low, grad)
 
 
-@functools.lru_cache(maxsize=2)  # the batches of one point come one after another, and share what is compiled
+@functools.lru_cache(maxsize=2)  # the batches of a point come one after another and share what is compiled
 def loss_function(backend, name, point, mode, kind, names):
     loss = backend.loss(name, **LOSSES[name].grid[point])
 
@@ -97,14 +119,13 @@ def check_loss(backend, name, point, batch_name, mode):
         assert_gradient(grad, *sides, getattr(batch, field), directional, steepness=steepness(loss))
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture
 def mode(request, backend):
     if request.param not in backend.modes:
         pytest.skip("Keras leaves its torch engine uncompiled, which takes a quarter of a minute a shape")
     return request.param
 
 
-@pytest.mark.parametrize(("name", "point", "batch_name"), cases(LOSSES))
 def test_loss(backend, name, point, batch_name, mode):
     check_loss(backend, name, point, batch_name, mode)
 
@@ -125,7 +146,6 @@ def miner_function(backend, name, point, mode):
     return miner, select if mode == "eager" else backend.compiled(select, mode)
 
 
-@pytest.mark.parametrize(("name", "point", "batch_name"), cases(MINERS))
 def test_miner(backend, name, point, batch_name, mode):
     function, batches, grid = MINERS[name]
     batch = batches[batch_name]
@@ -169,9 +189,8 @@ def check_pooler(backend, name, point, input_name, mode):
     assert_gradient(backend.layout(grad, back=True).reshape(flat.shape), *slopes, flat, directional=False)
 
 
-@pytest.mark.parametrize(("name", "point", "input_name"), cases(POOLERS))
-def test_pooler(backend, name, point, input_name, mode):
-    check_pooler(backend, name, point, input_name, mode)
+def test_pooler(backend, name, point, batch_name, mode):
+    check_pooler(backend, name, point, batch_name, mode)
 
 
 @pytest.mark.parametrize("name", POOLERS)

@@ -2,9 +2,10 @@
 
 import pytest
 
+from .covering import full_cases
 from .reference import LOSSES
 from .reference.batches import Batch, Taught, TwoTower
-from .test_parity import check_loss, loss_function
+from .test_parity import cases_by_mode, check_loss, loss_function
 
 SEEN_IN_BLOCKS = {
     name: reference
@@ -14,12 +15,20 @@ SEEN_IN_BLOCKS = {
 ON_JAX = ("uneven", "wide", "zero vectors", "against references", "sessions", "ordinary")  # each shape takes seconds
 
 
-def cases():
+def pytest_generate_tests(metafunc):
+    if metafunc.function is test_loss_in_blocks:
+        full, backend = (metafunc.config.getoption(option) for option in ("--full-grid", "--backend"))
+        metafunc.parametrize(("name", "point", "batch_name"), cases(full, backend))
+
+
+def cases(full, backend):
+    if backend == "keras-jax":
+        return [(name, 0, batch) for name, r in SEEN_IN_BLOCKS.items() for batch in r.batches if batch in ON_JAX]
     return [
         (name, point, batch)
         for name, reference in SEEN_IN_BLOCKS.items()
-        for point in range(len(reference.grid))
-        for batch in reference.batches
+        for point, batch in full_cases(reference)
+        if (point, batch) in cases_by_mode(reference, full, backend)[0]
     ]
 
 
@@ -32,10 +41,7 @@ def rows(request):
     loss_function.cache_clear()
 
 
-@pytest.mark.parametrize(("name", "point", "batch_name"), cases())
 def test_loss_in_blocks(backend, rows, name, point, batch_name):
-    if backend.key == "keras-jax" and (batch_name not in ON_JAX or point):
-        pytest.skip("JAX compiles every operation of every shape")
     check_loss(backend, name, point, batch_name, "eager")
 
 

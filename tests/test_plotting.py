@@ -1,4 +1,4 @@
-"""Pictures: that they are drawn, of what, and what is said where they cannot be."""
+"""Tests of the plots: their content, their files and their errors."""
 
 import subprocess
 import sys
@@ -17,23 +17,23 @@ HISTORY = [
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures that are drawn."""
+    """A list of the figures that the test creates."""
     figure = pytest.importorskip("matplotlib.figure")
-    made = []
+    created = []
 
-    class Recorded(figure.Figure):
+    class RecordedFigure(figure.Figure):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
-            made.append(self)
+            created.append(self)
 
-    monkeypatch.setattr(figure, "Figure", Recorded)
-    return made
+    monkeypatch.setattr(figure, "Figure", RecordedFigure)
+    return created
 
 
-def clusters(each=12, seed=0):
-    """Three classes that point apart in 6 dimensions."""
-    y = np.repeat(["a", "b", "c"], each)
-    centres = np.repeat(np.eye(6)[:3] * 8, each, axis=0)
+def clusters(num_items_per_class=12, seed=0):
+    """Three classes with different directions in 6 dimensions."""
+    y = np.repeat(["a", "b", "c"], num_items_per_class)
+    centres = np.repeat(np.eye(6)[:3] * 8, num_items_per_class, axis=0)
     return (centres + np.random.default_rng(seed).normal(size=(len(y), 6))).astype(np.float32), y
 
 
@@ -41,7 +41,7 @@ def lines(axes):
     return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
 
 
-def test_history(figures, tmp_path):
+def test_plot_history(figures, tmp_path):
     path = plot_history(HISTORY, tmp_path / "new" / "history.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     losses, metrics = figures[0].axes
@@ -50,24 +50,24 @@ def test_history(figures, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["loss", "hit@1"])
-def test_history_of_one_kind_has_one_panel(figures, tmp_path, name):
+def test_history_with_one_panel(figures, tmp_path, name):
     plot_history([{"epoch": 1, name: 0.5}], tmp_path / "history.svg")
     assert [list(lines(axes)) for axes in figures[0].axes] == [[name]]
 
 
 @pytest.mark.parametrize("history", [[], [{"epoch": 0}]])
 def test_history_without_numbers(history, tmp_path):
-    with pytest.raises(ValueError, match="history must hold a loss or a metric, got"):
+    with pytest.raises(ValueError, match="history must have a loss or a metric, got"):
         plot_history(history, tmp_path / "history.png")
 
 
-def test_unknown_kind_of_picture(figures, tmp_path):
+def test_unknown_image_format(figures, tmp_path):
     with pytest.raises(ValueError, match="Format 'xyz' is not supported"):
         plot_history(HISTORY, tmp_path / "history.xyz")
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
-def test_projection_keeps_classes_apart_and_can_be_had_again(method):
+def test_projection_separates_classes_and_is_deterministic(method):
     if method == "tsne":
         pytest.importorskip("sklearn")
     x, y = clusters()
@@ -79,13 +79,13 @@ def test_projection_keeps_classes_apart_and_can_be_had_again(method):
     np.testing.assert_array_equal(xy, project(x, method))
 
 
-def test_pca_is_the_plane_of_most_variance():
+def test_pca_has_maximum_variance():
     x, _ = clusters()
     values = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
     np.testing.assert_allclose(project(x, "pca", distance="euclidean").var(axis=0), values[:2], rtol=1e-4)
 
 
-def test_lengths_do_not_matter_to_cosine():
+def test_cosine_ignores_lengths():
     x, _ = clusters()
     lengths = np.random.default_rng(0).uniform(0.1, 10, (len(x), 1))
     np.testing.assert_allclose(project(x * lengths, "pca"), project(x, "pca"), atol=1e-5)
@@ -101,7 +101,7 @@ def test_few_items_and_dimensions(shape):
     ("x", "options", "message"),
     [
         (np.ones(3), {}, r"embeddings must have shape \[N, D\], got \[3\]"),
-        (np.ones((0, 3)), {}, r"embeddings must be finite and at least one, got \[0, 3\]"),
+        (np.ones((0, 3)), {}, r"embeddings must be finite and not empty, got shape \[0, 3\]"),
         ([[1.0, np.nan]], {}, "embeddings must be finite"),
         (np.ones((9, 3)), {"method": "tsn"}, "method must be one of .*did you mean 'tsne'"),
         (np.ones((9, 3)), {"distance": "cosin"}, "distance must be one of .*did you mean 'cosine'"),
@@ -113,19 +113,19 @@ def test_bad_embeddings(x, options, message):
         project(x, **options)
 
 
-def test_tsne_of_too_few():
+def test_tsne_with_too_few_items():
     pytest.importorskip("sklearn")
     with pytest.raises(ValueError, match="t-SNE must have at least 4 items, got 3"):
         project(np.ones((3, 2)), "tsne")
 
 
-def test_umap_needs_no_tensorflow(monkeypatch):
-    """It would import TensorFlow for a model that is not used; whatever was loaded before is left so."""
-    seen = {}
+def test_umap_does_not_import_tensorflow(monkeypatch):
+    """umap imports TensorFlow for a model that is not used here. A TensorFlow that is already imported stays imported."""
+    received = {}
 
     class Umap:
         def __init__(self, **options):
-            seen.update(options, tensorflow=sys.modules["tensorflow"])
+            received.update(options, tensorflow=sys.modules["tensorflow"])
 
         def fit_transform(self, x):
             return x[:, :2]
@@ -133,14 +133,14 @@ def test_umap_needs_no_tensorflow(monkeypatch):
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     monkeypatch.setitem(sys.modules, "umap", type("module", (), {"UMAP": Umap}))
     assert project(clusters()[0], "umap", seed=3).shape == (36, 2)
-    assert seen == {"n_neighbors": 15, "random_state": 3, "tensorflow": None}
+    assert received == {"n_neighbors": 15, "random_state": 3, "tensorflow": None}
     assert "tensorflow" not in sys.modules
     monkeypatch.setitem(sys.modules, "tensorflow", "loaded before")
     project(clusters()[0], "umap")
-    assert seen["tensorflow"] == sys.modules["tensorflow"] == "loaded before"
+    assert received["tensorflow"] == sys.modules["tensorflow"] == "loaded before"
 
 
-def test_embeddings_side_by_side(figures, tmp_path):
+def test_plot_embeddings(figures, tmp_path):
     x, y = clusters()
     path = plot_embeddings({"before": x[::-1], "after": x}, y, tmp_path / "embeddings.png", method="pca")
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -153,14 +153,14 @@ def test_embeddings_side_by_side(figures, tmp_path):
         assert len(np.unique(points.get_facecolors(), axis=0)) == 3
 
 
-def test_points_have_the_colour_of_their_class(figures, tmp_path):
+def test_points_have_the_color_of_their_class(figures, tmp_path):
     x, y = clusters()
     plot_embeddings({"all": x}, y, tmp_path / "embeddings.png", method="pca")
     (points,) = figures[0].axes[0].collections
     legend = [line.get_color()[:3] for line in figures[0].legends[0].get_lines()]
-    where = {tuple(xy): colour[:3] for xy, colour in zip(points.get_offsets(), points.get_facecolors(), strict=True)}
+    color_at = {tuple(xy): color[:3] for xy, color in zip(points.get_offsets(), points.get_facecolors(), strict=True)}
     for xy, name in zip(project(x, "pca"), y, strict=True):
-        np.testing.assert_allclose(where[tuple(xy)], legend["abc".index(name)], atol=1e-6)
+        np.testing.assert_allclose(color_at[tuple(xy)], legend["abc".index(name)], atol=1e-6)
 
 
 def test_many_classes_have_no_legend(figures, tmp_path):
@@ -171,7 +171,7 @@ def test_many_classes_have_no_legend(figures, tmp_path):
 
 @pytest.mark.parametrize(
     ("panels", "message"),
-    [({}, "panels must hold at least one, got none"), ({"a": np.eye(3)}, "'a' and labels must be of one length, got 3 and 2")],
+    [({}, "panels must have at least one panel, got none"), ({"a": np.eye(3)}, "'a' and labels must be of one length, got 3 and 2")],
 )  # fmt: skip
 def test_bad_panels(panels, message, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -187,14 +187,14 @@ def test_bad_panels(panels, message, tmp_path):
     ],
 )
 def test_missing_library(module, call):
-    hidden = f"import sys; sys.modules[{module!r}] = None; from finetuner.plotting import *; {call}"
-    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)
+    code = f"import sys; sys.modules[{module!r}] = None; from finetuner.plotting import *; {call}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     library = {"sklearn": "scikit-learn", "umap": "umap-learn"}.get(module, module)
     assert f'needs {library}: pip install "finetuner[plot]"' in done.stderr.splitlines()[-1]
 
 
-def test_drawing_leaves_no_trace(tmp_path):
-    """Neither pyplot nor a setting of matplotlib is touched."""
+def test_plotting_has_no_side_effects(tmp_path):
+    """pyplot is not imported, and the settings of matplotlib stay unchanged."""
     pytest.importorskip("matplotlib")
     code = f"""
 import sys, matplotlib

@@ -1,4 +1,4 @@
-"""Poolers that are trained, and poolers in the place of a model's own pooling."""
+"""Trainable poolers, and poolers that replace the pooling of a model."""
 
 import json
 
@@ -10,15 +10,15 @@ import finetuner
 from .backends import weighted
 from .reference import POOLERS, numerical_gradient
 from .reference.poolers import INPUTS, MAPS, gem
-from .toy import TRAIN, D, same, weights
+from .toy import TRAIN, D, same_arrays, weights
 
 TRAINED = {"p": 2.4, "eps": 1e-5, "trainable": True}
 
 
-def patterns(classes, each=8, seed=0):
-    """Images ``[N, 1, 8, 8]`` of stripes whose direction tells their class."""
+def patterns(classes, items_per_class=8, seed=0):
+    """Images ``[N, 1, 8, 8]`` of stripes. The direction of the stripes is the class."""
     rng = np.random.default_rng(seed)
-    y = np.repeat(classes, each)
+    y = np.repeat(classes, items_per_class)
     rows, columns = np.indices((8, 8))
     angles = np.pi * y[:, None, None] / 8
     waves = np.sin(2 * (np.cos(angles) * rows + np.sin(angles) * columns) + rng.uniform(0, 6, (len(y), 1, 1)))
@@ -35,12 +35,12 @@ def run_on(backend, model, x):
 
 
 def trained_p(backend, model):
-    """The exponent among a model's weights."""
+    """The exponent p among the weights of a model."""
     (weight,) = [w for name, w in backend.named_weights(model).items() if name.rpartition(".")[2] == "p"]
     return weight
 
 
-# A trained exponent.
+# A trainable exponent.
 
 
 def test_p_is_a_weight(backend):
@@ -56,33 +56,33 @@ def test_p_is_a_weight(backend):
 
 @pytest.mark.parametrize("p", [0.1, 1.0, 2.4, 20.0])
 @pytest.mark.parametrize("name", INPUTS)
-def test_gradient_by_p(backend, name, p):
+def test_gradient_wrt_p(backend, name, p):
     x, mask = INPUTS[name]
     pooler = backend.poolers.GeM(p, trainable=True)
     left, right = numerical_gradient(lambda given: weighted(gem(x, mask, p=given[0])), np.array([p]))
-    found = backend.gradient_by(pooler.p, pooler, backend.layout(x), mask)
-    np.testing.assert_allclose(found, (left + right)[0] / 2, rtol=1e-3, atol=1e-6 * np.abs(x).max())
+    gradient = backend.gradient_wrt(pooler.p, pooler, backend.layout(x), mask)
+    np.testing.assert_allclose(gradient, (left + right)[0] / 2, rtol=1e-3, atol=1e-6 * np.abs(x).max())
 
 
 @pytest.mark.parametrize("p", [0.09, 0.0, -1e9])
 @pytest.mark.parametrize("name", ["maps", "zeros", "steps with a mask"])
-def test_an_exponent_that_is_too_low_is_that_of_the_bound(backend, name, p):
+def test_exponent_below_the_minimum_is_clamped(backend, name, p):
     x, mask = INPUTS[name]
-    low, least = (backend.poolers.GeM(0.1, trainable=True) for _ in range(2))
+    low, minimum = (backend.poolers.GeM(0.1, trainable=True) for _ in range(2))
     backend.assign(low.p, p)
     values = [
         backend.numpy(pooler(backend.tensor(backend.layout(x), "float32"), mask=backend.tensor(mask)))
-        for pooler in (low, least)
+        for pooler in (low, minimum)
     ]
     np.testing.assert_array_equal(*values)
-    gradients = [backend.gradient_by(pooler.p, pooler, backend.layout(x), mask) for pooler in (low, least)]
+    gradients = [backend.gradient_wrt(pooler.p, pooler, backend.layout(x), mask) for pooler in (low, minimum)]
     assert gradients[0] == gradients[1]
     assert np.isfinite(gradients).all()
     assert low.arguments()["p"] == 0.1
     assert type(low)(**low.arguments()).arguments() == low.arguments()
 
 
-def test_arguments_that_do_not_do(backend):
+def test_bad_arguments(backend):
     with pytest.raises(ValueError, match=r"a trained p must be at least 0\.1, got 0\.05"):
         backend.poolers.GeM(0.05, trainable=True)
     assert backend.poolers.GeM(0.05).p == 0.05
@@ -92,36 +92,36 @@ def test_arguments_that_do_not_do(backend):
         backend.poolers.GeM(trainable="yes")
 
 
-# In the place of another layer.
+# Replacement of a pooling layer.
 
 
-def test_every_pooling_layer_of_the_framework(backend):
+def test_every_pooling_layer_of_the_framework_is_replaced(backend):
     x = np.abs(np.random.default_rng(0).normal(size=(2, 3, 4, 4, 4))).astype(np.float32)
     cases = backend.pooling_layers()
     assert {axes for _, axes, _, _ in cases.values()} == {1, 2, 3}
-    for name, (layer, axes, last, kept) in cases.items():
+    for name, (layer, axes, channels_last, keepdims) in cases.items():
         maps = x[(..., *[0] * (3 - axes))]
-        replaced = in_a_model(backend, layer, np.moveaxis(maps, 1, -1) if last else maps)
+        pooled = pool_with_gem(backend, layer, np.moveaxis(maps, 1, -1) if channels_last else maps)
         expected = gem(np.moveaxis(maps.reshape(2, 3, -1), 1, 2), None, p=2.4)
-        ones = [1] * axes if kept else []
-        shape = (2, *ones, 3) if last else (2, 3, *ones)
-        assert replaced.shape == shape, name
-        np.testing.assert_allclose(replaced.reshape(2, 3), expected, rtol=1e-5, err_msg=name)
+        ones = [1] * axes if keepdims else []
+        shape = (2, *ones, 3) if channels_last else (2, 3, *ones)
+        assert pooled.shape == shape, name
+        np.testing.assert_allclose(pooled.reshape(2, 3), expected, rtol=1e-5, err_msg=name)
 
 
-def in_a_model(backend, layer, x):
-    """What a model makes of ``x`` that consists of ``layer``, replaced by GeM."""
-    return run_on(backend, backend.replace_pooling(backend.around(layer), backend.poolers.GeM(2.4)), x)
+def pool_with_gem(backend, layer, x):
+    """The output for ``x`` of a model with only ``layer``, after GeM replaced the layer."""
+    return run_on(backend, backend.replace_pooling(backend.single_layer_model(layer), backend.poolers.GeM(2.4)), x)
 
 
-KINDS = ["sequential", "nested", "written", "around another", "inside another", "ours"]
+KINDS = ["sequential", "nested", "subclassed", "around another", "inside another", "ours"]
 
 
 @pytest.mark.parametrize("used", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_models_of_every_kind(backend, kind, used):
+def test_replacement_in_kinds_of_models(backend, kind, used):
     x = backend.layout(MAPS[:, :, :, :4].repeat(2, axis=2).repeat(2, axis=3).astype(np.float32))
-    model, body = backend.pooled(kind)
+    model, body = backend.pooling_model(kind)
     before = run_on(backend, model, x) if used else None
     maps = backend.layout(run_on(backend, body, x), back=True)
     average = backend.replace_pooling(model, backend.poolers.AveragePooling())
@@ -131,11 +131,11 @@ def test_models_of_every_kind(backend, kind, used):
         (backend.poolers.GeM(2.4), gem(maps, None, p=2.4)),
         (backend.poolers.MaxPooling(), POOLERS["MaxPooling"].function(maps, None)),
     ]:
-        average = backend.replace_pooling(average, pooler)  # of ours by now, in the place of the framework's
+        average = backend.replace_pooling(average, pooler)  # replaces a pooler of ours
         np.testing.assert_allclose(run_on(backend, average, x), expected, rtol=1e-5)
 
 
-def test_what_comes_after_takes_what_it_took(backend):
+def test_average_pooling_replaces_average_pooling_exactly(backend):
     x, _ = images(backend)
     model = backend.conv()
     before = finetuner.embed(model, x)
@@ -151,13 +151,13 @@ def test_a_model_without_pooling(backend):
         finetuner.fit(model, TRAIN, pooler="GeM")
 
 
-def test_pooling_in_the_middle_is_told(backend):
-    model, body = backend.pooled("sequential")
+def test_pooling_before_convolutions_warns(backend):
+    model, body = backend.pooling_model("sequential")
     with pytest.warns(UserWarning, match="is replaced by GeM, though convolutions come after it: Conv2"):
         backend.replace_pooling(body, backend.poolers.GeM())
 
 
-def test_what_is_no_pooler(backend):
+def test_bad_poolers(backend):
     with pytest.raises(ValueError, match="pooler must be a known name, got 'gem'; did you mean 'GeM'"):
         finetuner.fit(backend.conv(), images(backend), pooler="gem")
     with pytest.raises(TypeError, match=r"pooler must be one of finetuner\.tuner\..*\.poolers, got int"):
@@ -174,7 +174,7 @@ def test_what_is_no_pooler(backend):
         finetuner.fit(backend.conv(), images(backend), pooler="CLSPooling", callbacks=[])
 
 
-# Trained with the model.
+# Training.
 
 
 def fit(backend, **options):
@@ -183,7 +183,7 @@ def fit(backend, **options):
 
 
 def seeded_conv(backend):
-    backend.mlp(1, 1)  # which seeds the framework
+    backend.mlp(1, 1)  # sets the seed
     return backend.conv()
 
 
@@ -196,42 +196,42 @@ def test_p_is_trained_saved_and_loaded(backend, tmp_path):
     assert run.history[-1]["loss"] < run.history[1]["loss"]
     run.save(tmp_path / "run")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["pooler"] == run.config["pooler"]
-    again = backend.Tuner(backend.conv(), callbacks=[], **options).load(tmp_path / "run", weights_only=True)
-    assert float(backend.numpy(trained_p(backend, again.embed_model))) == p
+    loaded = backend.Tuner(backend.conv(), callbacks=[], **options).load(tmp_path / "run", weights_only=True)
+    assert float(backend.numpy(trained_p(backend, loaded.embed_model))) == p
     x, _ = images(backend)
-    np.testing.assert_array_equal(again.embed(x), finetuner.embed(run.model, x))
+    np.testing.assert_array_equal(loaded.embed(x), finetuner.embed(run.model, x))
     with pytest.raises(ValueError, match="the weights must be those of the same model"):
         backend.Tuner(backend.conv(), callbacks=[]).load(tmp_path / "run")
 
 
-def test_stopped_and_continued_is_as_never_stopped(backend, tmp_path):
+def test_resumed_training_matches_uninterrupted(backend, tmp_path):
     options = {"pooler": "GeM", "pooler_options": TRAINED, "optimizer": "AdamW"}
     whole, first = fit(backend, **options), fit(backend, **options, epochs=1)
     first.save(tmp_path / "run")
     second = backend.Tuner(backend.conv(), callbacks=[], learning_rate=0.01, **options).load(tmp_path / "run")
     second.fit(images(backend), epochs=1, batch_size=16)
-    assert same(weights(whole.tuner), weights(second))
+    assert same_arrays(weights(whole.tuner), weights(second))
 
 
-def test_both_spellings_are_one(backend):
+def test_pooler_and_model_options_are_equivalent(backend):
     options = {"pooler": "GeM", "pooler_options": TRAINED}
-    one, other = fit(backend, **options), fit(backend, model_options=options)
-    assert same(weights(one.tuner), weights(other.tuner))
-    given = fit(backend, pooler=backend.poolers.GeM(**TRAINED))
-    assert same(weights(one.tuner), weights(given.tuner))
-    of_class = fit(backend, pooler=backend.poolers.GeM, pooler_options=TRAINED)
-    assert same(weights(one.tuner), weights(of_class.tuner))
-    assert one.config == other.config == given.config == of_class.config
+    by_name, nested = fit(backend, **options), fit(backend, model_options=options)
+    assert same_arrays(weights(by_name.tuner), weights(nested.tuner))
+    instance = fit(backend, pooler=backend.poolers.GeM(**TRAINED))
+    assert same_arrays(weights(by_name.tuner), weights(instance.tuner))
+    by_class = fit(backend, pooler=backend.poolers.GeM, pooler_options=TRAINED)
+    assert same_arrays(weights(by_name.tuner), weights(by_class.tuner))
+    assert by_name.config == nested.config == instance.config == by_class.config
     with pytest.raises(ValueError, match="the pooler must be given once, got pooler='GeM' and model_options="):
         fit(backend, pooler="GeM", model_options=options)
     with pytest.raises(TypeError, match="model_options has no option 'poolers'; did you mean 'pooler'"):
         fit(backend, model_options={"poolers": "GeM"})
 
 
-def test_an_optimizer_that_cannot_hold_p(backend):
+def test_optimizer_instance_must_cover_p(backend):
     model = backend.conv()
     options = {"pooler": "GeM", "pooler_options": TRAINED, "optimizer": backend.sgd(model)}
-    if backend.name == "keras":  # whose optimizers take the weights over when they first see them
+    if backend.name == "keras":  # its optimizers get the weights when they are built
         run = finetuner.fit(model, images(backend), epochs=1, callbacks=[], **options)
         assert abs(float(backend.numpy(trained_p(backend, run.model))) - 2.4) > 1e-6
         return

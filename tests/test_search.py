@@ -1,54 +1,54 @@
-"""Nearest neighbours against their reference."""
+"""Tests of the nearest neighbours against the reference."""
 
 import numpy as np
 import pytest
 
 from finetuner.evaluation.search import nearest_neighbours
 
-from .embeddings import DATA, DISTANCES, way  # noqa: F401  (a fixture)
+from .embeddings import DATA, DISTANCES, search_method  # noqa: F401  (a fixture)
 from .reference import evaluation as reference
 
 pytest.importorskip("faiss")
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("search_method")
 @pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("within", [False, True], ids=["index", "itself"])
+@pytest.mark.parametrize("self_search", [False, True], ids=["index", "self"])
 @pytest.mark.parametrize("data", DATA)
-def test_neighbours_are_those_of_the_reference(data, within, distance):
-    queries, index = (DATA[data][1], None) if within else DATA[data]
-    truth = list(reference.neighbours(queries, index, distance))
+def test_neighbours_match_reference(data, self_search, distance):
+    queries, index = (DATA[data][1], None) if self_search else DATA[data]
+    expected_neighbours = list(reference.neighbours(queries, index, distance))
     for k in (1, 3, 17, 100):
         distances, indices = nearest_neighbours(queries, index, k, distance)
         assert (distances.dtype, indices.dtype) == (np.float32, np.int64)
-        np.testing.assert_array_equal(indices, [ranked[:k] for _, ranked in truth])
-        expected = [np.take(each, ranked[:k]) for each, ranked in truth]
+        np.testing.assert_array_equal(indices, [ranked[:k] for _, ranked in expected_neighbours])
+        expected = [np.take(row, ranked[:k]) for row, ranked in expected_neighbours]
         np.testing.assert_allclose(distances, expected, rtol=1e-5, atol=1e-7)
         assert (distances >= 0).all()
         assert not np.signbit(distances).any()
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("queries", [3, 19, 1100], ids="{} queries".format)
+@pytest.mark.parametrize("num_queries", [3, 19, 1100], ids="{} queries".format)
 @pytest.mark.parametrize("k", [1, 10, 120])
-def test_equal_rows_are_equally_far_wherever_they_are(queries, k, distance):
-    # 1100 queries are enough for faiss to go through BLAS, which rounds differently from place to place.
+def test_equal_rows_have_equal_distances(num_queries, k, distance):
+    # For 1100 queries, faiss uses BLAS, whose rounding depends on the position of a row.
     rng = np.random.default_rng(0)
     base = rng.normal(size=(30, 128)).astype(np.float32)
-    which = rng.integers(30, size=5003)
-    queries = np.concatenate([base, rng.normal(size=(queries, 128)).astype(np.float32)])[:queries]
-    distances, indices = nearest_neighbours(queries, base[which], k, distance)
-    far, place = nearest_neighbours(queries, base, 30, distance)
+    source = rng.integers(30, size=5003)
+    queries = np.concatenate([base, rng.normal(size=(num_queries, 128)).astype(np.float32)])[:num_queries]
+    distances, indices = nearest_neighbours(queries, base[source], k, distance)
+    base_distances, base_indices = nearest_neighbours(queries, base, 30, distance)
     for i in range(0, len(queries), 1 + len(queries) // 40):
-        order = np.argsort(place[i])[which]  # the rank of each row of the index among the 30
-        expected = np.lexsort((np.arange(len(which)), order))[:k]
+        order = np.argsort(base_indices[i])[source]  # the rank of the base row of each index row
+        expected = np.lexsort((np.arange(len(source)), order))[:k]
         np.testing.assert_array_equal(indices[i], expected)
-        np.testing.assert_allclose(distances[i], far[i][order[expected]], rtol=1e-6)
+        np.testing.assert_allclose(distances[i], base_distances[i][order[expected]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("value", [0.0, 0.3])
-def test_of_embeddings_all_equal_the_lowest_indices_are_nearest(value, distance):
+def test_equal_embeddings_are_sorted_by_index(value, distance):
     x = np.full((700, 37), value, np.float32)
     distances, indices = nearest_neighbours(x, None, 5, distance)
     for i in (0, 3, 5, 699):
@@ -56,23 +56,23 @@ def test_of_embeddings_all_equal_the_lowest_indices_are_nearest(value, distance)
     assert (distances == (1 if value == 0 and distance == "cosine" else 0)).all()
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("search_method")
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_duplicates_far_from_the_origin_are_at_distance_0(distance):
+def test_duplicates_far_from_origin_have_distance_0(distance):
     x = 1000 + np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32)
     distances, indices = nearest_neighbours(np.concatenate([x, x]), None, 1, distance)
     np.testing.assert_array_equal(indices[:, 0], np.arange(80).reshape(2, 40)[::-1].ravel())
     np.testing.assert_array_equal(distances, 0)
 
 
-def test_small_distances_keep_their_digits():
+def test_small_distances_are_accurate():
     angles = np.array([0, 1e-3, 2e-3, 4e-3])
     x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     distances, _ = nearest_neighbours(x[:1], x[1:], 3)
     np.testing.assert_allclose(distances[0], 1 - np.cos(angles[1:]), rtol=1e-3)
 
 
-def test_the_cosine_does_not_see_lengths():
+def test_cosine_ignores_lengths():
     x, y = DATA["gaussian"]
     distances, indices = nearest_neighbours(x * np.float32(2.0**100), y * np.float32(2.0**-100), 40)
     expected, order = nearest_neighbours(x, y, 40)
@@ -81,17 +81,17 @@ def test_the_cosine_does_not_see_lengths():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, list])
-def test_embeddings_of_any_number_type(dtype):
+def test_number_types(dtype):
     x, y = DATA["lattice"]
     distances, indices = nearest_neighbours(x, y, 7)
     x, y = (x.tolist(), y.tolist()) if dtype is list else (x.astype(dtype), y.astype(dtype)[:, ::-1][:, ::-1])
-    again, same = nearest_neighbours(x, y, 7)
-    np.testing.assert_array_equal(same, indices)
-    np.testing.assert_array_equal(again, distances)
+    converted_distances, converted_indices = nearest_neighbours(x, y, 7)
+    np.testing.assert_array_equal(converted_indices, indices)
+    np.testing.assert_array_equal(converted_distances, distances)
 
 
-def test_embeddings_are_left_as_they_were():
-    x, y = (each.copy() for each in DATA["gaussian"])
+def test_embeddings_are_not_modified():
+    x, y = (array.copy() for array in DATA["gaussian"])
     for distance in DISTANCES:
         nearest_neighbours(x, y, 3, distance)
         nearest_neighbours(y, None, 3, distance)
@@ -99,7 +99,7 @@ def test_embeddings_are_left_as_they_were():
     np.testing.assert_array_equal(y, DATA["gaussian"][1])
 
 
-def test_k_is_cut_to_what_is_there():
+def test_k_is_reduced_to_number_of_items():
     x, y = DATA["gaussian"]
     assert nearest_neighbours(x, y, 1000)[1].shape == (12, 40)
     assert nearest_neighbours(x, None, 1000)[1].shape == (12, 11)

@@ -1,6 +1,6 @@
-"""The command line: ``finetuner fit | evaluate | embed | demo``.
+"""The commands of the command line: ``fit``, ``evaluate``, ``embed`` and ``demo``.
 
-``finetuner --help`` has to be quick, so what is heavy is imported by the command that needs it.
+Each command imports heavy libraries itself, so ``finetuner --help`` is fast.
 """
 
 from pathlib import Path
@@ -12,23 +12,48 @@ from .. import __version__
 from . import options as o
 from .console_noise import silence_frameworks
 from .inputs import (
-    INTERRUPTED,
-    callbacks_for,
+    build_callbacks,
     check_inputs,
     check_output,
-    free_folder,
-    loaded,
-    options,
-    read,
-    recorded,
-    reported,
-    say,
-    show,
-    uninterrupted,
+    first_free_folder,
+    load_model_and_functions,
+    parse_options,
+    read_data,
+    run_settings,
 )
-from .user_code import absolute, use_threads
+from .terminal import INTERRUPTED, handle_errors, ignore_interrupts, print_message, print_metrics
+from .user_code import absolute_spec, use_threads
 
 __all__ = ["app", "main"]
+
+FIT_EXAMPLES = r"""Examples:
+
+$ finetuner fit --data train.npz --model model.py:make --output run
+
+$ finetuner fit --data train.csv --input-column text --label-column topic \
+    --model model.py:make --collate model.py:tokenize \
+    --loss SupConLoss --loss-option temperature=0.05 --output run
+
+$ finetuner fit --data images --eval-data new_classes --image-size 64 \
+    --model model.py:make --keep-best --output run
+"""
+
+EVALUATE_EXAMPLES = r"""Examples:
+
+$ finetuner evaluate --run run --data test.csv
+
+$ finetuner evaluate --run run --data queries.csv --index-data catalog.csv
+
+$ finetuner evaluate --model model.py:make --data test.npz --metric hit@1
+"""
+
+EMBED_EXAMPLES = r"""Examples:
+
+$ finetuner embed --run run --data new.csv --output embeddings.npz
+
+$ finetuner embed --model model.py:make --data test.npz --label-column y \
+    --output embeddings.npz
+"""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,9 +69,9 @@ def main() -> None:
     app(prog_name="finetuner")
 
 
-def show_version(wanted: bool) -> None:
-    """Print the version and leave."""
-    if wanted:
+def show_version(requested: bool) -> None:
+    """Print the version and exit."""
+    if requested:
         typer.echo(f"finetuner {__version__}")
         raise typer.Exit
 
@@ -57,11 +82,11 @@ def finetuner(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Turn a PyTorch, Keras or PaddlePaddle model into a good embedding model, by metric learning."""
+    """Train a PyTorch, Keras or PaddlePaddle model to give good embeddings, by metric learning."""
 
 
-@app.command()
-@reported
+@app.command(epilog=FIT_EXAMPLES)
+@handle_errors
 def fit(
     *,
     data: o.Data,
@@ -96,46 +121,47 @@ def fit(
     batch_size: o.BatchSize = 256,
     micro_batch_size: o.MicroBatchSize = None,
     sampler: o.Sampler = "auto",
-    num_items_per_class: o.ItemsPerClass = None,
+    num_items_per_class: o.NumItemsPerClass = None,
     metric: o.Metric = None,
     early_stopping: o.EarlyStopping = None,
     keep_best: o.KeepBest = False,
     monitor: o.Monitor = None,
-    checkpoint_every: o.Checkpoints = None,
+    checkpoint_every: o.CheckpointEvery = None,
     output: o.Output,
     seed: o.Seed = 0,
     threads: o.Threads = None,
     debug: o.Debug = False,
 ) -> None:
-    """Train a model on labelled data, and write the run into a folder.
+    """Train a model on labelled data, and save the run in a folder.
 
-    With evaluation data, retrieval is measured before and after each epoch.
+    With --eval-data or --eval-classes, retrieval metrics are computed before
+    the training and after each epoch.
 
-    Ctrl-C keeps what was trained.
+    Ctrl-C ends the training and saves what was trained.
     """
     command = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
-    chosen = {
-        "loss_options": options("--loss-option", loss_option),
-        "miner_options": options("--miner-option", miner_option),
-        "optimizer_options": options("--optimizer-option", optimizer_option),
-        "loss_optimizer_options": options("--loss-optimizer-option", loss_optimizer_option),
-        "pooler_options": options("--pooler-option", pooler_option),
+    component_options = {
+        "loss_options": parse_options("--loss-option", loss_option),
+        "miner_options": parse_options("--miner-option", miner_option),
+        "optimizer_options": parse_options("--optimizer-option", optimizer_option),
+        "loss_optimizer_options": parse_options("--loss-optimizer-option", loss_optimizer_option),
+        "pooler_options": parse_options("--pooler-option", pooler_option),
     }
     check_output(output)
     check_inputs(data, eval_data)
     use_threads(threads)
-    judging = eval_data is not None or bool(eval_classes)
-    callbacks = callbacks_for(command, judging)
-    made, functions = loaded(command)
-    train_data = read(data, command, classes, "train")
-    loss_and_gradients = read(eval_data or data, command, eval_classes, "eval") if judging else None
+    has_eval_data = eval_data is not None or bool(eval_classes)
+    callbacks = build_callbacks(command, has_eval_data)
+    embed_model, functions = load_model_and_functions(command)
+    train_dataset = read_data(data, command, classes, "train")
+    eval_dataset = read_data(eval_data or data, command, eval_classes, "eval") if has_eval_data else None
 
     from ..api import fit as train
 
     run = train(
-        made,
-        train_data,
-        loss_and_gradients,
+        embed_model,
+        train_dataset,
+        eval_dataset,
         loss=loss,
         miner=miner,
         optimizer=optimizer,
@@ -152,24 +178,26 @@ def fit(
         num_items_per_class=num_items_per_class,
         num_workers=num_workers,
         metrics=metric,
-        **chosen,
+        **component_options,
         **functions,
     )
-    run.config["command"] = command | {name: absolute(command[name]) for name in ("model", "preprocess", "collate")}
-    with uninterrupted():
+    run.config["command"] = command | {
+        name: absolute_spec(command[name]) for name in ("model", "preprocess", "collate")
+    }
+    with ignore_interrupts():
         run.save(output)
-    show(run.metrics)
+    print_metrics(run.metrics)
     typer.echo(f"run       {output}/  weights.safetensors, config.json, history.json, metrics.json")
     try:
         typer.echo(f"history   {run.plot(output / 'history.png')}")
     except ImportError as error:
-        say(f"{output / 'history.png'} is not drawn: {error}", "note")
+        print_message(f"{output / 'history.png'} was not drawn: {error}", "note")
     if run.interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command()
-@reported
+@app.command(epilog=EVALUATE_EXAMPLES)
+@handle_errors
 def evaluate(
     *,
     data: o.Data,
@@ -192,24 +220,28 @@ def evaluate(
     distance: o.Distance = None,
     metric: o.Metric = None,
     batch_size: o.BatchSize = 256,
-    seed: o.OptionalSeed = None,
+    seed: o.WeightSeed = None,
     threads: o.Threads = None,
     debug: o.Debug = False,
 ) -> None:
-    """Measure retrieval: the data in itself, or in an index."""
-    settings = recorded(run, locals())
+    """Compute retrieval metrics of a model, within the data or in an index.
+
+    Each item of --data is a query. It is searched among the other items, or in
+    --index-data.
+    """
+    settings = run_settings(run, locals())
     check_inputs(data, index_data)
     use_threads(threads)
-    made, functions = loaded(settings, run, device)
-    sides = [read(data, settings, classes, "data")]
-    if index_data is not None:
-        sides.append(read(index_data, settings, classes, "index"))
+    embed_model, functions = load_model_and_functions(settings, run, device)
+    query_dataset = read_data(data, settings, classes, "data")
+    index_dataset = None if index_data is None else read_data(index_data, settings, classes, "index")
 
-    from ..api import evaluate as measure
+    from ..api import evaluate as compute_metrics
 
-    metrics = measure(
-        made,
-        *sides,
+    metrics = compute_metrics(
+        embed_model,
+        query_dataset,
+        index_dataset,
         distance=settings.get("distance") or "cosine",
         device=device,
         metrics=metric,
@@ -217,11 +249,11 @@ def evaluate(
         num_workers=num_workers,
         **functions,
     )
-    show({"value": metrics})
+    print_metrics({"value": metrics})
 
 
-@app.command()
-@reported
+@app.command(epilog=EMBED_EXAMPLES)
+@handle_errors
 def embed(
     *,
     data: o.Data,
@@ -237,32 +269,38 @@ def embed(
     collate: o.Collate = None,
     device: o.Device = "auto",
     batch_size: o.BatchSize = 256,
-    output: Annotated[Path, o.told("--output", o.OTHER, "A new file to write the arrays to.", "FILE.npz")],
-    seed: o.OptionalSeed = None,
+    output: o.EmbedOutput,
+    seed: o.WeightSeed = None,
     threads: o.Threads = None,
     debug: o.Debug = False,
 ) -> None:
-    """Write the embeddings of data as the array `embeddings` of an .npz.
+    """Write embeddings of data to an .npz file.
 
-    With --label-column there is an array `labels` too, and of images one of their `names`.
+    The file has an array `embeddings`, with one row per item. With
+    --label-column it also has `labels`, and for images it also has `names`.
     """
-    settings = recorded(run, {name: value for name, value in locals().items() if name != "label_column"})
+    settings = run_settings(run, {name: value for name, value in locals().items() if name != "label_column"})
     check_output(output, ".npz")
     check_inputs(data)
     use_threads(threads)
-    made, functions = loaded(settings, run, device)
-    # Labels are read where they are asked for here, whatever the run was trained on.
-    labelled = label_column is not None
-    unasked: dict[str, Any] = {"session_column": None, "role_column": None, "in_memory": False}
-    items = read(data, {**settings, **unasked, "label_column": label_column}, None, "data", labelled)
+    embed_model, functions = load_model_and_functions(settings, run, device)
+    labelled = label_column is not None  # the run's own label column does not count
+    data_settings = {
+        **settings,
+        "label_column": label_column,
+        "session_column": None,
+        "role_column": None,
+        "in_memory": False,
+    }
+    items = read_data(data, data_settings, None, "data", labelled)
 
     import numpy as np
 
-    from ..api import embed as embed_rows
+    from ..api import embed as compute_embeddings
 
     arrays: dict[str, Any] = {
-        "embeddings": embed_rows(
-            made, items, device=device, batch_size=batch_size, num_workers=num_workers, **functions
+        "embeddings": compute_embeddings(
+            embed_model, items, device=device, batch_size=batch_size, num_workers=num_workers, **functions
         )
     }
     if labelled:
@@ -277,29 +315,23 @@ def embed(
 
 
 @app.command()
-@reported
+@handle_errors
 def demo(
-    backend: Annotated[
-        str,
-        o.told("--backend", o.MODEL, "pytorch, keras (on the engine that KERAS_BACKEND names) or paddle.", "NAME"),
-    ] = "pytorch",
-    output: Annotated[
-        Path | None,
-        o.told("--output", o.OTHER, "A new or empty folder; by default the first free of demo, demo-2, ...", "FOLDER"),
-    ] = None,
+    backend: o.DemoBackend = "pytorch",
+    output: o.DemoOutput = None,
     seed: o.Seed = 0,
     debug: o.Debug = False,
 ) -> None:
-    """Train on the digits 0 to 4, and see whether 5 to 9, never seen, are found better than before.
+    """Train on images of the digits 0 to 4, and evaluate on the digits 5 to 9.
 
     It takes about a minute on two cores.
     """
     from ..demo import run_demo
 
-    output = output or free_folder("demo")
+    output = output or first_free_folder("demo")
     check_output(output)
     run = run_demo(backend, output, seed=seed)
-    show(run.metrics)
+    print_metrics(run.metrics)
     _, framework, *engine = (f"{name} {version}" for name, version in run.config["versions"].items())
     typer.echo(f"backend   {' on '.join([framework, *engine])}")
     typer.echo(f"run       {output}/  weights.safetensors, config.json, history.json, metrics.json")

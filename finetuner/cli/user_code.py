@@ -1,4 +1,4 @@
-"""The user's own code: models and functions by their names, seeded, for any framework."""
+"""The user's own code: import models and functions by name, seed the frameworks, set the number of threads."""
 
 import importlib
 import importlib.util
@@ -10,43 +10,62 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["absolute", "built", "named", "use_threads", "user_files"]
+__all__ = ["absolute_spec", "build_model", "resolve_callable", "use_threads", "user_files"]
 
-user_files: set[str] = set()  # where models and functions that users name are from
+user_files: set[str] = set()  # files that were imported for a user; error messages point into them
 
 
-def named(flag: str, spec: str | None) -> Any:
-    """What is called ``package.module:name`` or ``path/to/file.py:name``, or None for None.
+def resolve_callable(flag: str, spec: str | None) -> Any:
+    """Import the function or class that ``spec`` names.
+
+    Args:
+        flag: The option of the command line, for error messages.
+        spec: ``package.module:name`` or ``path/to/file.py:name``; None gives None.
 
     Raises:
-        ValueError: if it is not of this form, or there is no such file, module or name.
+        ValueError: If ``spec`` has another form, or the module or the name does not exist.
+        FileNotFoundError: If the file does not exist.
+        TypeError: If the name is not callable.
+
+    Example:
+        >>> resolve_callable("--collate", "json:loads")("[1, 2]")
+        [1, 2]
     """
     if spec is None:
         return None
     where, _, name = spec.rpartition(":")
     if not where or not name:
         raise ValueError(f"{flag} must be package.module:name or path/to/file.py:name, got {spec!r}")
-    found: Any = of_file(flag, Path(where)) if where.endswith(".py") else of_module(flag, where)
+    found: Any = import_file(flag, Path(where)) if where.endswith(".py") else import_module(flag, where)
     for part in name.split("."):
         if not hasattr(found, part):
             from ..checks import closest_match
 
             known = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
-            raise ValueError(f"{flag} must name something in {where}, got {name!r}; {closest_match(name, known)}")
+            raise ValueError(f"{flag} must name a function in {where}, got {name!r}; {closest_match(name, known)}")
         found = getattr(found, part)
     if not callable(found):
         raise TypeError(f"{flag} must name a function, got {type(found).__name__} at {spec!r}")
     return found
 
 
-def absolute(spec: str | None) -> str | None:
-    """``spec``, with the whole path of a file, to be found from another folder too."""
+def absolute_spec(spec: str | None) -> str | None:
+    """Make the path of a file in ``spec`` absolute, for use from another folder."""
     where, _, name = (spec or "").rpartition(":")
     return f"{Path(where).resolve()}:{name}" if where.endswith(".py") else spec
 
 
-def of_file(flag: str, path: Path) -> ModuleType:
-    """The module in a file, whose neighbours it can import."""
+def import_file(flag: str, path: Path) -> ModuleType:
+    """Import a file as a module, once. It can import the other files of its folder.
+
+    Args:
+        flag: The option of the command line, for error messages.
+        path: The file.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a Python file.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{flag} must name a file that exists, got {path}")
     file = str(path.resolve())
@@ -55,7 +74,7 @@ def of_file(flag: str, path: Path) -> ModuleType:
             return module
     user_files.add(file)
     if (folder := str(path.resolve().parent)) not in sys.path:
-        sys.path.append(folder)  # last: a neighbour called random.py is not to be all programs' random
+        sys.path.append(folder)  # at the end, or a random.py in the folder would replace Python's random
     name = path.stem if path.stem not in sys.modules else f"{path.stem}_of_{path.resolve().parent.name}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -69,15 +88,23 @@ def of_file(flag: str, path: Path) -> ModuleType:
     return module
 
 
-def of_module(flag: str, name: str) -> ModuleType:
-    """The module of that name, from the working folder too."""
+def import_module(flag: str, name: str) -> ModuleType:
+    """Import a module by name. Modules of the working folder are found too.
+
+    Args:
+        flag: The option of the command line, for error messages.
+        name: The full name of the module.
+
+    Raises:
+        ValueError: If the module does not exist.
+    """
     if (folder := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(folder)
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:
         spec = None
-    except ValueError:  # of a module that was made without one, or a name such as "..x"
+    except ValueError:  # the name is invalid, such as "..x", or the loaded module has no spec
         spec = getattr(sys.modules.get(name), "__spec__", None)
     if spec is None:
         raise ValueError(f"{flag} must name a module that exists, or a file that ends in .py, got {name!r}")
@@ -85,47 +112,65 @@ def of_module(flag: str, name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def built(flag: str, spec: str, seed: int) -> Any:
-    """The model that a user's function makes; the same seed gives the same weights."""
-    factory = named(flag, spec)
-    for _ in range(2):  # once more if the function itself was the first to import its framework
-        loaded = seed_all(seed)
+def build_model(flag: str, spec: str, seed: int) -> Any:
+    """Call the user's function that creates the model. The same seed gives the same weights.
+
+    Args:
+        flag: The option of the command line, for error messages.
+        spec: Names the function, see :func:`resolve_callable`.
+        seed: Seeds Python, numpy and the loaded frameworks.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: See :func:`resolve_callable`.
+    """
+    factory = resolve_callable(flag, spec)
+    for _ in range(2):  # a second time if the function imported its framework, which was not seeded then
+        seeded = seed_all(seed)
         model = factory()
-        if loaded == [name for name in SEEDS if name in sys.modules]:
+        if seeded == loaded_frameworks():
             break
     return model
 
 
-# By the frameworks' names for themselves; none is imported that the user's code has not imported.
-SEEDS: dict[str, Callable[[Any, int], Any]] = {
+def seed_keras(keras: Any, seed: int) -> None:
+    """Seed TensorFlow if it is the engine of Keras. Otherwise Keras draws its seeds from Python's random numbers."""
+    if keras.backend.backend() == "tensorflow":  # with another engine this would import TensorFlow
+        keras.utils.set_random_seed(seed)
+
+
+# By the names of the frameworks' modules, which are seeded only if they are loaded.
+SEED_FUNCTIONS: dict[str, Callable[[Any, int], Any]] = {
     "torch": lambda torch, seed: torch.manual_seed(seed),
     "keras": lambda keras, seed: seed_keras(keras, seed % 2**32),
     "paddle": lambda paddle, seed: paddle.seed(seed),
 }
 
 
-def seed_keras(keras: Any, seed: int) -> None:
-    """Seed TensorFlow, if that is Keras' engine; else Keras draws its seeds from Python's random numbers."""
-    if keras.backend.backend() == "tensorflow":  # anywhere else this would import it
-        keras.utils.set_random_seed(seed)
+def loaded_frameworks() -> list[str]:
+    """The frameworks that are loaded."""
+    return [name for name in SEED_FUNCTIONS if name in sys.modules]
 
 
 def seed_all(seed: int) -> list[str]:
-    """Seed Python, numpy and the frameworks that are loaded, and name these."""
+    """Seed Python, numpy and the loaded frameworks, and return the names of these frameworks."""
     import numpy as np
 
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 -- which a user's function may draw weights from
-    loaded = [name for name in SEEDS if name in sys.modules]
-    for name in loaded:
-        SEEDS[name](sys.modules[name], seed)
-    return loaded
+    np.random.seed(seed % 2**32)  # noqa: NPY002 -- a user's function may draw weights from it
+    names = loaded_frameworks()
+    for name in names:
+        SEED_FUNCTIONS[name](sys.modules[name], seed)
+    return names
 
 
 def use_threads(count: int | None) -> None:
-    """Tell frameworks that are not loaded yet, and torch in any case, how many threads to compute with.
+    """Set the number of threads for torch, and for all frameworks that are not loaded yet. JAX has no such setting.
 
-    JAX cannot be told.
+    Args:
+        count: The number of threads, at least 1; None for the frameworks' defaults.
+
+    Raises:
+        ValueError: If it is below 1.
     """
     if count is None:
         return

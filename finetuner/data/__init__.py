@@ -1,11 +1,12 @@
-"""Files and folders -> datasets.
+"""Read files and folders into datasets.
 
-:func:`load` reads labelled data into a dataset, :func:`load_inputs` reads items alone. What is read is
-told by the path:
+:func:`load` reads labelled data into a dataset. :func:`load_inputs` reads items without labels. The path decides the
+format:
 
-- ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``, ``.parquet``: a table, whose columns have names;
-- ``.npz``: arrays with names, ``x`` and ``y`` where none are given; ``.npy``: items without labels;
-- a folder or a ``.zip``: images, one folder a class, nested as deep as it likes.
+- ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``, ``.parquet``: a table with named columns.
+- ``.npz``: named arrays. The default names are ``x`` and ``y``.
+- ``.npy``: an array of items without labels.
+- A folder or a ``.zip``: images. Each class is a folder, nested to any depth.
 
 Tables need ``datasets`` and images need Pillow: ``pip install "finetuner[data]"``.
 """

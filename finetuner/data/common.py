@@ -1,13 +1,17 @@
-"""What the readers of tables and of images share."""
+"""Helpers for the readers of tables and images."""
 
 import importlib
 from typing import Any
 
-__all__ = ["needed", "reason"]
+__all__ = ["error_line", "require"]
 
 
-def needed(module: str, kind: str) -> Any:
-    """The module, or an ``ImportError`` that says how to install it."""
+def require(module: str, kind: str) -> Any:
+    """Import a module that reads ``kind``, ``"tables"`` or ``"images"``.
+
+    Raises:
+        ImportError: If it is not installed. The message says how to install it.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
@@ -15,6 +19,6 @@ def needed(module: str, kind: str) -> Any:
         raise ImportError(f'reading {kind} needs {library}: pip install "finetuner[data]"') from None
 
 
-def reason(error: BaseException) -> str:
-    """What a parser has to say, in one line."""
+def error_line(error: BaseException) -> str:
+    """The first line of an error message, or the name of the error if it has no message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -68,6 +68,11 @@ class PairRetrievalEvaluator(RetrievalEvaluator):
 
     Raises:
         ValueError: For an unknown metric.
+
+    Example:
+        >>> evaluator = PairRetrievalEvaluator(np.array([0, 0, 1, 1]), metrics=["hit@1"])
+        >>> evaluator(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]), distance="cosine")
+        {'hit@1': 1.0}
     """
 
     def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""The nearest neighbours of embeddings, exactly and in bounded memory.
+"""Exact nearest neighbours of embeddings, in bounded memory.
 
-faiss compares all, a block of queries at a time, and what lies closer together than float32 products can
-tell is measured again from differences: exact duplicates are at distance 0, items equally far come lowest
-index first, and nothing of size queries x index ever exists.
+faiss compares each block of queries with the whole index. Distances that are too close for float32 products to rank are
+computed again from differences of rows. Exact duplicates have distance 0, and of equal distances the lowest index comes
+first. No array has queries x index elements.
 """
 
 from collections.abc import Iterator
@@ -14,94 +14,98 @@ from ..checks import integer, one_of, preview, shape
 
 __all__ = ["nearest_neighbours"]
 
-_BUDGET = 256 << 20  # bytes that a block of queries may take
-_FULL = 12  # sorting whole rows beats faiss once its neighbours are more than a 12th of the index
-_SLACK = 8  # how far beyond what is asked for ties are looked at
-_INDEX = np.uint64(2**32 - 1)  # the bits of an index in a key
-# Shares of the squared norms: what float32 products may be wrong by, and below which distances are
-# measured from differences, after products in float32 and in float64.
+_BLOCK_BYTES = 256 << 20  # memory of a block of queries
+_DENSE_RATIO = 12  # all distances are computed if the neighbours are more than 1/12 of the index: faster than faiss
+_EXTRA = 8  # neighbours beyond k that are also fetched, because they may tie with the k-th
+_INDEX_MASK = np.uint64(2**32 - 1)  # the bits of a sort key that hold the index
+# Relative to the squared norms: the rounding error of float32 products, and the distances below which products in
+# float32 and in float64 are not exact enough, so the distance is computed from the difference of the rows.
 _ROUNDING, _CLOSE, _CLOSE_FLOAT64 = 1e-6, 1e-3, 1e-6
 
 
-class _Points(NamedTuple):
-    """Rows as they are given and as they are searched, such that all distances are squared Euclidean ones.
+class _Rows(NamedTuple):
+    """Rows prepared for the search by squared Euclidean distance.
 
-    For cosine rows are divided by their norms, and the distance is 2 (1 − cos). Zero vectors stay zero
-    and count as of size 1, so that they are at 2 of all.
+    For the cosine distance, rows are divided by their norms, and the squared distance is 2 (1 - cos). Zero vectors stay
+    zero and get the squared norm 1, and their squared distance to every row is set to 2.
     """
 
-    given: np.ndarray  # [N, D] float32
-    x: np.ndarray  # [N, D] float32
-    norms: np.ndarray  # [N] float64, what rows are divided by: 1 unless for cosine
-    size: np.ndarray  # [N] float64, |x|²
-    zero: np.ndarray  # [N] bool, for cosine
+    original: np.ndarray  # [N, D] float32
+    x: np.ndarray  # [N, D] float32, normalized for the cosine distance
+    norms: np.ndarray  # [N] float64, the divisors of the rows; 1 except for the cosine distance
+    squared_norms: np.ndarray  # [N] float64, of x
+    is_zero: np.ndarray  # [N] bool; False except for the cosine distance
 
-    def no_autocast(self, rows: Any = slice(None)) -> np.ndarray:
-        """Some of ``x`` in float64."""
-        return self.given[rows] / self.norms[rows, None]
+    def float64(self, rows: Any = slice(None)) -> np.ndarray:
+        """The given rows of ``x``, computed in float64."""
+        return self.original[rows] / self.norms[rows, None]
 
 
-def _points(x: np.ndarray, cosine: bool) -> _Points:
-    squares, ones = _squared_norms(x), np.ones(len(x))
+def _prepare_rows(x: np.ndarray, cosine: bool) -> _Rows:
+    squared_norms, ones = _squared_norms(x), np.ones(len(x))
     if not cosine:
-        return _Points(x, x, ones, squares, np.zeros(len(x), bool))
-    norms = np.sqrt(squares, where=squares > 0, out=ones.copy())
-    l2_normalize = np.divide(x, norms[:, None], out=np.empty_like(x), casting="same_kind")
-    return _Points(x, l2_normalize, norms, ones, squares == 0)
+        return _Rows(x, x, ones, squared_norms, np.zeros(len(x), bool))
+    norms = np.sqrt(squared_norms, where=squared_norms > 0, out=ones.copy())
+    normalized = np.divide(x, norms[:, None], out=np.empty_like(x), casting="same_kind")
+    return _Rows(x, normalized, norms, ones, squared_norms == 0)
 
 
 def _squared_norms(x: np.ndarray) -> np.ndarray:
     return np.einsum("nd,nd->n", x, x, dtype=np.float64)
 
 
-def _in_order(squared: np.ndarray, ids: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``first`` of each row by distance, then index; distances below 0 are 0.
+def _sort_neighbours(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` nearest of each row, sorted by distance, then by index. Distances below 0 become 0.
 
-    Floats from 0 up sort as their bits do. With the index below them they are one number, quick to sort.
+    Floats of at least 0 sort like their bits. Distance and index are packed into one integer, which sorts fast.
     """
-    keys = np.maximum(squared.view(np.int32), 0).astype(np.uint64)  # as integers, so that −0 is 0 too
+    keys = np.maximum(distances.view(np.int32), 0).astype(np.uint64)  # as integers, so -0.0 becomes 0 too
     keys <<= np.uint64(32)
     keys |= ids.view(np.uint64)
-    if 2 * first < keys.shape[1]:
-        keys.partition(first, axis=1)
-        keys = keys[:, :first]
+    if 2 * k < keys.shape[1]:
+        keys.partition(k, axis=1)
+        keys = keys[:, :k]
     keys.sort(axis=1)
-    keys = keys[:, :first]
-    return (keys >> np.uint64(32)).astype(np.uint32).view(np.float32), (keys & _INDEX).view(np.int64)
+    keys = keys[:, :k]
+    return (keys >> np.uint64(32)).astype(np.uint32).view(np.float32), (keys & _INDEX_MASK).view(np.int64)
 
 
-def _measured(queries: _Points, x: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """All squared distances to rows ``x`` in float64, ``[B, M]``; those to equal rows are equal.
+def _all_distances(queries: _Rows, x: np.ndarray, squared_norms: np.ndarray) -> np.ndarray:
+    """All squared distances of queries to the float64 rows ``x``: ``[B, M]``, computed in float64.
 
-    BLAS rounds a row by its place. In float64 that is far below what is kept: float32, and 2⁻⁴⁰ of the
-    query's squared norm, which adding ``grain`` and taking it away cuts off.
+    BLAS may round equal rows differently, depending on their position. Adding and subtracting ``grain`` removes all
+    bits below 2**-40 of the squared norm of the query, so equal rows get equal distances.
     """
-    size_of_queries = queries.size[:, None]
-    grain = size_of_queries * 2**12
-    squared = queries.no_autocast() @ x.T
+    query_norms = queries.squared_norms[:, None]
+    grain = query_norms * 2**12
+    squared = queries.float64() @ x.T
     squared *= -2
-    squared += size
-    squared += size_of_queries + grain
+    squared += squared_norms
+    squared += query_norms + grain
     squared -= grain
     return squared.astype(np.float32)
 
 
-def _remeasured(squared: np.ndarray, ids: np.ndarray, queries: _Points, index: _Points, full: bool) -> bool:
-    """Measure from differences, in place, what rounding may have misplaced; whether there was any."""
-    size = queries.size[:, None].astype(np.float32)
-    doubtful = squared <= (_CLOSE_FLOAT64 if full else _CLOSE) * size
-    if not full:
-        tied = np.diff(squared, axis=1) <= _ROUNDING * (size + squared[:, 1:])
-        doubtful[:, 1:] |= tied
-        doubtful[:, :-1] |= tied
-    rows, columns = np.nonzero(doubtful)
+def _refine_close(squared: np.ndarray, ids: np.ndarray, queries: _Rows, index: _Rows, dense: bool) -> bool:
+    """Compute close distances again, in place, from differences of rows.
+
+    Returns:
+        Whether there was a close distance, so the neighbours must be sorted again.
+    """
+    query_norms = queries.squared_norms[:, None].astype(np.float32)
+    close = squared <= (_CLOSE_FLOAT64 if dense else _CLOSE) * query_norms
+    if not dense:
+        tied = np.diff(squared, axis=1) <= _ROUNDING * (query_norms + squared[:, 1:])
+        close[:, 1:] |= tied
+        close[:, :-1] |= tied
+    rows, columns = np.nonzero(close)
     step = max(1, (1 << 21) // index.x.shape[1])
     for start in range(0, len(rows), step):
         row, column = rows[start : start + step], columns[start : start + step]
-        other = ids[row, column]
-        no_autocast = _squared_norms(queries.no_autocast(row) - index.no_autocast(other))
-        no_autocast[no_autocast < 1e-28 * queries.size[row]] = 0  # multiples of a row, for cosine
-        squared[row, column] = np.where(queries.zero[row] | index.zero[other], 2, no_autocast)
+        neighbour = ids[row, column]
+        exact = _squared_norms(queries.float64(row) - index.float64(neighbour))
+        exact[exact < 1e-28 * queries.squared_norms[row]] = 0  # for cosine: the rows are multiples of each other
+        squared[row, column] = np.where(queries.is_zero[row] | index.is_zero[neighbour], 2, exact)
     return len(rows) > 0
 
 
@@ -112,80 +116,103 @@ def search_blocks(
     k: int,
     distance: str,
     block: int | None,
-    own: bool,
+    exclude_self: bool,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Yield, a block of ``rows`` at a time, its place and its ``[B, k]`` squared distances and indices.
+    """Search the index, block by block.
 
-    With ``own``, the index is the queries, and none finds itself.
+    Args:
+        queries: ``[Q, D]``.
+        rows: ``[R]``, the rows of ``queries`` to search for.
+        index: ``[M, D]``.
+        k: The number of neighbours. It is reduced if the index has fewer items.
+        distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
+        block: The number of queries per block, or None for as many as fit into 256 MiB.
+        exclude_self: Whether ``index`` is ``queries``, and no query may find itself.
+
+    Yields:
+        For each block: its slice of ``rows``, the squared distances ``[B, k]`` and the indices ``[B, k]``.
+
+    Raises:
+        ImportError: If faiss is not installed.
     """
     try:
         import faiss
     except ImportError as error:
         raise ImportError("a search for nearest neighbours needs faiss: pip install faiss-cpu") from error
     cosine, count = distance == "cosine", len(index)
-    points = _points(index, cosine)
-    k = min(k, count - own)
-    depth = min(k + own + _SLACK, count)
-    full = depth * _FULL > count
-    wide = points.no_autocast() if full else None
+    index_rows = _prepare_rows(index, cosine)
+    k = min(k, count - exclude_self)
+    depth = min(k + exclude_self + _EXTRA, count)
+    dense = depth * _DENSE_RATIO > count
+    index_float64 = index_rows.float64() if dense else None
     if block is None:
-        block = max(1, _BUDGET // (64 * depth + 32 * queries.shape[1] + 24 * count * full))
+        block = max(1, _BLOCK_BYTES // (64 * depth + 32 * queries.shape[1] + 24 * count * dense))
 
-    def found(asked: _Points, itself: np.ndarray, full: bool) -> tuple[np.ndarray, np.ndarray]:
-        if full:
-            squared = _measured(asked, points.no_autocast() if wide is None else wide, points.size)
+    def search(query_rows: _Rows, query_ids: np.ndarray, dense: bool) -> tuple[np.ndarray, np.ndarray]:
+        if dense:
+            x = index_rows.float64() if index_float64 is None else index_float64
+            squared = _all_distances(query_rows, x, index_rows.squared_norms)
             ids = np.arange(count)[None]
         elif cosine:
-            squared, ids = faiss.knn(asked.x, points.x, depth, faiss.METRIC_INNER_PRODUCT)
+            squared, ids = faiss.knn(query_rows.x, index_rows.x, depth, faiss.METRIC_INNER_PRODUCT)
             squared = 2 - 2 * squared
         else:
-            squared, ids = faiss.knn(asked.x, points.x, depth, faiss.METRIC_L2)
-        if own:
-            squared[ids == itself[:, None]] = np.inf
-        return _in_order(squared, ids, depth - own)
+            squared, ids = faiss.knn(query_rows.x, index_rows.x, depth, faiss.METRIC_L2)
+        if exclude_self:
+            squared[ids == query_ids[:, None]] = np.inf
+        return _sort_neighbours(squared, ids, depth - exclude_self)
 
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
-        asked = _points(queries[rows[part]], cosine)
-        squared, ids = found(asked, rows[part], full)
-        if not full:  # where rounding decides on who is among the first k
-            last, beyond = squared[:, k - 1], squared[:, -1]
-            unsure = np.flatnonzero(beyond - last <= _ROUNDING * (asked.size + beyond))
-            step = max(1, _BUDGET // (24 * count))
-            for some in (unsure[at : at + step] for at in range(0, len(unsure), step)):
-                squared[some], ids[some] = found(_Points(*(v[some] for v in asked)), rows[part][some], True)
-        if _remeasured(squared, ids, asked, points, full):
-            squared, ids = _in_order(squared, ids, depth - own)
+        query_rows = _prepare_rows(queries[rows[part]], cosine)
+        squared, ids = search(query_rows, rows[part], dense)
+        if not dense:  # repeat the queries for which rounding decides which items are among the first k
+            kth, last = squared[:, k - 1], squared[:, -1]
+            unsure = np.flatnonzero(last - kth <= _ROUNDING * (query_rows.squared_norms + last))
+            step = max(1, _BLOCK_BYTES // (24 * count))
+            for chunk in (unsure[i : i + step] for i in range(0, len(unsure), step)):
+                chunk_rows = _Rows(*(values[chunk] for values in query_rows))
+                squared[chunk], ids[chunk] = search(chunk_rows, rows[part][chunk], True)
+        if _refine_close(squared, ids, query_rows, index_rows, dense):
+            squared, ids = _sort_neighbours(squared, ids, depth - exclude_self)
         yield part, squared[:, :k], ids[:, :k]
 
 
-def _embeddings(name: str, x: Any, distance: str) -> np.ndarray:
-    """Embeddings as float32 ``[N, D]``, checked."""
+def _check_rows(name: str, x: Any, distance: str) -> np.ndarray:
+    """Check embeddings and return them as float32 ``[N, D]``."""
     x = np.asarray(x)
     shape(name, x.shape, ["N", "D"])
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")
     if not x.size:
-        raise ValueError(f"{name} must hold at least one row and one column, got shape {list(x.shape)}")
+        raise ValueError(f"{name} must have at least one row and one column, got shape {list(x.shape)}")
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(x, dtype=np.float32)
-    # Squares of longer ones are no float32.
+    # The squared distances of longer rows may overflow float32.
     wrong = ~np.isfinite(x).all(axis=1) if distance == "cosine" else ~(_squared_norms(x) < 1e36)
     if wrong.any():
-        what = "finite" if distance == "cosine" else "finite, with norms below 1e18"
-        raise ValueError(f"{name} must be {what}, and are not at rows {preview(np.flatnonzero(wrong))}")
+        condition = "finite" if distance == "cosine" else "finite, with norms below 1e18"
+        raise ValueError(f"{name} must be {condition}, and are not at rows {preview(np.flatnonzero(wrong))}")
     return x
 
 
 def check_embeddings(queries: Any, index: Any, distance: str, block: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Queries ``[Q, D]`` and index ``[M, D]``, where it is None the queries themselves."""
+    """Check the arguments of a search.
+
+    Returns:
+        Queries ``[Q, D]`` and index ``[M, D]`` as float32. If ``index`` is None, the index is the queries.
+
+    Raises:
+        TypeError: If embeddings are not real numbers, or ``block`` is not an integer.
+        ValueError: If an argument is wrong, as in :func:`nearest_neighbours`.
+    """
     one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
     if block is not None:
         integer("block", block, 1)
-    queries = _embeddings("queries", queries, distance)
+    queries = _check_rows("queries", queries, distance)
     if index is None:
         return queries, queries
-    index = _embeddings("index", index, distance)
+    index = _check_rows("index", index, distance)
     if queries.shape[1] != index.shape[1]:
         raise ValueError(f"queries and index must be of one dimension, got {queries.shape[1]} and {index.shape[1]}")
     return queries, index
@@ -194,34 +221,41 @@ def check_embeddings(queries: Any, index: Any, distance: str, block: int | None)
 def nearest_neighbours(
     queries: Any, index: Any, k: int, distance: str = "cosine", block: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` items of an index nearest to each query, exactly.
+    """Find the ``k`` nearest items of an index for each query, exactly.
 
-    ``cosine`` is 1 − cos, where a zero vector has cosine 0 to all; ``euclidean`` is the norm of the
-    difference, ``sqeuclidean`` its square. Computed in float32, whatever is given.
+    The cosine distance is 1 - cos. A zero vector has a cosine of 0 to every vector. The computation is in float32,
+    whatever the type of the embeddings.
 
     Args:
-        queries: ``[Q, D]``.
-        index: ``[M, D]``, or None: the queries among themselves, none of which finds its own row.
-        k: how many, at least 1; cut to what is there.
-        distance: "cosine", "euclidean" or "sqeuclidean".
-        block: how many queries at a time; by default as many as 256 MiB hold.
+        queries: Embeddings ``[Q, D]``.
+        index: Embeddings ``[M, D]``. With None, the queries are searched among themselves, and no query finds its own
+            row.
+        k: The number of neighbours, at least 1. It is reduced if the index has fewer items.
+        distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
+        block: The number of queries per block. The default is as many as fit into 256 MiB.
 
     Returns:
-        Distances ``[Q, k]``, float32 from 0 up, ascending, and indices ``[Q, k]``, int64. Of items
-        equally far the lowest index comes first.
+        Distances ``[Q, k]``, float32, at least 0, in ascending order; and indices ``[Q, k]``, int64. Of equal
+        distances, the lowest index comes first.
 
     Raises:
-        ImportError: if faiss is not installed.
-        TypeError: if embeddings are not real numbers.
-        ValueError: if embeddings are empty, not ``[N, D]``, not finite or of two dimensions, if
-            ``distance`` is none of these, or ``k`` or ``block`` is below 1.
+        ImportError: If faiss is not installed.
+        TypeError: If embeddings are not real numbers, or ``k`` or ``block`` is not an integer.
+        ValueError: If embeddings are empty, not ``[N, D]``, not finite, too long (a norm of 1e18 or more, except for
+            ``"cosine"``) or differ in dimension, if the distance is unknown, or if ``k`` or ``block`` is below 1.
+
+    Example:
+        >>> distances, indices = nearest_neighbours([[0.0, 1.0]], [[4.0, 1.0], [0.0, 2.0], [0.0, 1.0]], k=2,
+        ...                                         distance="euclidean")
+        >>> distances.tolist(), indices.tolist()
+        ([[0.0, 1.0]], [[2, 1]])
     """
     k = integer("k", k, 1)
-    queries, others = check_embeddings(queries, index, distance, block)
-    k = min(k, len(others) - (index is None))
+    queries, searched = check_embeddings(queries, index, distance, block)
+    k = min(k, len(searched) - (index is None))
     distances, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     rows = np.arange(len(queries))
-    for part, squared, ids in search_blocks(queries, rows, others, k, distance, block, index is None):
-        found = {"cosine": squared / 2, "euclidean": np.sqrt(squared), "sqeuclidean": squared}[distance]
-        distances[part], indices[part] = _in_order(found, ids, k)  # roots may tie where squares do not
+    for part, squared, ids in search_blocks(queries, rows, searched, k, distance, block, index is None):
+        values = {"cosine": squared / 2, "euclidean": np.sqrt(squared), "sqeuclidean": squared}[distance]
+        distances[part], indices[part] = _sort_neighbours(values, ids, k)  # roots may tie where squares do not
     return distances, indices

@@ -1,4 +1,4 @@
-"""Finds the tuner of the framework that a model belongs to, without importing any other."""
+"""Finds the tuner for a model. No other framework is imported."""
 
 import importlib
 import traceback
@@ -8,18 +8,28 @@ from typing import Any
 
 __all__ = ["load_subpackage", "no_engine", "subpackage_of", "tuner_class"]
 
-SUBPACKAGES = {"keras": "keras", "torch": "pytorch", "paddle": "paddle"}  # by the frameworks' own names
-ENGINES = ("tensorflow", "jax", "torch")  # that Keras trains on
+SUBPACKAGES = {
+    "keras": "keras",
+    "torch": "pytorch",
+    "paddle": "paddle",
+}  # by the package that defines the model's class
+ENGINES = ("tensorflow", "jax", "torch")  # the backends of Keras
 
 
 def subpackage_of(model: Any) -> str:
-    """Name of the subpackage for ``model``, read from its class list.
+    """The name of the subpackage for ``model``: ``"pytorch"``, ``"keras"`` or ``"paddle"``.
 
-    The classes are looked at from the model's own towards ``object``, so a Keras model that runs on
-    torch, and thus is a ``torch.nn.Module`` too, is found to be Keras.
+    The first base class that a framework defines decides. A Keras model on torch is also a ``torch.nn.Module``, but its
+    Keras classes come first.
+
+    Args:
+        model: A model of one of the three frameworks.
+
+    Returns:
+        The name, for :func:`load_subpackage`.
 
     Raises:
-        TypeError: if it is of no framework that there is a subpackage for.
+        TypeError: If the model belongs to none of the three frameworks.
     """
     for cls in type(model).__mro__:
         if name := SUBPACKAGES.get(cls.__module__.partition(".")[0]):
@@ -28,40 +38,40 @@ def subpackage_of(model: Any) -> str:
 
 
 def load_subpackage(name: str) -> ModuleType:
-    """The subpackage of that name, and with it the framework.
+    """Import the subpackage of that name, and with it the framework.
 
     Raises:
-        ImportError: if what it needs is not installed; it says what to install.
+        ImportError: If a package that it needs is not installed. The message says how to install it.
     """
     try:
         return importlib.import_module(f".{name}", __name__)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", __name__.partition(".")[0]):
-            raise  # it says more itself, as jax does of jaxlib, or is a fault of ours
+            raise  # the message is already helpful (as that of jax about jaxlib), or the error is ours
         install = f'finetuner.tuner.{name} needs {missing}: pip install "finetuner[{name}]"'
         raise ImportError(no_engine(error) or install) from error
 
 
 def no_engine(error: BaseException) -> str | None:
-    """What can be done about an error, if it is that Keras' engine is not installed."""
+    """How to fix an error, if its cause is that the engine of Keras is not installed; None for other errors."""
     missing = (getattr(error, "name", None) or "").partition(".")[0]
     files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
-    if not isinstance(error, ModuleNotFoundError) or missing not in ENGINES or not any(map(is_keras, files)):
+    if not isinstance(error, ModuleNotFoundError) or missing not in ENGINES or not any(map(is_keras_source, files)):
         return None
     return (
-        f"Keras must have the engine that KERAS_BACKEND or its own settings name, and {missing} is not installed: "
-        f"set KERAS_BACKEND to tensorflow, jax or torch, whichever is installed, or pip install {missing}"
+        f"the engine of Keras must be installed, and {missing} (from KERAS_BACKEND or the settings of Keras) is not: "
+        f"set KERAS_BACKEND to tensorflow, jax or torch, whichever is installed, or run pip install {missing}"
     )
 
 
-def is_keras(file: str) -> bool:
-    """Whether a file is of Keras itself, and not of a folder of ours of this name."""
+def is_keras_source(file: str) -> bool:
+    """Whether a file belongs to Keras itself, and not to our folder of the same name."""
     parts = Path(file).parts
     return "keras" in parts and "src" in parts
 
 
 def tuner_class(model: Any) -> Any:
-    """The tuner for ``model``, or a pair of models; imports its subpackage and no other."""
+    """The tuner class for ``model``, or for a pair of models. It imports only the subpackage of their framework."""
     first = model[0] if isinstance(model, tuple | list) and model else model
     return load_subpackage(subpackage_of(first)).Tuner

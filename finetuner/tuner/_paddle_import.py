@@ -1,8 +1,8 @@
-"""Keeps Paddle apart from a TensorFlow that was imported before it.
+"""Makes it safe to import Paddle after TensorFlow.
 
-Both bring libraries of one name and different versions. If TensorFlow's are there first, Paddle resolves
-its symbols to them and the interpreter crashes; ``RTLD_DEEPBIND`` makes it prefer its own. The other way
-round nothing happens.
+Both contain libraries with the same names and different versions. If TensorFlow is imported first, Paddle resolves its
+symbols to the libraries of TensorFlow, and the interpreter crashes. With ``RTLD_DEEPBIND``, Paddle prefers its own
+libraries. The opposite order is safe.
 """
 
 import os
@@ -15,16 +15,16 @@ __all__ = ["isolate_paddle"]
 
 @contextmanager
 def isolate_paddle() -> Iterator[None]:
-    """While this lasts Paddle can be imported, with its symbols to itself where TensorFlow came first.
+    """A context in which Paddle can be imported, also after TensorFlow.
 
     Raises:
-        ImportError: where the system cannot keep the two apart.
+        ImportError: If TensorFlow was imported first, and the system does not have ``RTLD_DEEPBIND``.
     """
     if "tensorflow" not in sys.modules:
         yield
         return
     if not hasattr(os, "RTLD_DEEPBIND"):
-        raise ImportError("paddle must be imported before tensorflow on this system, where it would crash Python")
+        raise ImportError("paddle must be imported before tensorflow on this system: the other order crashes Python")
     flags = sys.getdlopenflags()
     sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
     try:

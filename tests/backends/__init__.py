@@ -1,4 +1,4 @@
-"""How the tests speak to each framework: numpy in, numpy out."""
+"""One interface to all frameworks for the tests: numpy in, numpy out."""
 
 import importlib
 import os
@@ -7,22 +7,24 @@ import numpy as np
 
 
 class Backend:
-    key: str  # as the command line of the tests says it
-    name: str  # of its subpackage
-    framework: str  # what that imports
-    engines: frozenset[str] = frozenset()  # and what that may import in turn
-    modes = ("eager", "traced")  # that its users run it in
+    """Interface of all backends."""
+
+    key: str  # the value of --backend
+    name: str  # the subpackage of finetuner.tuner
+    framework: str  # the package that the subpackage imports
+    engines: frozenset[str] = frozenset()  # packages that the framework may import
+    modes = ("eager", "traced")  # supported modes of execution
     has_float64 = True
-    epsilon = "epsilon"  # what Adam calls it
+    epsilon = "epsilon"  # the name of this argument of Adam
 
     def __init__(self):
-        for file in ("losses", "miner", "poolers", "functional", "blocks", "relations"):
-            setattr(self, file, importlib.import_module(f"finetuner.tuner.{self.name}.{file}"))
+        for module in ("losses", "miner", "poolers", "functional", "blocks", "relations"):
+            setattr(self, module, importlib.import_module(f"finetuner.tuner.{self.name}.{module}"))
         self.replace_pooling = importlib.import_module(f"finetuner.tuner.{self.name}.surgery").replace_pooling
         self.Tuner = importlib.import_module(f"finetuner.tuner.{self.name}").Tuner
 
     def loss(self, name, miner=None, weights=None, **params):
-        """The loss ``name``, of which the reference may have several kinds; a miner is given by its parameters."""
+        """Create the loss ``name``, without the part after a colon. ``miner`` are the options of a miner."""
         cls = getattr(self.losses, name.partition(":")[0])
         if miner is not None:
             kind = {"triplets": "TripletEasyHardMiner", "pairs": "SiameseEasyHardMiner"}[cls.tuples]
@@ -33,106 +35,109 @@ class Backend:
         return loss
 
     def tensor(self, x, dtype=None):
-        """``x`` as a tensor, None as it is."""
+        """``x`` as a tensor. None stays None."""
         raise NotImplementedError
 
     def constant(self, x):
-        """``x`` as a tensor, of float32 if it holds no integers."""
+        """``x`` as a tensor. Floats become float32."""
         return self.tensor(x, "float32" if getattr(x, "dtype", np.dtype(int)).kind == "f" else None)
 
     def numpy(self, x):
-        """A tensor as an array."""
+        """A tensor as a numpy array."""
         raise NotImplementedError
 
     def layout(self, x, back=False):
-        """Feature maps with channels first, as this framework lays them out; or ``back`` again."""
+        """Convert feature maps from channels-first to the layout of the framework, or ``back``."""
         return x
 
     def value_and_grads(self, function, arrays, constants):
-        """Of ``sum(w * function(*arrays, *constants))``, w = 1, 2, ...: the value, and a gradient an array."""
+        """The value of ``function(*arrays, *constants)``, and gradients of ``sum(w * value)`` with w = 1, 2, ...
+
+        There is one gradient per array.
+        """
         raise NotImplementedError
 
     def compiled(self, function, how):
-        """``function`` compiled: "traced" as a whole without code generation, or with all that there is."""
+        """Compile ``function``: "traced" is without code generation, "full" is with all optimizations."""
         raise NotImplementedError
 
     def mlp(self, *widths, seed=0, dropout=0.0):
-        """A network of dense layers with rectifiers between, from ``[N, widths[0]]`` to ``[N, widths[-1]]``."""
+        """A multilayer perceptron from ``[N, widths[0]]`` to ``[N, widths[-1]]``, with ReLU."""
         raise NotImplementedError
 
     def conv(self):
-        """Convolutions of 3 x 3 to 8 and 16 channels, each with batch norm and rectifier; average; 8 dense units."""
+        """3 x 3 convolutions with 8 and 16 channels, batch norm and ReLU, then average pooling and 8 dense units."""
         raise NotImplementedError
 
-    def pooled(self, kind):
-        """A model that averages what ``body`` makes of maps of 3 channels, as a ``kind`` of model; and ``body``."""
+    def pooling_model(self, kind):
+        """A ``kind`` of model with average pooling after ``body``, which takes 3 channels. Returns both."""
         raise NotImplementedError
 
-    def around(self, layer):
-        """A model of one layer."""
+    def single_layer_model(self, layer):
+        """A model with one layer."""
         raise NotImplementedError
 
     def pooling_layers(self):
-        """Of the framework's own, by name: a layer, its axes, whether channels come last, whether it keeps axes."""
+        """The pooling layers of the framework by name: layer, number of axes, channels last, keeps the axes."""
         raise NotImplementedError
 
     def named_weights(self, layer):
-        """The weights that a layer trains, by their names in it."""
+        """The trainable weights of a layer by name."""
         raise NotImplementedError
 
     def assign(self, weight, value):
-        """Give a weight a value."""
+        """Set a weight to a value."""
         raise NotImplementedError
 
-    def gradient_by(self, weight, layer, x, mask):
-        """Of ``sum(w * layer(x, mask))``, w = 1, 2, ..., by the one weight that the layer has."""
+    def gradient_wrt(self, weight, layer, x, mask):
+        """The gradient of ``sum(w * layer(x, mask))`` with w = 1, 2, ... with respect to the only weight."""
         raise NotImplementedError
 
     def sgd(self, model):
-        """An optimizer that is made already."""
+        """An optimizer instance for a model."""
         raise NotImplementedError
 
     def carry(self, model, layers):
-        """Give the layers of a model their weights, in their order and as Keras lays them out."""
+        """Set the weights of the layers of a model, in their order and in the layout of Keras."""
         raise NotImplementedError
 
     def with_output(self, model, function):
-        """A model that returns ``function`` of what ``model`` does."""
+        """A model that applies ``function`` to the output of ``model``."""
         raise NotImplementedError
 
-    native = {}  # names and options of the framework's own losses, by what they are
+    native = {}  # names and options of losses of the framework, by a common name
 
     def native_loss(self, name, options):
-        """An instance of one of the framework's own losses."""
+        """An instance of a loss of the framework."""
         raise NotImplementedError
 
     def two_inputs(self, first, second):
-        """A model with two inputs, of which each of two models takes one."""
+        """A model with two inputs, one for each of two models."""
         raise NotImplementedError
 
     def frozen(self, model):
-        """``model``, without a weight to train."""
+        """``model`` without trainable weights."""
         raise NotImplementedError
 
     def detached(self, x):
-        """``x`` without its gradient."""
+        """``x`` without a gradient."""
         raise NotImplementedError
 
     def sum(self, x, axis):
-        """Sum along an axis."""
+        """The sum along an axis."""
         raise NotImplementedError
 
     def cast(self, x, dtype):
-        """``x`` in another type."""
+        """``x`` with another dtype."""
         raise NotImplementedError
 
     def autocast(self):
-        """A context in which the framework computes in bfloat16 what it can."""
+        """A context in which the framework computes in bfloat16 where it can."""
         raise NotImplementedError
 
 
 def weighted(value):
-    """What :meth:`Backend.value_and_grads` differentiates, of the reference's value."""
+    """The number that :meth:`Backend.value_and_grads` differentiates, from the value of a reference."""
     value = np.asarray(value)
     return (np.arange(1.0, 1 + value.size).reshape(value.shape) * value).sum()
 
@@ -141,10 +146,10 @@ BACKENDS = ("pytorch", "keras-tensorflow", "keras-jax", "keras-torch", "paddle")
 
 
 def backend_of(name):
-    """The backend ``name``, one a process: Keras takes its engine when it is imported."""
-    file, _, engine = name.partition("-")
+    """Create the backend ``name``. A process has only one, because Keras selects its engine at import."""
+    framework, _, engine = name.partition("-")
     if engine:
         os.environ["KERAS_BACKEND"] = engine
-    backend = getattr(importlib.import_module(f".of_{file}", __name__), file.capitalize())()
+    backend = getattr(importlib.import_module(f".{framework}_backend", __name__), f"{framework.capitalize()}Backend")()
     backend.key = name
     return backend

@@ -71,8 +71,8 @@ class GeM(Pooler):
 
     Example:
         >>> x = tensor([[[1.0, 2.0], [3.0, 4.0]]])  # [N, T, C] = [1, 2, 2]
-        >>> np.round(np.asarray(GeM(p=3.0)(x)), 4).tolist()
-        [[2.4101, 3.3019]]
+        >>> [f"{value:.4f}" for value in np.asarray(GeM(p=3.0)(x))[0]]
+        ['2.4101', '3.3019']
 
     References:
         Radenovic et al., "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019.

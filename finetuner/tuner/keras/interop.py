@@ -113,7 +113,7 @@ class KerasLoss(Configured, keras.losses.Loss):
         >>> loss = KerasLoss(TripletLoss(margin=0.5))
         >>> embeddings = tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8]])
         >>> round(float(loss(tensor([0, 0, 1, 1]), embeddings)), 4)
-        0.14
+        0.075
     """
 
     def __init__(self, loss: LossLayer):

@@ -1,4 +1,4 @@
-"""Keras' own losses; see :mod:`finetuner.tuner.base.losses.native`."""
+"""The framework's own losses in the form that tuners use, for Keras."""
 
 from typing import Any
 

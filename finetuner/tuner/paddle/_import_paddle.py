@@ -1,4 +1,4 @@
-"""Imports Paddle, before any other module here does, so that it survives TensorFlow."""
+"""Imports Paddle before any other module of this package does, so that the import is safe after TensorFlow."""
 
 import importlib
 import sys

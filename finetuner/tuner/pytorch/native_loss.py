@@ -1,4 +1,4 @@
-"""PyTorch's own losses; see :mod:`finetuner.tuner.base.losses.native`."""
+"""The framework's own losses in the form that tuners use, for PyTorch."""
 
 import copy
 from typing import Any

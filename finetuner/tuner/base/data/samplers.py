@@ -223,7 +223,7 @@ class InstanceSampler(Sampler):
 
     Example:
         >>> batches = InstanceSampler(num_items=4, batch_size=4, views=2).batches()
-        >>> [(batch[0] == batch[1], len(batch)) for batch in batches]
+        >>> [(bool(batch[0] == batch[1]), len(batch)) for batch in batches]
         [(True, 4), (True, 4)]
     """
 

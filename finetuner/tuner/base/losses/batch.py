@@ -105,7 +105,7 @@ class TripletLoss(BatchLoss):
         >>> labels = tensor([0, 0, 1, 1])
         >>> loss = TripletLoss(distance="cosine", margin=0.5)
         >>> round(float(loss(embeddings, labels)), 4)
-        0.14
+        0.075
 
     References:
         Schroff et al., "FaceNet: A unified embedding for face recognition and clustering", CVPR 2015. The soft margin
@@ -216,7 +216,7 @@ class NTXentLoss(BatchLoss):
         >>> labels = tensor([0, 0, 1, 1])
         >>> loss = NTXentLoss(temperature=0.5)
         >>> round(float(loss(embeddings, labels)), 4)
-        0.3766
+        0.4302
 
     References:
         Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020. Sohn, "Improved
@@ -251,7 +251,7 @@ class SupConLoss(BatchLoss):
         >>> labels = tensor([0, 0, 1, 1])
         >>> loss = SupConLoss(temperature=0.5)
         >>> round(float(loss(embeddings, labels)), 4)
-        0.3766
+        0.4302
 
     References:
         Khosla et al., "Supervised contrastive learning", NeurIPS 2020, the variant with the sum outside the logarithm.
@@ -288,7 +288,7 @@ class MultiSimilarityLoss(BatchLoss):
         >>> labels = tensor([0, 0, 1, 1])
         >>> loss = MultiSimilarityLoss(alpha=2.0, beta=50.0, base=0.5)
         >>> round(float(loss(embeddings, labels)), 4)
-        0.2706
+        0.2688
 
     References:
         Wang et al., "Multi-similarity loss with general pair weighting for deep metric learning", CVPR 2019, without
@@ -323,7 +323,7 @@ class LiftedStructureLoss(BatchLoss):
         >>> labels = tensor([0, 0, 1, 1])
         >>> loss = LiftedStructureLoss(distance="cosine", margin=1.0)
         >>> round(float(loss(embeddings, labels)), 4)
-        0.6557
+        0.9375
 
     References:
         Hermans et al., "In defense of the triplet loss for person re-identification", 2017, the generalised form of

@@ -44,7 +44,7 @@ class ArcFaceLoss(MarginLoss):
         >>> centres = tensor([[1.0, 0.0], [0.0, 1.0]])
         >>> loss = ArcFaceLoss(in_features=2, num_classes=2, margin=0.5, scale=8.0)
         >>> round(float(loss(embeddings, labels, centres)), 4)
-        0.4105
+        0.4228
 
     References:
         Deng et al., "ArcFace: Additive angular margin loss for deep face recognition", CVPR 2019. The authors' code
@@ -163,7 +163,7 @@ class CosFaceLoss(MarginLoss):
         >>> centres = tensor([[1.0, 0.0], [0.0, 1.0]])
         >>> loss = CosFaceLoss(in_features=2, num_classes=2, margin=0.35, scale=8.0)
         >>> round(float(loss(embeddings, labels, centres)), 4)
-        0.2186
+        0.3686
 
     References:
         Wang et al., "CosFace: Large margin cosine loss for deep face recognition", CVPR 2018.
@@ -213,7 +213,7 @@ class SphereFaceLoss(MarginLoss):
         >>> centres = tensor([[1.0, 0.0], [0.0, 1.0]])
         >>> loss = SphereFaceLoss(in_features=2, num_classes=2, margin=1.5, scale=8.0)
         >>> round(float(loss(embeddings, labels, centres)), 4)
-        0.2
+        0.2062
 
     References:
         Liu et al., "SphereFace: Deep hypersphere embedding for face recognition", CVPR 2017, which reaches m = 4

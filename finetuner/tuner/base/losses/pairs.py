@@ -150,7 +150,7 @@ class CLIPLoss(WeightedLoss):
         >>> images, texts = tensor([[1.0, 0.0], [0.0, 1.0]]), tensor([[0.8, 0.6], [-0.6, 0.8]])
         >>> loss = CLIPLoss(temperature=0.5)
         >>> round(float(loss(images, texts)), 4)
-        0.2948
+        0.286
 
     References:
         Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021.

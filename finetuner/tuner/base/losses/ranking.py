@@ -80,7 +80,7 @@ class ListNetLoss(RankingLoss):
         >>> scores, relevance = tensor([2.0, 0.5, 1.0]), tensor([2.0, 1.0, 0.0])
         >>> loss = ListNetLoss()
         >>> round(float(loss(scores, relevance)), 4)
-        0.9212
+        0.9215
 
     References:
         Cao et al., "Learning to rank: from pairwise approach to listwise approach", ICML 2007.
@@ -114,7 +114,7 @@ class LambdaRankLoss(RankingLoss):
         >>> scores, relevance = tensor([2.0, 0.5, 1.0]), tensor([2.0, 1.0, 0.0])
         >>> loss = LambdaRankLoss()
         >>> round(float(loss(scores, relevance)), 4)
-        0.2017
+        0.1861
 
     References:
         Burges et al., "Learning to rank with nonsmooth cost functions", NIPS 2006. As a loss: Wang et al., "The

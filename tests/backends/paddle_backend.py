@@ -1,3 +1,5 @@
+"""The Paddle backend of the tests."""
+
 import numpy as np
 import paddle
 import pytest
@@ -6,7 +8,7 @@ from paddle import nn
 from . import Backend
 
 
-class Paddle(Backend):
+class PaddleBackend(Backend):
     name = framework = "paddle"
 
     native = {
@@ -47,11 +49,11 @@ class Paddle(Backend):
         return self.numpy(value), [None if x is None else self.numpy(x.grad) for x in inputs]
 
     def compiled(self, function, how):
-        def of_list(given):  # the compiler takes no *given
-            return function(*given)
+        def call(arguments):  # the compiler does not support *arguments
+            return function(*arguments)
 
-        whole = paddle.jit.to_static(of_list, full_graph=True)
-        return lambda *given: whole(given)
+        compiled = paddle.jit.to_static(call, full_graph=True)
+        return lambda *arguments: compiled(arguments)
 
     def mlp(self, *widths, seed=0, dropout=0.0):
         paddle.seed(seed)
@@ -69,11 +71,11 @@ class Paddle(Backend):
             channels = width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(16, 8))
 
-    def pooled(self, kind):
+    def pooling_model(self, kind):
         paddle.seed(0)
         body, pool = nn.Sequential(nn.MaxPool2D(2), nn.Conv2D(3, 4, 3, padding=1), nn.ReLU()), nn.AdaptiveAvgPool2D(1)
 
-        class Written(nn.Layer):
+        class Subclassed(nn.Layer):
             def __init__(self, inner):
                 super().__init__()
                 self.body, self.inner = body, inner
@@ -87,31 +89,31 @@ class Paddle(Backend):
         models = {
             "sequential": lambda: nn.Sequential(body, pool, nn.Flatten()),
             "nested": lambda: nn.Sequential(nn.Sequential(body, nn.Sequential(pool)), nn.Flatten()),
-            "written": lambda: Written(pool),
-            "around another": lambda: Written(nn.Sequential(pool, nn.Identity())),
-            "inside another": lambda: nn.Sequential(Written(pool), nn.Identity()),
+            "subclassed": lambda: Subclassed(pool),
+            "around another": lambda: Subclassed(nn.Sequential(pool, nn.Identity())),
+            "inside another": lambda: nn.Sequential(Subclassed(pool), nn.Identity()),
             "ours": lambda: nn.Sequential(body, self.poolers.AveragePooling()),
         }
         return models[kind](), body
 
-    def around(self, layer):
+    def single_layer_model(self, layer):
         return nn.Sequential(layer)
 
     def pooling_layers(self):
         from finetuner.tuner.paddle.surgery import AXES
 
         arguments = {"Adaptive": (1,), "LP": (2, 2), "Fractional": (1,)}
-        made = {
-            cls: cls(*next((given for kind, given in arguments.items() if cls.__name__.startswith(kind)), (2,)))
+        layers = {
+            cls: cls(*next((values for kind, values in arguments.items() if cls.__name__.startswith(kind)), (2,)))
             for cls in AXES
         }
-        last = {
-            "AvgPool2D of NHWC": (nn.AvgPool2D(2, data_format="NHWC"), 2, True, True),
-            "AdaptiveAvgPool2D of NHWC": (nn.AdaptiveAvgPool2D(1, data_format="NHWC"), 2, True, True),
-            "AdaptiveAvgPool3D of NDHWC": (nn.AdaptiveAvgPool3D(1, data_format="NDHWC"), 3, True, True),
-            "LPPool1D of NLC": (nn.LPPool1D(2, 2, data_format="NLC"), 1, True, True),
+        channels_last = {
+            "AvgPool2D, NHWC": (nn.AvgPool2D(2, data_format="NHWC"), 2, True, True),
+            "AdaptiveAvgPool2D, NHWC": (nn.AdaptiveAvgPool2D(1, data_format="NHWC"), 2, True, True),
+            "AdaptiveAvgPool3D, NDHWC": (nn.AdaptiveAvgPool3D(1, data_format="NDHWC"), 3, True, True),
+            "LPPool1D, NLC": (nn.LPPool1D(2, 2, data_format="NLC"), 1, True, True),
         }
-        return {cls.__name__: (layer, AXES[cls], False, True) for cls, layer in made.items()} | last
+        return {cls.__name__: (layer, AXES[cls], False, True) for cls, layer in layers.items()} | channels_last
 
     def named_weights(self, layer):
         return dict(layer.named_parameters())
@@ -119,7 +121,7 @@ class Paddle(Backend):
     def assign(self, weight, value):
         weight.set_value(paddle.full([], value, "float32"))
 
-    def gradient_by(self, weight, layer, x, mask):
+    def gradient_wrt(self, weight, layer, x, mask):
         weight.clear_gradient()
         value = layer(self.tensor(x, "float32"), self.tensor(mask))
         (paddle.arange(1.0, 1 + value.size, dtype="float32").reshape(value.shape) * value).sum().backward()
@@ -129,8 +131,8 @@ class Paddle(Backend):
         return paddle.optimizer.SGD(0.1, model.parameters())
 
     def carry(self, model, layers):
-        own = [layer for layer in model if hasattr(layer, "weight")]
-        for layer, arrays in zip(own, layers, strict=True):
+        weighted_layers = [layer for layer in model if hasattr(layer, "weight")]
+        for layer, arrays in zip(weighted_layers, layers, strict=True):
             arrays = [np.transpose(array, (3, 2, 0, 1)) if array.ndim == 4 else array for array in arrays]
             layer.set_state_dict(dict(zip(layer.state_dict(), arrays, strict=True)))
 
@@ -161,5 +163,5 @@ class Paddle(Backend):
 
     def autocast(self):
         if paddle.device.get_device() == "cpu":
-            pytest.skip("Paddle casts nothing on a CPU, and warns")
+            pytest.skip("Paddle does not cast on a CPU, and warns")
         return paddle.amp.auto_cast(dtype="bfloat16")

@@ -1,3 +1,5 @@
+"""The PyTorch backend of the tests."""
+
 import numpy as np
 import torch
 from torch import nn
@@ -5,7 +7,7 @@ from torch import nn
 from . import Backend
 
 
-class Pytorch(Backend):
+class PytorchBackend(Backend):
     name, framework, epsilon = "pytorch", "torch", "eps"
 
     native = {
@@ -46,7 +48,7 @@ class Pytorch(Backend):
         return self.numpy(value), [None if x is None else self.numpy(x.grad) for x in inputs]
 
     def compiled(self, function, how):
-        return compiled_by_torch(function, how)
+        return compile_torch(function, how)
 
     def mlp(self, *widths, seed=0, dropout=0.0):
         torch.manual_seed(seed)
@@ -67,11 +69,11 @@ class Pytorch(Backend):
             channels = width
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 8))
 
-    def pooled(self, kind):
+    def pooling_model(self, kind):
         torch.manual_seed(0)
         body, pool = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), nn.AdaptiveAvgPool2d(1)
 
-        class Written(nn.Module):
+        class Subclassed(nn.Module):
             def __init__(self, inner):
                 super().__init__()
                 self.body, self.inner = body, inner
@@ -85,25 +87,25 @@ class Pytorch(Backend):
         models = {
             "sequential": lambda: nn.Sequential(body, pool, nn.Flatten()),
             "nested": lambda: nn.Sequential(nn.Sequential(body, nn.Sequential(pool)), nn.Flatten()),
-            "written": lambda: Written(pool),
-            "around another": lambda: Written(nn.Sequential(pool, nn.Identity())),
-            "inside another": lambda: nn.Sequential(Written(pool), nn.Identity()),
+            "subclassed": lambda: Subclassed(pool),
+            "around another": lambda: Subclassed(nn.Sequential(pool, nn.Identity())),
+            "inside another": lambda: nn.Sequential(Subclassed(pool), nn.Identity()),
             "ours": lambda: nn.Sequential(body, self.poolers.AveragePooling()),
         }
         return models[kind](), body
 
-    def around(self, layer):
+    def single_layer_model(self, layer):
         return nn.Sequential(layer)
 
     def pooling_layers(self):
         from finetuner.tuner.pytorch.surgery import AXES
 
         arguments = {"Adaptive": (1,), "LP": (2, 2), "Fractional": (2, 1)}
-        made = {
-            cls: cls(*next((given for kind, given in arguments.items() if cls.__name__.startswith(kind)), (2,)))
+        layers = {
+            cls: cls(*next((values for kind, values in arguments.items() if cls.__name__.startswith(kind)), (2,)))
             for cls in AXES
         }
-        return {cls.__name__: (layer, AXES[cls], False, True) for cls, layer in made.items()}
+        return {cls.__name__: (layer, AXES[cls], False, True) for cls, layer in layers.items()}
 
     def named_weights(self, layer):
         return dict(layer.named_parameters())
@@ -111,7 +113,7 @@ class Pytorch(Backend):
     def assign(self, weight, value):
         weight.data.fill_(value)
 
-    def gradient_by(self, weight, layer, x, mask):
+    def gradient_wrt(self, weight, layer, x, mask):
         weight.grad = None
         value = layer(self.tensor(x, "float32"), self.tensor(mask))
         (torch.arange(1.0, 1 + value.numel()).reshape(value.shape) * value).sum().backward()
@@ -121,8 +123,8 @@ class Pytorch(Backend):
         return torch.optim.SGD(model.parameters(), 0.1)
 
     def carry(self, model, layers):
-        own = [layer for layer in model if hasattr(layer, "weight")]
-        for layer, arrays in zip(own, layers, strict=True):
+        weighted_layers = [layer for layer in model if hasattr(layer, "weight")]
+        for layer, arrays in zip(weighted_layers, layers, strict=True):
             names = [name for name in layer.state_dict() if name != "num_batches_tracked"]
             axes = {2: (1, 0), 4: (3, 2, 0, 1), 1: (0,)}
             tensors = [self.tensor(np.transpose(array, axes[array.ndim])) for array in arrays]
@@ -155,8 +157,8 @@ class Pytorch(Backend):
         return torch.autocast("cpu", torch.bfloat16)
 
 
-def compiled_by_torch(function, how, whole=True):
+def compile_torch(function, how, fullgraph=True):
     torch.compiler.reset()
-    torch._dynamo.config.recompile_limit = 64  # one a shape
-    kind = {"traced": "eager", "full": "inductor"}[how]
-    return torch.compile(function, fullgraph=whole, dynamic=False, backend=kind)
+    torch._dynamo.config.recompile_limit = 64  # one per shape
+    backend = {"traced": "eager", "full": "inductor"}[how]
+    return torch.compile(function, fullgraph=fullgraph, dynamic=False, backend=backend)

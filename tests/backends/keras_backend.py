@@ -1,3 +1,5 @@
+"""The Keras backend of the tests."""
+
 import contextlib
 
 import keras
@@ -6,9 +8,9 @@ import numpy as np
 from . import Backend
 
 
-class Keras(Backend):
+class KerasBackend(Backend):
     name = framework = "keras"
-    engines = frozenset({"tensorflow", "jax", "torch"})  # one of them, by KERAS_BACKEND
+    engines = frozenset({"tensorflow", "jax", "torch"})  # KERAS_BACKEND selects one of them
 
     engine = keras.backend.backend()
     has_float64 = engine != "jax"
@@ -43,14 +45,14 @@ class Keras(Backend):
         inputs = [self.tensor(x, "float32") for x in arrays]
         constants = [*map(self.constant, constants)]
 
-        def weighted(*given):
-            value = function(*given, *constants)
+        def weighted(*inputs):
+            value = function(*inputs, *constants)
             return weighted_sum(value), value
 
-        value, grads = getattr(self, f"with_{self.engine}")(weighted, inputs)
+        value, grads = getattr(self, f"{self.engine}_value_and_grads")(weighted, inputs)
         return self.numpy(value), [None if x is None else self.numpy(g) for x, g in zip(inputs, grads, strict=True)]
 
-    def with_torch(self, weighted, inputs):
+    def torch_value_and_grads(self, weighted, inputs):
         for x in inputs:
             if x is not None:
                 x.requires_grad_(True)
@@ -58,29 +60,29 @@ class Keras(Backend):
         total.backward()
         return value, [None if x is None else x.grad for x in inputs]
 
-    def with_tensorflow(self, weighted, inputs):
+    def tensorflow_value_and_grads(self, weighted, inputs):
         import tensorflow
 
-        given = [x for x in inputs if x is not None]
+        present = [x for x in inputs if x is not None]
         with tensorflow.GradientTape() as tape:
-            tape.watch(given)
+            tape.watch(present)
             total, value = weighted(*inputs)
-        grads = iter(tape.gradient(total, given))
+        grads = iter(tape.gradient(total, present))
         return value, [None if x is None else next(grads) for x in inputs]
 
-    def with_jax(self, weighted, inputs):
+    def jax_value_and_grads(self, weighted, inputs):
         import jax
 
-        given = [i for i, x in enumerate(inputs) if x is not None]
-        (_, value), grads = jax.value_and_grad(weighted, argnums=given, has_aux=True)(*inputs)
+        argnums = [i for i, x in enumerate(inputs) if x is not None]
+        (_, value), grads = jax.value_and_grad(weighted, argnums=argnums, has_aux=True)(*inputs)
         grads = iter(grads)
         return value, [None if x is None else next(grads) for x in inputs]
 
     def compiled(self, function, how):
         if self.engine == "torch":
-            from .of_pytorch import compiled_by_torch
+            from .pytorch_backend import compile_torch
 
-            return compiled_by_torch(function, how, whole=False)  # dynamo cannot follow how Keras resolves types
+            return compile_torch(function, how, fullgraph=False)  # dynamo cannot trace how Keras resolves dtypes
         if self.engine == "jax":
             import jax
 
@@ -109,7 +111,7 @@ class Keras(Backend):
             ]
         return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(8)])
 
-    def pooled(self, kind):
+    def pooling_model(self, kind):
         keras.utils.set_random_seed(0)
         layers = keras.layers
         body = keras.Sequential(
@@ -117,7 +119,7 @@ class Keras(Backend):
         )
         pool = layers.GlobalAveragePooling2D(keepdims=kind == "sequential")
 
-        class Written(keras.Model):
+        class Subclassed(keras.Model):
             def __init__(self, inner):
                 super().__init__()
                 self.body, self.parts = body, {"inner": [inner]}
@@ -133,29 +135,29 @@ class Keras(Backend):
         models = {
             "sequential": lambda: keras.Sequential([body, pool, layers.Flatten()]),
             "nested": lambda: functional(keras.Sequential([keras.Input((4, 4, 4)), pool])),
-            "written": lambda: Written(pool),
-            "around another": lambda: Written(keras.Sequential([pool, layers.Identity()])),
-            "inside another": lambda: keras.Sequential([Written(pool), layers.Identity()]),
+            "subclassed": lambda: Subclassed(pool),
+            "around another": lambda: Subclassed(keras.Sequential([pool, layers.Identity()])),
+            "inside another": lambda: keras.Sequential([Subclassed(pool), layers.Identity()]),
             "ours": lambda: functional(self.poolers.AveragePooling()),
         }
         return models[kind](), body
 
-    def around(self, layer):
+    def single_layer_model(self, layer):
         return keras.Sequential([layer])
 
     def pooling_layers(self):
         layers = keras.layers
-        found = {}
+        cases = {}
         for name, cls in vars(layers).items():
             if not name.endswith(("Pooling1D", "Pooling2D", "Pooling3D")):
                 continue
             axes = int(name[-2])
-            for form in ("channels_first", "channels_last"):
-                for kept in (False, True) if "Global" in name else (True,):
-                    given = {"keepdims": kept} if "Global" in name else {}
-                    layer = cls(*[1] * ("Global" not in name), data_format=form, **given)
-                    found[f"{name}, {form}, {kept}"] = layer, axes, form == "channels_last", kept
-        return found
+            for data_format in ("channels_first", "channels_last"):
+                for keepdims in (False, True) if "Global" in name else (True,):
+                    options = {"keepdims": keepdims} if "Global" in name else {}
+                    layer = cls(*[1] * ("Global" not in name), data_format=data_format, **options)
+                    cases[f"{name}, {data_format}, {keepdims}"] = layer, axes, data_format == "channels_last", keepdims
+        return cases
 
     def named_weights(self, layer):
         return {variable.name: variable for variable in layer.trainable_variables}
@@ -163,7 +165,7 @@ class Keras(Backend):
     def assign(self, weight, value):
         weight.assign(value)
 
-    def gradient_by(self, weight, layer, x, mask):
+    def gradient_wrt(self, weight, layer, x, mask):
         x, mask = self.tensor(x, "float32"), self.tensor(mask)
         if self.engine == "torch":
             weight.value.grad = None
@@ -177,7 +179,7 @@ class Keras(Backend):
             return float(tape.gradient(total, weight.value))
         import jax
 
-        layer(x, mask=mask)  # which builds it
+        layer(x, mask=mask)  # builds the layer
         return float(
             jax.grad(lambda value: weighted_sum(layer.stateless_call([value], [], x, mask=mask)[0]))(weight.value)
         )
@@ -186,8 +188,8 @@ class Keras(Backend):
         return keras.optimizers.SGD(0.1)
 
     def carry(self, model, layers):
-        own = [layer for layer in model.layers if layer.get_weights() and "dropout" not in layer.name]
-        for layer, arrays in zip(own, layers, strict=True):
+        weighted_layers = [layer for layer in model.layers if layer.get_weights() and "dropout" not in layer.name]
+        for layer, arrays in zip(weighted_layers, layers, strict=True):
             layer.set_weights(arrays)
 
     def with_output(self, model, function):
@@ -225,7 +227,7 @@ class Keras(Backend):
 
 
 def weighted_sum(value):
-    """What gradients are taken of: see :meth:`Backend.value_and_grads`."""
+    """The number that is differentiated: see :meth:`Backend.value_and_grads`."""
     size = int(np.prod(value.shape))
     weight = keras.ops.reshape(keras.ops.arange(1.0, 1 + size, dtype="float32"), value.shape)
     return keras.ops.sum(weight * value)
