@@ -123,12 +123,8 @@ def test_every_file_says_what_lives_in_it(module):
 
 @pytest.mark.parametrize("module", FILES)
 def test_every_file_lists_its_public_names(module):
-    names = {
-        target.id
-        for node in ast.parse(FILES[module].read_text()).body
-        for target in ([*node.targets] if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
-        if isinstance(target, ast.Name)
-    }
+    nodes = ast.walk(ast.parse(FILES[module].read_text()))
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     assert "__all__" in names or module == "finetuner.__main__"
 
 

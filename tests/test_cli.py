@@ -15,7 +15,8 @@ from typer.main import get_command
 
 import finetuner
 from finetuner.cli import options
-from finetuner.cli.commands import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPLES, app
+from finetuner.cli.commands import app
+from finetuner.cli.examples import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPLES
 from finetuner.cli.inputs import first_free_folder, parse_options
 from finetuner.cli.terminal import ANSI_ESCAPES, INTERRUPTED
 from finetuner.cli.user_code import resolve_callable
@@ -157,7 +158,7 @@ def test_callbacks(model, folder):
 def test_fit_without_matplotlib(model, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = fit(model)
-    assert 'history.png was not drawn: a picture needs matplotlib: pip install "finetuner[plot]"' in result.stderr
+    assert re.search(r'history.png was not drawn: .* matplotlib: pip install "finetuner\[plot\]"', result.stderr)
     assert not (folder / "run" / "history.png").exists()
 
 

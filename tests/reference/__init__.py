@@ -1,7 +1,7 @@
-"""Slow and obvious numpy implementations, in float64 and with loops, that every backend is judged by.
+"""Simple numpy implementations with loops in float64. The parity suite compares every backend with them.
 
-Nothing here imports finetuner or a framework, and nothing is the algorithm that a backend uses. To add a
-loss, a miner or a pooler, register its function here: the parity suite finds it by name.
+Nothing here imports finetuner or a framework, and the algorithms differ from those of the backends. To test a new loss,
+miner or pooler, register its function here. The parity suite finds it by name.
 """
 
 import itertools
@@ -14,9 +14,11 @@ __all__ = ["LOSSES", "MINERS", "POOLERS", "Reference", "grid", "reference"]
 
 
 class Reference(NamedTuple):
+    """A reference implementation with its test cases."""
+
     function: Callable[..., Any]
-    batches: dict[str, Any]  # what to try it on, by name
-    grid: list[dict[str, Any]]  # the hyper-parameters to try it with
+    batches: dict[str, Any]  # inputs by name
+    grid: list[dict[str, Any]]  # hyperparameters
 
 
 LOSSES: dict[str, Reference] = {}
@@ -25,7 +27,7 @@ POOLERS: dict[str, Reference] = {}
 
 
 def reference(registry: dict[str, Reference], name: str, batches: dict[str, Any], points: Iterable[dict]):
-    """Register a function as the truth of the class ``name``."""
+    """Register a function as the reference of the class ``name``. A suffix after a colon separates variants."""
 
     def register(function):
         registry[name] = Reference(function, batches, list(points))
@@ -35,16 +37,16 @@ def reference(registry: dict[str, Reference], name: str, batches: dict[str, Any]
 
 
 def grid(**axes: list) -> list[dict[str, Any]]:
-    """Every combination of the values of the axes."""
+    """All combinations of the values of the axes."""
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def numerical_gradient(function: Callable[[np.ndarray], float], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes of ``function`` to the left and to the right of ``x``, along each of its elements.
+    """One-sided derivatives of ``function`` at ``x`` from the left and from the right, per element.
 
-    Their mean is the central difference. Where they differ the function has a kink, and any number
-    between them is a gradient. The step follows the length of the row it is taken in, and the difference
-    is taken in the widest floats there are, since it loses half of their digits.
+    Their mean is the central difference. Where they differ, the function has a kink, and every number between them is a
+    valid subgradient. The step is proportional to the largest element of the row. Differences lose half of the digits,
+    so they are computed in long double.
     """
     x = x.astype(np.longdouble)
     left, right = np.zeros_like(x), np.zeros_like(x)
@@ -58,4 +60,4 @@ def numerical_gradient(function: Callable[[np.ndarray], float], x: np.ndarray) -
     return left.astype(float), right.astype(float)
 
 
-from . import losses, margins, miner, pairs, poolers, ranking  # noqa: E402, F401  (they register themselves)
+from . import losses, margins, miner, pairs, poolers, ranking  # noqa: E402, F401  (they register the references)

@@ -1,4 +1,4 @@
-"""Batches to judge on: ordinary ones, and those on which implementations go wrong."""
+"""Batches for the parity suite: ordinary batches, and edge cases where implementations often fail."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,20 @@ import numpy as np
 
 
 class Batch(NamedTuple):
-    x: np.ndarray  # [N, D], float64 numbers that float32 holds exactly
+    """Embeddings and labels, optionally with references."""
+
+    x: np.ndarray  # [N, D], float64 numbers that are exact in float32
     labels: np.ndarray
     references: np.ndarray | None = None
     reference_labels: np.ndarray | None = None
 
 
 def points(n, d=4, seed=0):
+    """Normal points ``[n, d]`` in float64 that are exact in float32."""
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32).astype(np.float64)
 
 
-def of(labels, x=None):
+def batch_of(labels, x=None):
     labels = np.array(labels, dtype=np.int64)
     return Batch(points(len(labels)) if x is None else x, labels)
 
@@ -33,36 +36,36 @@ X = points(6)
 PAIRS = [0, 0, 1, 1, 2, 2]
 BIG = 2**24
 
-# Most are of six rows, so that a compiler that works shape by shape has few of them.
+# Most have six rows, because some compilers compile each shape separately.
 CLASSES = {
-    "pairs": of(PAIRS),
-    "uneven": of([7, 7, 7, 3, 3, 9]),
-    "wide": of([0, 1, 0, 1, 2, 2, 1, 0], points(8, 17)),
-    "singletons": of([0, 1, 2, 3, 3, 4]),
-    "one class": of([4, 4, 4, 4, 4, 4]),
-    "all different": of([0, 1, 2, 3, 4, 5]),
-    "batch of one": of([5]),
-    "duplicates within": of(PAIRS, rows(X, r1=X[0], r3=X[2])),
-    "duplicates across": of(PAIRS, rows(X, r2=X[0], r5=X[3])),
-    "all the same": of(PAIRS, np.repeat(X[:1], 6, axis=0)),
-    "a zero vector": of(PAIRS, rows(X, r2=0.0)),
-    "zero vectors": of(PAIRS, rows(X, r0=0.0, r1=0.0, r4=0.0)),
-    "huge norms": of(PAIRS, X * 2.0**20),
-    "tiny norms": of(PAIRS, X * 2.0**-12),
-    "huge and tiny norms": of(PAIRS, X * 2.0 ** np.array([[5, -5, 0, 5, -5, 0]]).T),
-    "common offset": of(PAIRS, (X + 64).astype(np.float32).astype(np.float64)),
-    "labels above 2**24": of([BIG, BIG, BIG + 1, BIG + 1, 2**53, 2**53 + 1]),
-    "negative labels with gaps": of([-5, -5, -(2**40), 10**12, 10**12, -6]),
+    "pairs": batch_of(PAIRS),
+    "uneven": batch_of([7, 7, 7, 3, 3, 9]),
+    "wide": batch_of([0, 1, 0, 1, 2, 2, 1, 0], points(8, 17)),
+    "singletons": batch_of([0, 1, 2, 3, 3, 4]),
+    "one class": batch_of([4, 4, 4, 4, 4, 4]),
+    "all different": batch_of([0, 1, 2, 3, 4, 5]),
+    "batch of one": batch_of([5]),
+    "duplicates within": batch_of(PAIRS, rows(X, r1=X[0], r3=X[2])),
+    "duplicates across": batch_of(PAIRS, rows(X, r2=X[0], r5=X[3])),
+    "all the same": batch_of(PAIRS, np.repeat(X[:1], 6, axis=0)),
+    "a zero vector": batch_of(PAIRS, rows(X, r2=0.0)),
+    "zero vectors": batch_of(PAIRS, rows(X, r0=0.0, r1=0.0, r4=0.0)),
+    "huge norms": batch_of(PAIRS, X * 2.0**20),
+    "tiny norms": batch_of(PAIRS, X * 2.0**-12),
+    "huge and tiny norms": batch_of(PAIRS, X * 2.0 ** np.array([[5, -5, 0, 5, -5, 0]]).T),
+    "common offset": batch_of(PAIRS, (X + 64).astype(np.float32).astype(np.float64)),
+    "labels above 2**24": batch_of([BIG, BIG, BIG + 1, BIG + 1, 2**53, 2**53 + 1]),
+    "negative labels with gaps": batch_of([-5, -5, -(2**40), 10**12, 10**12, -6]),
     "against references": Batch(X[:3], np.array([0, 1, 5]), points(5, seed=1), np.array([0, 1, 1, 0, 2])),
-    "sessions": of([[3, 0], [3, 1], [3, -1], [8, 0], [8, 1], [8, -1]]),
-    "sessions without matches": of([[0, 0], [0, -1], [0, -1], [1, 0], [1, -1], [1, -1]]),
+    "sessions": batch_of([[3, 0], [3, 1], [3, -1], [8, 0], [8, 1], [8, -1]]),
+    "sessions without matches": batch_of([[0, 0], [0, -1], [0, -1], [1, 0], [1, -1], [1, -1]]),
 }
 
-CLASSES["explicit triplets"] = of([[0, 0], [0, 2], [0, -2], [1, 0], [1, 2], [1, -2]])
+CLASSES["explicit triplets"] = batch_of([[0, 0], [0, 2], [0, -2], [1, 0], [1, 2], [1, -2]])
 
 
 class Rows(NamedTuple):
-    """Pairs with a score each."""
+    """Pairs with a score per pair."""
 
     first: np.ndarray
     second: np.ndarray
@@ -70,47 +73,57 @@ class Rows(NamedTuple):
 
 
 class TwoTower(NamedTuple):
-    """Pairs that belong together."""
+    """Matching pairs."""
 
     first: np.ndarray
     second: np.ndarray
 
 
 class Triplets(NamedTuple):
+    """Explicit triplets in three arrays."""
+
     anchor: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
 
 
 class Stacked(NamedTuple):
-    """Triplets in one array, in the order anchor, positive, negative, anchor, ..."""
+    """Explicit triplets in one array, in the order anchor, positive, negative, anchor, ..."""
 
     rows: np.ndarray
 
 
 class Taught(NamedTuple):
+    """Embeddings of a student and of its teacher."""
+
     embeddings: np.ndarray
     teacher: np.ndarray
 
 
 class Centres(NamedTuple):
+    """Embeddings, labels and class centres."""
+
     x: np.ndarray
     labels: np.ndarray
     weight: np.ndarray
 
 
 class Scores(NamedTuple):
+    """Scores and relevance of items, optionally in groups."""
+
     scores: np.ndarray
     relevance: np.ndarray
     groups: np.ndarray | None = None
 
 
 class Logits(NamedTuple):
+    """Logits and labels."""
+
     logits: np.ndarray
     labels: np.ndarray
 
 
-# The arguments of each that a loss is differentiated by.
+# The fields of each batch class with respect to which losses are differentiated.
 MOVING = {
     Batch: ("x", "references"),
     Rows: ("first", "second"),
@@ -135,8 +148,8 @@ ROWS = {
     "zero vectors": Rows(rows(X, r0=0.0, r3=0.0), rows(Y, r1=0.0, r3=0.0), LABEL),
     "huge norms": Rows(X * 2.0**20, Y * 2.0**20, LABEL),
 }
-TOWERS = {name: TwoTower(batch.first, batch.second) for name, batch in ROWS.items() if name != "whole labels"}
-TOWERS["all the same"] = TwoTower(np.repeat(X[:1], 6, axis=0), np.repeat(X[:1], 6, axis=0))
+TWO_TOWER = {name: TwoTower(batch.first, batch.second) for name, batch in ROWS.items() if name != "whole labels"}
+TWO_TOWER["all the same"] = TwoTower(np.repeat(X[:1], 6, axis=0), np.repeat(X[:1], 6, axis=0))
 TRIPLETS = {
     "ordinary": Triplets(X, Y, Z),
     "one row": Triplets(X[:1], Y[:1], Z[:1]),
@@ -145,7 +158,7 @@ TRIPLETS = {
     "huge norms": Triplets(X * 2.0**20, Y * 2.0**20, Z * 2.0**20),
     "stacked": Stacked(X),
 }
-TAUGHT = {
+TEACHERS = {
     "ordinary": Taught(X, points(6, 5, seed=2)),
     "one row": Taught(X[:1], Y[:1]),
     "duplicates": Taught(rows(X, r1=X[0], r3=X[2]), Y),
@@ -154,16 +167,16 @@ TAUGHT = {
     "common offset": Taught((X + 64).astype(np.float32).astype(np.float64), Y),
 }
 W = points(3, seed=4)
-THREE = np.array([0, 1, 2, 2, 1, 0])
+THREE_CLASSES = np.array([0, 1, 2, 2, 1, 0])
 CENTRES = {
-    "ordinary": Centres(X, THREE, W),
+    "ordinary": Centres(X, THREE_CLASSES, W),
     "one class": Centres(X, np.zeros(6, np.int64), W),
-    "batch of one": Centres(X[:1], THREE[1:2], W),
-    "on its centre": Centres(rows(X, r0=W[0], r1=2 * W[1], r3=W[0]), THREE, W),
-    "opposite to its centre": Centres(rows(X, r0=-W[0], r1=-2 * W[1], r3=-W[0]), THREE, W),
-    "zero vectors": Centres(rows(X, r0=0.0, r2=0.0), THREE, W),
-    "huge and tiny norms": Centres(X * 2.0 ** np.array([[5, -5, 0, 5, -5, 0]]).T, THREE, W * 2.0**10),
-    "one centre twice": Centres(X, THREE, rows(W, r1=W[0])),
+    "batch of one": Centres(X[:1], THREE_CLASSES[1:2], W),
+    "on its centre": Centres(rows(X, r0=W[0], r1=2 * W[1], r3=W[0]), THREE_CLASSES, W),
+    "opposite to its centre": Centres(rows(X, r0=-W[0], r1=-2 * W[1], r3=-W[0]), THREE_CLASSES, W),
+    "zero vectors": Centres(rows(X, r0=0.0, r2=0.0), THREE_CLASSES, W),
+    "huge and tiny norms": Centres(X * 2.0 ** np.array([[5, -5, 0, 5, -5, 0]]).T, THREE_CLASSES, W * 2.0**10),
+    "one centre twice": Centres(X, THREE_CLASSES, rows(W, r1=W[0])),
 }
 S = points(6, 1, seed=5)[:, 0]
 RELEVANCE = np.array([2, 0, 1, 0, 3, 1])

@@ -1,6 +1,6 @@
-"""Nearest neighbours and retrieval metrics: one query at a time, from the definitions.
+"""Nearest neighbours and retrieval metrics, one query at a time, from the definitions.
 
-A ranking is a list of items, nearest first, and what is relevant a set of them.
+A ranking is a list of items, nearest first. The relevant items are a set.
 """
 
 import math
@@ -9,7 +9,7 @@ import numpy as np
 
 from .relations import distance_between
 
-TIE = 1e-10  # distances that differ by less are equal: it is rounding
+TIE = 1e-10  # smaller differences of distances are rounding errors
 
 
 def distances_to(query, index, distance):
@@ -17,37 +17,37 @@ def distances_to(query, index, distance):
 
 
 def ranking(distances, candidates):
-    """The candidates by distance, and among equals by number."""
-    ordered, left = [], sorted(candidates, key=lambda item: distances[item])
-    while left:
-        nearest = distances[left[0]]
-        tied = [item for item in left if distances[item] - nearest <= TIE]
+    """The candidates sorted by distance, and equal distances by index."""
+    ordered, remaining = [], sorted(candidates, key=lambda item: distances[item])
+    while remaining:
+        nearest = distances[remaining[0]]
+        tied = [item for item in remaining if distances[item] - nearest <= TIE]
         ordered += sorted(tied)
-        left = left[len(tied) :]
+        remaining = remaining[len(tied) :]
     return ordered
 
 
 def neighbours(queries, index, distance):
-    """For each query its distances to all of the index, and their whole ranking."""
-    within = index is None
-    index = queries if within else index
+    """For each query, its distances to the index, and the complete ranking of the index."""
+    self_comparison = index is None
+    index = queries if self_comparison else index
     for i, query in enumerate(queries):
         distances = distances_to(query, index, distance)
-        yield distances, ranking(distances, [j for j in range(len(index)) if not (within and j == i)])
+        yield distances, ranking(distances, [j for j in range(len(index)) if not (self_comparison and j == i)])
 
 
-def questions(query_labels, index_labels):
-    """Each query that is asked: its number, the candidates for it, and those that are relevant."""
-    within = index_labels is None
-    others = query_labels if within else index_labels
+def evaluated_queries(query_labels, index_labels):
+    """For each query that is evaluated: its index, its candidates, and the relevant candidates."""
+    self_comparison = index_labels is None
+    others = query_labels if self_comparison else index_labels
     for i, label in enumerate(query_labels):
         if np.ndim(query_labels) == 1:
-            candidates = [j for j in range(len(others)) if not (within and j == i)]
+            candidates = [j for j in range(len(others)) if not (self_comparison and j == i)]
             relevant = {j for j in candidates if others[j] == label}
         elif label[1] != 0:
             continue
         else:
-            candidates = [j for j in range(len(others)) if not (within and others[j][1] == 0)]
+            candidates = [j for j in range(len(others)) if not (self_comparison and others[j][1] == 0)]
             relevant = {j for j in candidates if others[j][0] == label[0] and others[j][1] == 1}
         yield i, candidates, relevant
 
@@ -57,8 +57,8 @@ def precision_at(ranked, relevant, k):
 
 
 def average_precision(ranked, relevant, k):
-    found = [precision_at(ranked, relevant, i + 1) for i, item in enumerate(ranked[:k]) if item in relevant]
-    return sum(found) / min(len(relevant), k)
+    precisions = [precision_at(ranked, relevant, i + 1) for i, item in enumerate(ranked[:k]) if item in relevant]
+    return sum(precisions) / min(len(relevant), k)
 
 
 def reciprocal_rank(ranked, relevant, k):
@@ -87,13 +87,13 @@ def metric(name, ranked, relevant):
 
 
 def retrieval(queries, query_labels, index, index_labels, names, distance):
-    """Means over the queries to which something is relevant."""
+    """Mean metrics over the queries that have a relevant item."""
     others = queries if index is None else index
-    sums, asked = dict.fromkeys(names, 0.0), 0
-    for i, candidates, relevant in questions(query_labels, index_labels):
+    sums, count = dict.fromkeys(names, 0.0), 0
+    for i, candidates, relevant in evaluated_queries(query_labels, index_labels):
         if relevant:
             ranked = ranking(distances_to(queries[i], others, distance), candidates)
-            asked += 1
+            count += 1
             for name in names:
                 sums[name] += metric(name, ranked, relevant)
-    return {name: total / asked for name, total in sums.items()}
+    return {name: total / count for name, total in sums.items()}

@@ -1,25 +1,25 @@
-"""The losses, read aloud from their formulas."""
+"""Losses over a batch, written directly from their formulas."""
 
 import numpy as np
 
 from . import LOSSES, grid, reference
 from .batches import CLASSES
-from .miner import COMBINATIONS, chosen
+from .miner import COMBINATIONS, select
 from .relations import distance_matrix, relation_matrix
 
 DISTANCES = ["cosine", "euclidean", "sqeuclidean"]
 REDUCTIONS = ["nonzero_mean", "sum", "none"]
 
 
-def reduced(rows, reduction):
-    """Bring the tuples of each row, as ``(loss, share)``, to one number or one number a row."""
+def reduce_rows(rows, reduction):
+    """Reduce the tuples ``(loss, weight)`` of each row to one number, or to one number per row."""
     if reduction == "none":
-        return np.array([sum(share * term for term, share in row) for row in rows])
-    tuples = [(term, share) for row in rows for term, share in row]
-    total = sum(share * term for term, share in tuples)
+        return np.array([sum(weight * term for term, weight in row) for row in rows])
+    tuples = [(term, weight) for row in rows for term, weight in row]
+    total = sum(weight * term for term, weight in tuples)
     if reduction == "sum":
         return total
-    count = sum(share for term, share in tuples if reduction == "mean" or term > 0)
+    count = sum(weight for term, weight in tuples if reduction == "mean" or term > 0)
     return total / max(count, 1)
 
 
@@ -40,14 +40,14 @@ def triplet_loss(batch, distance="cosine", margin=1.0, miner=None, reduction="me
         positives = [j for j in range(len(d[a])) if relations[a][j] == 1]
         negatives = [j for j in range(len(d[a])) if relations[a][j] == -1]
         if miner is not None:
-            positives, negatives = chosen(d[a], positives, negatives, **miner)
+            positives, negatives = select(d[a], positives, negatives, **miner)
         rows.append([])
         for p in positives:
             for n in negatives:
                 gap = d[a][p] - d[a][n]
                 term = np.logaddexp(0, gap) if margin is None else max(0, gap + margin)
                 rows[-1].append((term, 1))
-    return reduced(rows, reduction)
+    return reduce_rows(rows, reduction)
 
 
 @reference(
@@ -62,20 +62,20 @@ def triplet_loss(batch, distance="cosine", margin=1.0, miner=None, reduction="me
 def siamese_loss(batch, distance="cosine", margin=1.0, miner=None, reduction="mean"):
     d = distance_matrix(batch, distance)
     relations = relation_matrix(batch)
-    within = batch.references is None
+    self_comparison = batch.references is None
     selected = set()
     for i in range(len(d)):
         positives = [j for j in range(len(d[i])) if relations[i][j] == 1]
         negatives = [j for j in range(len(d[i])) if relations[i][j] == -1]
         if miner is not None:
-            positives, negatives = chosen(d[i], positives, negatives, **miner)
-        selected |= {(min(i, j), max(i, j)) if within else (i, j) for j in positives + negatives}
+            positives, negatives = select(d[i], positives, negatives, **miner)
+        selected |= {(min(i, j), max(i, j)) if self_comparison else (i, j) for j in positives + negatives}
     rows = [[] for _ in d]
     for i, j in sorted(selected):
         term = d[i][j] if relations[i][j] == 1 else max(0, margin - d[i][j])
-        for end in (i, j) if within else (i,):
-            rows[end].append((term, 0.5 if within else 1))
-    return reduced(rows, reduction)
+        for end in (i, j) if self_comparison else (i,):
+            rows[end].append((term, 0.5 if self_comparison else 1))
+    return reduce_rows(rows, reduction)
 
 
 @reference(LOSSES, "NTXentLoss", CLASSES, [{}, *grid(temperature=[1.0, 0.01, 1e-4, 1e6])])
@@ -88,14 +88,14 @@ def ntxent_loss(batch, temperature=0.1):
         for j in range(len(s[i])):
             if relations[i][j] == 1:
                 highest = max([s[i][j], *negatives])
-                below = sum(np.exp(value - highest) for value in [s[i][j], *negatives])
-                terms.append(highest + np.log(below) - s[i][j])
+                denominator = sum(np.exp(value - highest) for value in [s[i][j], *negatives])
+                terms.append(highest + np.log(denominator) - s[i][j])
     return np.mean(terms) if terms else 0.0
 
 
 @reference(LOSSES, "SupConLoss", CLASSES, [{}, *grid(temperature=[1.0, 0.01, 1e-4])])
 def supcon_loss(batch, temperature=0.1):
-    """Two anchors at a right angle, each with its duplicate: log((e + 2) / e) at a temperature of 1."""
+    """Example: two orthogonal anchors, each with a duplicate, at temperature 1: log((e + 2) / e)."""
     s = [[(1 - d) / temperature for d in row] for row in distance_matrix(batch, "cosine")]
     relations = relation_matrix(batch)
     anchors = []
@@ -104,14 +104,14 @@ def supcon_loss(batch, temperature=0.1):
         positives = [s[i][k] for k in range(len(s[i])) if relations[i][k] == 1]
         if positives:
             highest = max(others)
-            whole = highest + np.log(sum(np.exp(value - highest) for value in others))
-            anchors.append(np.mean([whole - value for value in positives]))
+            log_denominator = highest + np.log(sum(np.exp(value - highest) for value in others))
+            anchors.append(np.mean([log_denominator - value for value in positives]))
     return np.mean(anchors) if anchors else 0.0
 
 
 @reference(LOSSES, "MultiSimilarityLoss", CLASSES, [{}, *grid(alpha=[1.0, 5.0], beta=[10.0, 40.0], base=[0.0, 1.0])])
 def multi_similarity_loss(batch, alpha=2.0, beta=50.0, base=0.5):
-    """Two anchors at a right angle, each with its duplicate: log(1 + e^-1) / 2 + log(1 + 2 e^-25) / 50."""
+    """Example: two orthogonal anchors, each with a duplicate: log(1 + e^-1) / 2 + log(1 + 2 e^-25) / 50."""
     s = [[1 - d for d in row] for row in distance_matrix(batch, "cosine")]
     relations = relation_matrix(batch)
     anchors = []
@@ -132,8 +132,10 @@ def multi_similarity_loss(batch, alpha=2.0, beta=50.0, base=0.5):
     [{}, *grid(k=[1, 3], temperature1=[0.5], temperature2=[0.1]), *grid(k=[2], reduction=["sum", "none"])],
 )
 def surrogate_precision(batch, k=5, temperature1=1.0, temperature2=0.01, reduction="mean"):
-    """Two anchors at a right angle, each with its duplicate, k = 1: of each item its like is at 0 and two others at 1, so
-    the rank is 1 + 2 sigmoid(-100) = 1, the cut sigmoid(1 - 1) = 1/2, and the loss 1/2.
+    """Example: two orthogonal anchors, each with a duplicate, k = 1.
+
+    Each item has its duplicate at distance 0 and two others at distance 1. The rank is 1 + 2 sigmoid(-100) = 1, the
+    cutoff is sigmoid(1 - 1) = 1/2, and the loss is 1/2.
     """
     d = distance_matrix(batch, "cosine")
     relations = relation_matrix(batch)
@@ -145,27 +147,28 @@ def surrogate_precision(batch, k=5, temperature1=1.0, temperature2=0.01, reducti
     for i in range(len(d)):
         others = [j for j in range(len(d[i])) if relations[i][j] != 0]
         positives = [j for j in others if relations[i][j] == 1]
-        found = 0.0
+        precision = 0.0
         for j in positives:
             rank = 1 + sum(sigmoid((d[i][j] - d[i][other]) / temperature2) for other in others if other != j)
-            found += sigmoid((k - rank) / temperature1)
-        rows.append([(1 - found / min(k, len(positives)), 1)] if positives else [])
-    return reduced(rows, reduction)
+            precision += sigmoid((k - rank) / temperature1)
+        rows.append([(1 - precision / min(k, len(positives)), 1)] if positives else [])
+    return reduce_rows(rows, reduction)
 
 
 @reference(LOSSES, "LiftedStructureLoss", CLASSES, [{}, *grid(distance=DISTANCES, margin=[0.3])])
 def lifted_structure_loss(batch, distance="cosine", margin=1.0):
-    """Two anchors at a right angle, each with its duplicate: max(0, log e^0 + log(2 e^(1 - 1))) = log 2."""
+    """Example: two orthogonal anchors, each with a duplicate: max(0, log e^0 + log(2 e^(1 - 1))) = log 2."""
     d = distance_matrix(batch, distance)
     relations = relation_matrix(batch)
     anchors = []
     for i in range(len(d)):
-        far = [d[i][j] for j in range(len(d[i])) if relations[i][j] == 1]
-        near = [margin - d[i][j] for j in range(len(d[i])) if relations[i][j] == -1]
-        if far and near:
-            largest = max(far), max(near)
+        positives = [d[i][j] for j in range(len(d[i])) if relations[i][j] == 1]
+        negatives = [margin - d[i][j] for j in range(len(d[i])) if relations[i][j] == -1]
+        if positives and negatives:
+            largest = max(positives), max(negatives)
             sums = [
-                sum(np.exp(value - top) for value in values) for values, top in zip((far, near), largest, strict=True)
+                sum(np.exp(value - top) for value in values)
+                for values, top in zip((positives, negatives), largest, strict=True)
             ]
             anchors.append(max(0, sum(largest) + np.log(sums[0]) + np.log(sums[1])))
     return np.mean(anchors) if anchors else 0.0

@@ -1,4 +1,4 @@
-"""The losses with a centre for each class, one item at a time."""
+"""Margin losses with class centres, one item at a time."""
 
 import math
 
@@ -10,7 +10,7 @@ from .batches import CENTRES, points
 SIZES = {"in_features": 4, "num_classes": 3}
 
 
-def sized(points):
+def with_sizes(points):
     return [{**SIZES, **point} for point in points]
 
 
@@ -22,7 +22,7 @@ def cosine(x, y):
 
 
 def angle_between(x, y):
-    """Not by the cosine, which knows little of small angles."""
+    """The angle. It is not computed from the cosine, which is inexact for small angles."""
     if not x.any() or not y.any():
         return math.pi / 2
     x, y = x / np.abs(x).max(), y / np.abs(y).max()
@@ -31,29 +31,30 @@ def angle_between(x, y):
 
 
 def smoothed(y, num_classes, epsilon=0.2, categories=None):
-    """Three classes, the first two of one category, epsilon 0.2.
+    """Smoothed target probabilities.
 
-    Without categories, of class 0: [1 - 0.2 + 0.2 / 3, 0.2 / 3, 0.2 / 3] = [0.8667, 0.0667, 0.0667].
-    With them, of class 0: [0.9, 0.1, 0], and of class 2, alone in its category: [0, 0, 1].
+    Example: three classes, the first two in one category, epsilon 0.2. Without categories, class 0 gives
+    [1 - 0.2 + 0.2 / 3, 0.2 / 3, 0.2 / 3] = [0.8667, 0.0667, 0.0667]. With categories, class 0 gives [0.9, 0.1, 0], and
+    class 2, which is alone in its category, gives [0, 0, 1].
     """
-    shares = np.zeros((len(y), num_classes))
-    for i, own in enumerate(y):
-        others = [c for c in range(num_classes) if categories is None or categories[c] == categories[own]]
+    probabilities = np.zeros((len(y), num_classes))
+    for i, label in enumerate(y):
+        others = [c for c in range(num_classes) if categories is None or categories[c] == categories[label]]
         for c in others:
-            shares[i, c] += epsilon / len(others)
-        shares[i, own] += 1 - epsilon
-    return shares
+            probabilities[i, c] += epsilon / len(others)
+        probabilities[i, label] += 1 - epsilon
+    return probabilities
 
 
-def margin_loss(batch, member, scale, smoothing_epsilon=0.0, label2category=None, reduction="mean", **sizes):
-    """Cross-entropy of scaled cosines, in which ``member(theta)`` stands for an item's own class."""
-    shares = smoothed(batch.labels, len(batch.weight), smoothing_epsilon, label2category)
+def margin_loss(batch, target_logit, scale, smoothing_epsilon=0.0, label2category=None, reduction="mean", **sizes):
+    """Cross-entropy of scaled cosines, with ``target_logit(theta)`` for the class of the item."""
+    probabilities = smoothed(batch.labels, len(batch.weight), smoothing_epsilon, label2category)
     terms = []
-    for x, y, share in zip(batch.x, batch.labels, shares, strict=True):
+    for x, y, target in zip(batch.x, batch.labels, probabilities, strict=True):
         logits = [scale * cosine(x, w) for w in batch.weight]
-        logits[y] = scale * member(angle_between(x, batch.weight[y]))
-        whole = max(logits) + np.log(sum(np.exp(z - max(logits)) for z in logits))
-        terms.append(sum(q * (whole - z) for q, z in zip(share, logits, strict=True)))
+        logits[y] = scale * target_logit(angle_between(x, batch.weight[y]))
+        log_denominator = max(logits) + np.log(sum(np.exp(z - max(logits)) for z in logits))
+        terms.append(sum(q * (log_denominator - z) for q, z in zip(target, logits, strict=True)))
     return {"mean": np.mean, "sum": sum, "none": np.array}[reduction](terms)
 
 
@@ -61,7 +62,7 @@ def margin_loss(batch, member, scale, smoothing_epsilon=0.0, label2category=None
     LOSSES,
     "ArcFaceLoss",
     CENTRES,
-    sized(
+    with_sizes(
         [
             {},
             {"margin": 0.0, "scale": 4.0},
@@ -72,13 +73,15 @@ def margin_loss(batch, member, scale, smoothing_epsilon=0.0, label2category=None
     ),
 )
 def arcface_loss(batch, margin=0.5, scale=64.0, **params):
-    """Two centres at a right angle, m = 0.5, s = 1. An item on its own centre: its logit is cos 0.5 = 0.87758, the
-    other's 0, so log(1 + e^-0.87758) = 0.34769. An item half-way, at 45 degrees from both, with m = pi / 4 and s = 1: its
-    own logit is cos(pi / 2) = 0, the other's 0.7071: log(1 + e^0.7071) = 1.1079. An item opposite to its own centre,
-    m = 0.5: theta = pi is beyond pi - m, its logit is s (-2 - cos(pi + 0.5)) = s (-2 + 0.87758) = -1.12242 s.
+    """Examples with two orthogonal centres and s = 1.
+
+    An item on its own centre, m = 0.5: its logit is cos 0.5 = 0.87758 and the other is 0, so the loss is
+    log(1 + e^-0.87758) = 0.34769. An item at 45 degrees from both centres, m = pi / 4: its logit is cos(pi / 2) = 0 and
+    the other is 0.7071, so the loss is log(1 + e^0.7071) = 1.1079. An item opposite to its own centre, m = 0.5:
+    theta = pi is larger than pi - m, so its logit is s (-2 - cos(pi + 0.5)) = s (-2 + 0.87758) = -1.12242 s.
     """
 
-    def member(theta):
+    def target_logit(theta):
         return (
             math.nan
             if theta < 0
@@ -87,14 +90,14 @@ def arcface_loss(batch, margin=0.5, scale=64.0, **params):
             else -2 - np.cos(theta + margin)
         )
 
-    return margin_loss(batch, member, scale, **params)
+    return margin_loss(batch, target_logit, scale, **params)
 
 
 @reference(
     LOSSES,
     "CosFaceLoss",
     CENTRES,
-    sized(
+    with_sizes(
         [
             {},
             {"margin": 0.1, "scale": 8.0, "reduction": "none"},
@@ -103,34 +106,37 @@ def arcface_loss(batch, margin=0.5, scale=64.0, **params):
     ),
 )
 def cosface_loss(batch, margin=0.35, scale=64.0, **params):
-    """Two centres at a right angle. An item on its own centre, m = 0.35 and s = 2: logits 2 (1 - 0.35) = 1.3 and 0, so
-    log(1 + e^-1.3) = 0.24101.
+    """Example: two orthogonal centres, m = 0.35, s = 2, and an item on its own centre.
+
+    The logits are 2 (1 - 0.35) = 1.3 and 0, so the loss is log(1 + e^-1.3) = 0.24101.
     """
     return margin_loss(batch, lambda theta: np.cos(theta) - margin, scale, **params)
 
 
-@reference(LOSSES, "SphereFaceLoss", CENTRES, sized([{}, *grid(margin=[1.0, 4.0], scale=[8.0])]))
+@reference(LOSSES, "SphereFaceLoss", CENTRES, with_sizes([{}, *grid(margin=[1.0, 4.0], scale=[8.0])]))
 def sphereface_loss(batch, margin=1.5, scale=30.0, **params):
-    """Two centres at a right angle, m = 4, s = 1. An item half-way: theta = pi / 4, m theta = pi, k = 1:
-    -cos(pi) - 2 = -1, the other's logit cos(pi / 4) = 0.7071: log(1 + e^1.7071) = 1.8738.
+    """Example: two orthogonal centres, m = 4, s = 1, and an item at 45 degrees from both.
+
+    theta = pi / 4, m theta = pi and k = 1, so its logit is -cos(pi) - 2 = -1. The other logit is cos(pi / 4) = 0.7071.
+    The loss is log(1 + e^1.7071) = 1.8738.
     """
 
-    def member(theta):
+    def target_logit(theta):
         piece, start = 0, 0.0
         while margin * theta >= start + math.pi:
             piece, start = piece + 1, start + math.pi
         return (-1) ** piece * np.cos(margin * theta) - 2 * piece
 
-    return margin_loss(batch, member, scale, **params)
+    return margin_loss(batch, target_logit, scale, **params)
 
 
-class BlockInputs(dict):
-    """Weights by name, told by a word."""
+class NamedWeights(dict):
+    """Weights by name, with a short text for test ids."""
 
     __str__ = __repr__ = lambda self: "given"
 
 
-PROJECTOR = BlockInputs(
+MLP_WEIGHTS = NamedWeights(
     mlp_weight_0=points(5, 4, seed=6), mlp_bias_0=points(1, 5, seed=7)[0],
     mlp_weight_1=points(4, 5, seed=8), mlp_bias_1=points(1, 4, seed=9)[0],
     weight=points(3, 4, seed=10),
@@ -141,10 +147,10 @@ PROJECTOR = BlockInputs(
     LOSSES,
     "ArcFaceLossWithMLP",
     {name: batch for name, batch in CENTRES.items() if "zero" not in name},
-    sized([{"mlp_features": [5, 4], "weights": PROJECTOR, "scale": 8.0}]),
+    with_sizes([{"mlp_features": [5, 4], "weights": MLP_WEIGHTS, "scale": 8.0}]),
 )
 def arcface_loss_with_mlp(batch, weights, mlp_features, **params):
-    """With an identity for its one layer it is ArcFace."""
+    """ArcFace after an MLP. With one identity layer, it is equal to ArcFace."""
     x = batch.x
     for i in range(len(mlp_features)):
         if i:

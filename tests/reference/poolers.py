@@ -1,4 +1,4 @@
-"""The poolers, one channel of one item at a time."""
+"""Poolers, one channel of one item at a time."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ MAPS = points(2 * 3, 4 * 5, seed=2).reshape(2, 3, 4, 5)
 STEPS = points(3 * 4, 2, seed=3).reshape(3, 4, 2)
 MASK = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], dtype=bool)
 
-# Feature maps are given with channels first; a framework with channels last is handed them transposed.
+# Feature maps are channels-first. Backend.layout converts them for other frameworks.
 INPUTS = {
     "maps": (MAPS, None),
     "maps above zero": (np.abs(MAPS), None),
@@ -23,8 +23,8 @@ INPUTS = {
 }
 
 
-def pooled_by(function, x, mask):
-    """``function`` of the values that count, of each item and channel."""
+def pool(function, x, mask):
+    """Apply ``function`` to the valid values of each item and channel."""
     items = np.moveaxis(x, 1, -1).reshape(len(x), -1, x.shape[1]) if x.ndim > 3 else x
     pooled = np.zeros((items.shape[0], items.shape[2]))
     for i, c in np.ndindex(*pooled.shape):
@@ -41,17 +41,17 @@ def gem(x, mask, p=3.0, eps=1e-6, trainable=False):
         largest = max(values)
         return largest * np.mean([(value / largest) ** p for value in values]) ** (1 / p)
 
-    return pooled_by(mean, x, mask)
+    return pool(mean, x, mask)
 
 
 @reference(POOLERS, "AveragePooling", INPUTS, [{}])
 def average_pooling(x, mask):
-    return pooled_by(lambda values: sum(values) / len(values), x, mask)
+    return pool(lambda values: sum(values) / len(values), x, mask)
 
 
 @reference(POOLERS, "MaxPooling", INPUTS, [{}])
 def max_pooling(x, mask):
-    return pooled_by(max, x, mask)
+    return pool(max, x, mask)
 
 
 @reference(POOLERS, "CLSPooling", {name: given for name, given in INPUTS.items() if name.startswith("steps")}, [{}])

@@ -1,4 +1,4 @@
-"""Who belongs to whom, and how far apart they are: one pair at a time."""
+"""Relations and distances, one pair at a time."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ def relation(query, reference):
     if np.ndim(query) == 0:
         return 1 if query == reference else -1
     (session, role), (other_session, other_role) = query, reference
-    if session != other_session or role in (2, -2):  # which only answer
+    if session != other_session or role in (2, -2):  # never an anchor
         return 0
     if role == -1:
         return -1 if other_role in (0, 1) else 0
@@ -16,15 +16,17 @@ def relation(query, reference):
 
 
 def relation_matrix(batch):
-    within = batch.references is None
-    references = batch.labels if within else batch.reference_labels
+    """The relation of each query to each reference."""
+    self_comparison = batch.references is None
+    references = batch.labels if self_comparison else batch.reference_labels
     return [
-        [0 if within and i == j else relation(query, other) for j, other in enumerate(references)]
+        [0 if self_comparison and i == j else relation(query, other) for j, other in enumerate(references)]
         for i, query in enumerate(batch.labels)
     ]
 
 
 def distance_between(x, y, distance):
+    """The distance of two vectors."""
     if distance == "cosine":
         if not x.any() or not y.any():
             return 1.0
@@ -35,5 +37,6 @@ def distance_between(x, y, distance):
 
 
 def distance_matrix(batch, distance):
+    """The distance of each query to each reference."""
     references = batch.x if batch.references is None else batch.references
     return [[distance_between(x, y, distance) for y in references] for x in batch.x]

@@ -1,5 +1,7 @@
 """finetuner for Keras: its tuner, losses, miners and poolers."""
 
+from typing import TYPE_CHECKING
+
 from .interop import KerasLoss
 from .losses import *
 from .miner import *
@@ -7,13 +9,9 @@ from .poolers import *
 from .sampled import *
 from .tuner import *
 
-from . import losses, miner, poolers, sampled, tuner  # isort: skip
+if not TYPE_CHECKING:  # type checkers follow the star imports
+    from . import losses, miner, poolers, sampled, tuner
 
-__all__ = ["KerasLoss"]
-__all__ += losses.__all__
-__all__ += miner.__all__
-__all__ += poolers.__all__
-__all__ += sampled.__all__
-__all__ += tuner.__all__
+    __all__ = ["KerasLoss", *losses.__all__, *miner.__all__, *poolers.__all__, *sampled.__all__, *tuner.__all__]
 
 Tuner = KerasTuner

@@ -6,9 +6,10 @@ import keras
 from keras import ops
 
 from ..base.losses import native as base
-from .functional import Tensor, at_least_float32, masked_mean
+from .functional import at_least_float32, masked_mean
 from .interop import KerasLoss
 from .layers import Loss
+from .ops import Tensor
 
 __all__ = ["NativeLoss"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from keras import KerasTensor, backend, ops
@@ -34,7 +34,7 @@ __all__ = [
     "where",
 ]
 
-Tensor = KerasTensor
+Tensor: TypeAlias = KerasTensor
 
 
 def where(mask: Tensor, x: Tensor | float, y: Tensor | float) -> Tensor:

@@ -1,17 +1,16 @@
 """finetuner for PaddlePaddle: its tuner, losses, miners and poolers."""
 
+from typing import TYPE_CHECKING
+
 from . import _import_paddle  # noqa: F401  # isort: skip (before anything that imports Paddle)
 from .losses import *
 from .miner import *
 from .poolers import *
 from .tuner import *
 
-from . import losses, miner, poolers, tuner  # isort: skip
+if not TYPE_CHECKING:  # type checkers follow the star imports
+    from . import losses, miner, poolers, tuner
 
-__all__: list[str] = []
-__all__ += losses.__all__
-__all__ += miner.__all__
-__all__ += poolers.__all__
-__all__ += tuner.__all__
+    __all__ = [*losses.__all__, *miner.__all__, *poolers.__all__, *tuner.__all__]
 
 Tuner = PaddleTuner

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import paddle
@@ -35,7 +35,7 @@ __all__ = [
     "where",
 ]
 
-Tensor = paddle.Tensor
+Tensor: TypeAlias = paddle.Tensor
 
 
 def where(mask: Tensor, x: Tensor | float, y: Tensor | float) -> Tensor:

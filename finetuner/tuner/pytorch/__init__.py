@@ -1,16 +1,15 @@
 """finetuner for PyTorch: its tuner, losses, miners and poolers."""
 
+from typing import TYPE_CHECKING
+
 from .losses import *
 from .miner import *
 from .poolers import *
 from .tuner import *
 
-from . import losses, miner, poolers, tuner  # isort: skip
+if not TYPE_CHECKING:  # type checkers follow the star imports
+    from . import losses, miner, poolers, tuner
 
-__all__: list[str] = []
-__all__ += losses.__all__
-__all__ += miner.__all__
-__all__ += poolers.__all__
-__all__ += tuner.__all__
+    __all__ = [*losses.__all__, *miner.__all__, *poolers.__all__, *tuner.__all__]
 
 Tuner = PytorchTuner

@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from ..base.losses import native as base
-from .functional import Tensor, masked_mean
+from .functional import masked_mean
 from .layers import Loss
+from .ops import Tensor
 
 __all__ = ["NativeLoss"]
 

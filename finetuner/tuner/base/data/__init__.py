@@ -1,14 +1,13 @@
 """Data in memory: datasets, samplers, and the batches they make."""
 
+from typing import TYPE_CHECKING
+
 from .datasets import *
 from .pairs import *
 from .samplers import *
 from .targets import *
 
-from . import datasets, pairs, samplers, targets  # isort: skip
+if not TYPE_CHECKING:  # type checkers follow the star imports
+    from . import datasets, pairs, samplers, targets
 
-__all__: list[str] = []
-__all__ += datasets.__all__
-__all__ += pairs.__all__
-__all__ += samplers.__all__
-__all__ += targets.__all__
+    __all__ = [*datasets.__all__, *pairs.__all__, *samplers.__all__, *targets.__all__]

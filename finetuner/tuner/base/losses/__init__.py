@@ -4,6 +4,8 @@
 pairs, ``distillation`` that of a teacher, ``ranking`` those of scores, and ``classification`` those of logits.
 """
 
+from typing import TYPE_CHECKING
+
 from .batch import *
 from .classification import *
 from .distillation import *
@@ -12,13 +14,15 @@ from .margins import *
 from .pairs import *
 from .ranking import *
 
-from . import batch, classification, distillation, loss, margins, pairs, ranking  # isort: skip
+if not TYPE_CHECKING:  # type checkers follow the star imports
+    from . import batch, classification, distillation, loss, margins, pairs, ranking
 
-__all__: list[str] = []
-__all__ += batch.__all__
-__all__ += classification.__all__
-__all__ += distillation.__all__
-__all__ += loss.__all__
-__all__ += margins.__all__
-__all__ += pairs.__all__
-__all__ += ranking.__all__
+    __all__ = [
+        *batch.__all__,
+        *classification.__all__,
+        *distillation.__all__,
+        *loss.__all__,
+        *margins.__all__,
+        *pairs.__all__,
+        *ranking.__all__,
+    ]

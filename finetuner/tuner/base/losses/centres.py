@@ -85,7 +85,9 @@ class MarginLoss(WeightedLoss):
         if embeddings.shape[1] != width:
             raise ValueError(f"embeddings must have {width} features, as the loss has, got {embeddings.shape[1]}")
 
-    def create_weights(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
+    def create_weights(
+        self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None
+    ) -> None:
         """Create the weights, or add centres for new classes to existing ones.
 
         Args:

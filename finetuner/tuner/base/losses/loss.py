@@ -72,7 +72,9 @@ class WeightedLoss(Loss):
     in_features: int | None = None
     num_classes: int | None = None
 
-    def create_weights(self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None) -> None:
+    def create_weights(
+        self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None
+    ) -> None:
         """Create the weights, or add weights for new classes to existing ones.
 
         Args:

@@ -1,14 +1,13 @@
 """Training: the tuner, its loop, callbacks, validation and saved runs."""
 
+from typing import TYPE_CHECKING
+
 from .callbacks import *
 from .run import *
 from .state import *
 from .tuner import *
 
-from . import callbacks, run, state, tuner  # isort: skip
+if not TYPE_CHECKING:  # type checkers follow the star imports
+    from . import callbacks, run, state, tuner
 
-__all__: list[str] = []
-__all__ += callbacks.__all__
-__all__ += run.__all__
-__all__ += state.__all__
-__all__ += tuner.__all__
+    __all__ = [*callbacks.__all__, *run.__all__, *state.__all__, *tuner.__all__]

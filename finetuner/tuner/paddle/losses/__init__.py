@@ -1,5 +1,7 @@
 """The losses of :mod:`finetuner.tuner.base.losses`, for PaddlePaddle."""
 
+from typing import TYPE_CHECKING
+
 from ..layers import Loss
 from .batch import *
 from .classification import *
@@ -8,12 +10,15 @@ from .margins import *
 from .pairs import *
 from .ranking import *
 
-from . import batch, classification, distillation, margins, pairs, ranking  # isort: skip
+if not TYPE_CHECKING:  # type checkers follow the star imports
+    from . import batch, classification, distillation, margins, pairs, ranking
 
-__all__ = ["Loss"]
-__all__ += batch.__all__
-__all__ += classification.__all__
-__all__ += distillation.__all__
-__all__ += margins.__all__
-__all__ += pairs.__all__
-__all__ += ranking.__all__
+    __all__ = [
+        "Loss",
+        *batch.__all__,
+        *classification.__all__,
+        *distillation.__all__,
+        *margins.__all__,
+        *pairs.__all__,
+        *ranking.__all__,
+    ]

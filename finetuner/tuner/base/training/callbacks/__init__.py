@@ -1,14 +1,13 @@
 """Callbacks: hooks that a training calls."""
 
+from typing import TYPE_CHECKING
+
 from .callback import *
 from .checkpoints import *
 from .monitor import *
 from .progress import *
 
-from . import callback, checkpoints, monitor, progress  # isort: skip
+if not TYPE_CHECKING:  # type checkers follow the star imports
+    from . import callback, checkpoints, monitor, progress
 
-__all__: list[str] = []
-__all__ += callback.__all__
-__all__ += checkpoints.__all__
-__all__ += monitor.__all__
-__all__ += progress.__all__
+    __all__ = [*callback.__all__, *checkpoints.__all__, *monitor.__all__, *progress.__all__]
