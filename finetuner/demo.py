@@ -110,7 +110,7 @@ def digits() -> tuple[ClassDataset, ClassDataset]:
 
 def distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rotate, scale, shear and shift an image ``[1, H, W]`` slightly, at random."""
-    from scipy.ndimage import affine_transform  # type: ignore[import-untyped]
+    from scipy.ndimage import affine_transform
 
     angle, shear, *log_scales = rng.uniform(-1, 1, 4) * (0.26, 0.15, 0.15, 0.15)  # angle in radians
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -192,7 +192,7 @@ def _tsne(x: np.ndarray, seed: int) -> np.ndarray:
     if len(x) < 4:
         raise ValueError(f"t-SNE must have at least 4 items, got {len(x)}; use method 'pca'")
     tsne = manifold.TSNE(perplexity=min(30.0, (len(x) - 1) / 3), init="pca", random_state=seed)
-    with threads.threadpool_limits(1):  # ten times faster if the processor is busy
+    with threads.threadpool_limits(1):  # on a busy processor, one thread is ten times faster
         return np.asarray(tsne.fit_transform(x), np.float32)
 
 

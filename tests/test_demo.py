@@ -1,4 +1,4 @@
-"""The demo: what it trains on, what it writes, and that digits never seen are found better than before."""
+"""Tests of the demo: its data, its files, its messages, and that training improves retrieval of unseen digits."""
 
 import os
 import subprocess
@@ -14,13 +14,13 @@ from finetuner.cli import console_noise
 ROOT = Path(__file__).parents[1]
 
 sklearn = pytest.importorskip("sklearn.datasets")
-# Paddle, of any batch norm.
+# A warning of Paddle about every batch norm.
 pytestmark = pytest.mark.filterwarnings("ignore:When training, we now always track global mean:UserWarning")
 
 
 @pytest.fixture
-def written(backend, tmp_path):
-    """A function that runs the demo."""
+def run_demo(backend, tmp_path):
+    """A function that runs the demo with the backend."""
     for module in ("faiss", "matplotlib"):
         pytest.importorskip(module)
     return lambda **options: demo.run_demo(backend.name, tmp_path / "demo", **options)
@@ -38,37 +38,37 @@ def test_digits():
         assert (x.min(), x.max()) == (0, 1)
 
 
-def test_bent():
+def test_distort():
     image = demo.digits()[1].x[0]
-    one, same, other = (demo.bent(image, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert one.shape == image.shape
-    assert one.dtype == np.float32
-    np.testing.assert_array_equal(one, same)
-    for a, b in ((one, image), (one, other)):
+    first, repeated, other = (demo.distort(image, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first.shape == image.shape
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(first, repeated)
+    for a, b in ((first, image), (first, other)):
         assert not np.allclose(a, b, atol=0.1)
 
 
-def test_nothing_bent_leaves_the_image():
-    class Middle:
+def test_zero_distortion_keeps_image():
+    class ZeroGenerator:
         def uniform(self, low, high, size):
             return np.zeros(size)
 
     image = demo.digits()[1].x[0]
-    np.testing.assert_allclose(demo.bent(image, Middle()), image, atol=1e-6)
+    np.testing.assert_allclose(demo.distort(image, ZeroGenerator()), image, atol=1e-6)
 
 
-def test_a_short_demo(written, tmp_path):
-    run = written(epochs=1, callbacks=[])
-    pictures = [tmp_path / "demo" / name for name in ("history.png", "embeddings.png")]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+def test_short_demo(run_demo, tmp_path):
+    run = run_demo(epochs=1, callbacks=[])
+    plots = [tmp_path / "demo" / name for name in ("history.png", "embeddings.png")]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in plots)
     assert (tmp_path / "demo" / "weights.safetensors").is_file()
     assert len(run.history) == 2
     with pytest.raises(FileExistsError, match="must be a new or an empty folder"):
-        written()
+        run_demo()
 
 
-def test_unseen_digits_are_found_better(written):
-    metrics = written(callbacks=[]).metrics
+def test_training_improves_retrieval_of_unseen_digits(run_demo):
+    metrics = run_demo(callbacks=[]).metrics
     assert metrics["after"]["hit@1"] > metrics["before"]["hit@1"]
     assert metrics["after"]["mAP@R"] > metrics["before"]["mAP@R"] + 0.02
 
@@ -88,18 +88,18 @@ def test_missing_library(module, library, tmp_path, monkeypatch):
         demo.run_demo(output=tmp_path / "demo")
 
 
-def told_by_the_program(*absent, **environment):
-    """What ``finetuner demo --backend ...`` says where these modules are not installed."""
+def error_of_demo(*missing, **environment):
+    """The error of ``finetuner demo --backend ...`` if the modules ``missing`` are not installed."""
     backend = environment.pop("backend")
     code = f"""
 import sys
 
-class Absent:
+class MissingModules:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {absent}:
+        if name.partition(".")[0] in {missing}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path.insert(0, MissingModules())
 sys.argv = ["finetuner", "demo", "--backend", {backend!r}, "--output", "never"]
 from finetuner.cli.commands import main
 main()
@@ -113,23 +113,21 @@ main()
 
 
 def test_missing_framework(backend):
-    told = told_by_the_program(backend.framework, backend=backend.name)
+    error = error_of_demo(backend.framework, backend=backend.name)
     install = f'pip install "finetuner[{backend.name}]"'
-    assert told == f"error: finetuner.tuner.{backend.name} needs {backend.framework}: {install}\n"
+    assert error == f"error: finetuner.tuner.{backend.name} needs {backend.framework}: {install}\n"
 
 
 def test_missing_engine(backend):
     if backend.name != "keras":
-        pytest.skip("it has no engines")
-    told = told_by_the_program(backend.engine, backend="keras", KERAS_BACKEND=backend.engine)
-    assert told.startswith(
-        f"error: Keras must have the engine that KERAS_BACKEND or its own settings name, and {backend.engine}"
-    )
-    assert told.count("\n") == 1
+        pytest.skip("only Keras has engines")
+    error = error_of_demo(backend.engine, backend="keras", KERAS_BACKEND=backend.engine)
+    assert error.startswith(f"error: the engine of Keras must be installed, and {backend.engine} (from KERAS_BACKEND")
+    assert error.count("\n") == 1
 
 
-def test_nothing_but_the_result_is_told(backend, tmp_path):
-    """Not by the frameworks, nor by what they load."""
+def test_nothing_is_printed(backend, tmp_path):
+    """Neither the frameworks nor the libraries that they load print anything."""
     code = "import sys, finetuner.cli.console_noise as console_noise, finetuner.demo as demo; console_noise.silence_frameworks(); console_noise.ignore_framework_warnings()\n"
     code += f"demo.load_subpackage({backend.name!r}).Tuner(demo.BACKENDS[{backend.name!r}](0)).embed(demo.digits()[1])"
     environment = {key: value for key, value in os.environ.items() if key not in console_noise.VARIABLES}

@@ -63,8 +63,8 @@ def test_every_loss_has_one_row_with_its_sampler():
         assert all(alias is first for alias in aliases)
 
 
-def test_every_form_is_told_by_some_data():
-    found = rows("losses.md", "told")
+def test_every_target_type_has_a_dataset():
+    found = rows("losses.md", "target type")
     assert [row[0] for row in found] == list(TARGET_TYPES)
     for row in found:
         assert {name for name in code(row[1]) if name.endswith("Dataset")} <= set(base.__all__)

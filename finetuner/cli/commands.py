@@ -112,7 +112,7 @@ def fit(
     Ctrl-C ends the training and saves what was trained.
     """
     command = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
-    component_options = {
+    component_options: dict[str, Any] = {
         "loss_options": parse_options("--loss-option", loss_option),
         "miner_options": parse_options("--miner-option", miner_option),
         "optimizer_options": parse_options("--optimizer-option", optimizer_option),
@@ -150,8 +150,7 @@ def fit(
         num_items_per_class=num_items_per_class,
         num_workers=num_workers,
         metrics=metric,
-        **component_options,
-        **functions,
+        **(component_options | functions),
     )
     run.config["command"] = command | {
         name: absolute_spec(command[name]) for name in ("model", "preprocess", "collate")

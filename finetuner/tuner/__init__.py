@@ -8,11 +8,8 @@ from typing import Any
 
 __all__ = ["load_subpackage", "no_engine", "subpackage_of", "tuner_class"]
 
-SUBPACKAGES = {
-    "keras": "keras",
-    "torch": "pytorch",
-    "paddle": "paddle",
-}  # by the package that defines the model's class
+# The package that defines the class of a model -> our subpackage.
+SUBPACKAGES = {"keras": "keras", "torch": "pytorch", "paddle": "paddle"}
 ENGINES = ("tensorflow", "jax", "torch")  # the backends of Keras
 
 

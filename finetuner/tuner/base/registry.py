@@ -6,7 +6,7 @@ from typing import Any
 
 from ... import checks
 
-__all__ = ["argument_names", "arguments_of", "create", "describe"]
+__all__ = ["argument_names", "arguments_of", "create", "describe", "public_classes"]
 
 
 def create(
@@ -38,6 +38,11 @@ def create(
         if option not in names and option != "params":
             raise TypeError(f"{given.__name__} has no option {option!r}; {checks.closest_match(option, names)}")
     return given(**options)
+
+
+def public_classes(module: Any, interface: str) -> dict[str, Any]:
+    """The classes that a module exports, by name, without their common interface."""
+    return {name: getattr(module, name) for name in module.__all__ if name != interface}
 
 
 def argument_names(cls: type) -> list[str]:

@@ -5,7 +5,7 @@ bounds, ties): a value without a usable gradient is replaced before the operatio
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras import backend, ops
 
@@ -177,7 +177,7 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     return ops.equal(labels[:, None], ops.arange(num_classes))
 
 
-def label_smoothing(y: Tensor, num_classes: int, epsilon: float = 0.2, categories: Tensor | None = None) -> Tensor:
+def label_smoothing(y: Tensor, num_classes: int, epsilon: float = 0.2, categories: Any = None) -> Tensor:
     r"""Smoothed labels: ``[N]`` integers to ``[N, C]`` floats.
 
     .. math:: q_{ic} = (1 - \epsilon) [c = y_i] + \epsilon \frac{[c \in S_i]}{|S_i|}

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from ...arrays import takes_two_arguments
 from .. import ENGINES, base
 from ..base.data.batches import Batch, Batches
-from ..base.registry import create
+from ..base.registry import create, public_classes
 from ..base.training.framework import (
     check_embeddings,
     check_same_shapes,
@@ -186,13 +186,13 @@ class KerasTuner(base.Tuner):
 
     def loss_registry(self) -> dict[str, Any]:
         native = {name: getattr(keras.losses, name) for name in NativeLoss.names}
-        return native | {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
+        return native | public_classes(losses, "Loss")
 
     def miner_registry(self) -> dict[str, Any]:
-        return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+        return public_classes(miner, "Miner")
 
     def pooler_registry(self) -> dict[str, Any]:
-        return {name: getattr(poolers, name) for name in poolers.__all__ if name != "Pooler"}
+        return public_classes(poolers, "Pooler")
 
     def replace_pooling(self, pooler: Any) -> keras.Model:
         return replace_pooling(self.embed_model, pooler)

@@ -17,7 +17,7 @@ class PaddedIndices(NamedTuple):
 
     columns: Tensor  # [B, K] int64
     valid: Tensor  # [B, K] boolean, False for padding
-    count: Tensor  # [B] int64
+    counts: Tensor  # [B] int64
 
 
 def pad_mask_indices(mask: Tensor) -> PaddedIndices:
@@ -40,7 +40,7 @@ def positive_chunks(positives: PaddedIndices, columns: int) -> list[tuple[Tensor
     """Chunks ``[B, k]`` of the columns and their validity, so small that ``[B, k, M]`` is not larger than a block."""
     if not paddle.in_dynamic_mode():  # shapes may be open
         return [(positives.columns, positives.valid)]
-    step = blocks.rows_per_block(positives.count.shape[0] * columns, positives.count.place.is_cpu_place())
+    step = blocks.rows_per_block(positives.counts.shape[0] * columns, positives.counts.place.is_cpu_place())
     chunks = [slice(start, start + step) for start in range(0, positives.columns.shape[1], step)]
     return [(positives.columns[:, chunk], positives.valid[:, chunk]) for chunk in chunks]
 
@@ -68,13 +68,13 @@ def triplets(distances: Tensor, positive: Tensor, negative: Tensor, margin: floa
         positives = pad_mask_indices(positive)
         limits = distances.take_along_axis(positives.columns, axis=1) + margin
         shift = where(positives.valid, limits, 0.0).sum(axis=1, keepdim=True)
-        shift = shift / positives.count.clip(min=1)[:, None].astype(dtype)
+        shift = shift / positives.counts.clip(min=1)[:, None].astype(dtype)
         negative_distances = where(negative, distances, paddle.inf)
         few = paddle.in_dynamic_mode() and limits.shape[1] <= MAX_COMPARISONS
         below, above = (count_by_comparison if few else count_by_search)(limits, positives, negative_distances)
         sums = (below * (limits - shift)).sum(axis=1) - row_sums(above * (distances - shift.expand_as(distances)))
         gradient = (-above).put_along_axis(positives.columns, below, axis=1, reduce="add")
-        count = positives.count.astype(dtype) * row_sums(negative).astype(dtype)
+        count = positives.counts.astype(dtype) * row_sums(negative).astype(dtype)
     return attach_gradient(sums, gradient, distances), count, below.sum(axis=1)
 
 
@@ -103,7 +103,7 @@ def count_by_search(limits: Tensor, positives: PaddedIndices, negative_distances
     at_position = at_position.put_along_axis(passed, paddle.ones_like(passed), axis=1, reduce="add")
     below = at_position[:, :-1].cumsum(axis=1).astype(limits.dtype)
     below = paddle.zeros_like(limits).put_along_axis(order, below, axis=1)
-    above = (positives.count[:, None] - passed).clip(min=0)  # infinite values have passed all limits and the padding
+    above = (positives.counts[:, None] - passed).clip(min=0)  # infinite values have passed all limits and the padding
     return where(positives.valid, below, 0.0), above.astype(limits.dtype)
 
 
@@ -124,7 +124,7 @@ def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tupl
             slope = paddle.sigmoid(gap)
             gradient = gradient - slope.sum(axis=1)
             gradient = gradient.put_along_axis(columns, slope.sum(axis=2), axis=1, reduce="add")
-        count = positives.count.astype(distances.dtype) * row_sums(negative).astype(distances.dtype)
+        count = positives.counts.astype(distances.dtype) * row_sums(negative).astype(distances.dtype)
     return attach_gradient(values, gradient, distances), count, count
 
 
@@ -141,7 +141,7 @@ def soft_precision(
     """
     with paddle.no_grad():
         positives = pad_mask_indices(positive)
-        best = positives.count.clip(min=1, max=k)[:, None].astype(distances.dtype)
+        best = positives.counts.clip(min=1, max=k)[:, None].astype(distances.dtype)
         values, gradient = paddle.zeros_like(distances[:, 0]), paddle.zeros_like(distances)
         others = where(positive | negative, distances, paddle.inf)
         for columns, valid in positive_chunks(positives, distances.shape[1]):

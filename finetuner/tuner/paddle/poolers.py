@@ -5,7 +5,7 @@ from paddle import nn
 
 from .. import base
 from ..base.poolers import MIN_P
-from .functional import detached, where
+from .ops import detached, where
 
 __all__ = ["AveragePooling", "CLSPooling", "GeM", "MaxPooling", "Pooler"]
 

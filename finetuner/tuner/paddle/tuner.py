@@ -15,7 +15,7 @@ from safetensors.paddle import load_file, save_file
 from ...arrays import takes_two_arguments
 from .. import base
 from ..base.data.batches import Batch, Batches, PairInputs
-from ..base.registry import create
+from ..base.registry import create, public_classes
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
 from ..base.training.micro_batches import MicroBatch, split_batch
 from ..base.training.state import NotFiniteError
@@ -159,13 +159,13 @@ class PaddleTuner(base.Tuner):
 
     def loss_registry(self) -> dict[str, Any]:
         native = {name: getattr(nn, name) for name in NativeLoss.names}
-        return native | {name: getattr(losses, name) for name in losses.__all__ if name != "Loss"}
+        return native | public_classes(losses, "Loss")
 
     def miner_registry(self) -> dict[str, Any]:
-        return {name: getattr(miner, name) for name in miner.__all__ if name != "Miner"}
+        return public_classes(miner, "Miner")
 
     def pooler_registry(self) -> dict[str, Any]:
-        return {name: getattr(poolers, name) for name in poolers.__all__ if name != "Pooler"}
+        return public_classes(poolers, "Pooler")
 
     def replace_pooling(self, pooler: Any) -> nn.Layer:
         return replace_pooling(self.embed_model, pooler)

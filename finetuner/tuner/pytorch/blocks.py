@@ -47,7 +47,7 @@ def reduce_blocks(
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
     operands = prepare_rows(queries, references, distance)
     if not per_row and not torch.compiler.is_compiling():
-        sums: tuple[Tensor, ...] = BlockSums.apply(
+        sums: tuple[Tensor, ...] = BlockSums.apply(  # type: ignore[no-untyped-call]
             terms, relations, distance, slices, operands, operands.queries, operands.references, *weights
         )
         return sums

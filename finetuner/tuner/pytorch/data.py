@@ -1,7 +1,7 @@
 """Batches on their way to the model, for PyTorch."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,12 +25,13 @@ def load_batches(batches: Batches, num_workers: int) -> Iterable[Batch]:
     """The batches in order; with workers, a ``DataLoader`` prepares them."""
     if num_workers == 0:
         return (batches[number] for number in range(len(batches)))
+    dataset = cast("torch.utils.data.Dataset[Batch]", batches)
     return torch.utils.data.DataLoader(
-        batches, batch_size=None, shuffle=False, num_workers=num_workers, collate_fn=identity
+        dataset, batch_size=None, shuffle=False, num_workers=num_workers, collate_fn=identity
     )
 
 
-def identity(batch: Batch) -> Batch:
+def identity(batch: Any) -> Any:
     """Return ``batch``, in place of the loader's own conversion."""
     return batch
 

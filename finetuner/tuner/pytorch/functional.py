@@ -4,7 +4,7 @@ Each function guards its own edge cases, because the frameworks' gradients diffe
 bounds, ties): a value without a usable gradient is replaced before the operation that would return NaN.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -175,7 +175,7 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     return labels[:, None] == torch.arange(num_classes, device=labels.device)
 
 
-def label_smoothing(y: Tensor, num_classes: int, epsilon: float = 0.2, categories: Tensor | None = None) -> Tensor:
+def label_smoothing(y: Tensor, num_classes: int, epsilon: float = 0.2, categories: Any = None) -> Tensor:
     r"""Smoothed labels: ``[N]`` integers to ``[N, C]`` floats.
 
     .. math:: q_{ic} = (1 - \epsilon) [c = y_i] + \epsilon \frac{[c \in S_i]}{|S_i|}

@@ -39,10 +39,10 @@ def embed_micro_batches(
         if whole.grad is None:  # the loss does not depend on the embeddings
             return
         after = random_state(device)
-        gradients = whole.grad.split([micro_batch.rows for micro_batch in micro_batches])
+        gradients = torch.split(whole.grad, [micro_batch.rows for micro_batch in micro_batches])
         for micro_batch, state, gradient in zip(micro_batches, states, gradients, strict=True):
             set_random_state(state, device)
-            forward(micro_batch).backward(gradient)
+            torch.autograd.backward(forward(micro_batch), gradient)
         set_random_state(after, device)
 
     return whole, backward_micro_batches

@@ -17,7 +17,7 @@ class PaddedIndices(NamedTuple):
 
     columns: Tensor  # [B, K] int64
     valid: Tensor  # [B, K] boolean, False for padding
-    count: Tensor  # [B] int64
+    counts: Tensor  # [B] int64
 
 
 def pad_mask_indices(mask: Tensor) -> PaddedIndices:
@@ -36,7 +36,7 @@ def pad_mask_indices(mask: Tensor) -> PaddedIndices:
 
 def positive_chunks(positives: PaddedIndices, columns: int) -> list[tuple[Tensor, Tensor]]:
     """Chunks ``[B, k]`` of the columns and their validity, so small that ``[B, k, M]`` is not larger than a block."""
-    step = blocks.rows_per_block(len(positives.count) * columns, positives.count.device.type == "cpu")
+    step = blocks.rows_per_block(len(positives.counts) * columns, positives.counts.device.type == "cpu")
     chunks = [slice(start, start + step) for start in range(0, positives.columns.shape[1], step)]
     return [(positives.columns[:, chunk], positives.valid[:, chunk]) for chunk in chunks]
 
@@ -63,13 +63,13 @@ def triplets(distances: Tensor, positive: Tensor, negative: Tensor, margin: floa
         positives = pad_mask_indices(positive)
         limits = distances.gather(1, positives.columns) + margin
         shift = torch.where(positives.valid, limits, 0.0).sum(dim=1, keepdim=True)
-        shift = shift / positives.count.clamp(min=1)[:, None]
+        shift = shift / positives.counts.clamp(min=1)[:, None]
         negative_distances = torch.where(negative, distances, torch.inf)
         few = limits.shape[1] <= MAX_COMPARISONS and not torch.compiler.is_compiling()
         below, above = (count_by_comparison if few else count_by_search)(limits, positives, negative_distances)
         sums = (below * (limits - shift)).sum(dim=1) - (above * (distances - shift)).sum(dim=1)
         gradient = above.neg_().scatter_add_(1, positives.columns, below)
-        count = (positives.count * negative.sum(dim=1)).to(distances.dtype)
+        count = (positives.counts * negative.sum(dim=1)).to(distances.dtype)
     return attach_gradient(sums, gradient, distances), count, below.sum(dim=1)
 
 
@@ -97,7 +97,7 @@ def count_by_search(limits: Tensor, positives: PaddedIndices, negative_distances
     at_position = passed.new_zeros((len(passed), width + 1)).scatter_add_(1, passed, torch.ones_like(passed))
     below = at_position[:, :width].cumsum(dim=1).to(limits.dtype)
     below = torch.zeros_like(limits).scatter_(1, order, below)
-    above = (positives.count[:, None] - passed).clamp(min=0)  # infinite values have passed all limits and the padding
+    above = (positives.counts[:, None] - passed).clamp(min=0)  # infinite values have passed all limits and the padding
     return torch.where(positives.valid, below, 0.0), above.to(limits.dtype)
 
 
@@ -118,7 +118,7 @@ def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tupl
             slope = torch.sigmoid(gap)
             gradient -= slope.sum(dim=1)
             gradient.scatter_add_(1, columns, slope.sum(dim=2))
-        count = (positives.count * negative.sum(dim=1)).to(distances.dtype)
+        count = (positives.counts * negative.sum(dim=1)).to(distances.dtype)
     return attach_gradient(values, gradient, distances), count, count
 
 
@@ -135,7 +135,7 @@ def soft_precision(
     """
     with torch.no_grad():
         positives = pad_mask_indices(positive)
-        best = positives.count.clamp(min=1, max=k)[:, None]
+        best = positives.counts.clamp(min=1, max=k)[:, None]
         values, gradient = torch.zeros_like(distances[:, 0]), torch.zeros_like(distances)
         others = torch.where(positive | negative, distances, torch.inf)
         for columns, valid in positive_chunks(positives, distances.shape[1]):

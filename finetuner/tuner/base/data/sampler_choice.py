@@ -34,7 +34,7 @@ def choose_sampler(
     if not isinstance(sampler, str):
         if num_items_per_class is not None:
             raise ValueError("num_items_per_class must be None if sampler is an instance, which has its own")
-        return sampler  # type: ignore[no-any-return]
+        return sampler
     checks.one_of("sampler", sampler, SAMPLERS)
     if sampler == "random" and needed == "class":
         warnings.warn(

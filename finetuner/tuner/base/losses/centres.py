@@ -78,8 +78,8 @@ class MarginLoss(WeightedLoss):
             raise ValueError("label2category must know each class by its number where no tuner tells their names")
         if weight is None and self.built_shape is None:
             raise ValueError(
-                "in_features and num_classes must be given before a loss is called, or create_weights() must be called: got "
-                f"in_features={self.in_features} and num_classes={self.num_classes}"
+                "in_features and num_classes must be given before the loss is called, or create_weights(); "
+                f"got in_features={self.in_features} and num_classes={self.num_classes}"
             )
         width = self.built_shape[0] if self.built_shape else weight.shape[1]  # type: ignore[union-attr]
         if embeddings.shape[1] != width:

@@ -65,7 +65,8 @@ class Loss:
 class WeightedLoss(Loss):
     """Interface of losses with weights of their own, such as class centres. A separate optimizer trains them.
 
-    The shape of the weights may be left open. A tuner knows it from its data and model; :meth:`create_weights` sets it by hand.
+    The shape of the weights may be left open. A tuner knows it from its data and model; :meth:`create_weights` sets it
+    by hand.
     The initial weights are drawn by numpy, so they are the same in every framework.
     """
 

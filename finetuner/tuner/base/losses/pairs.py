@@ -21,6 +21,7 @@ class PairLoss(Loss):
 
     target_type: ClassVar[str] = "scores"
     sampler: ClassVar[str] = "random"
+    reduction: str
 
     def compute(self, first: Tensor, second: Tensor, label: Tensor) -> Tensor:
         """The loss of ``[N, D]`` and ``[N, D]`` with labels ``[N]``, all in float32 at least."""

@@ -1,5 +1,7 @@
 """The losses of :mod:`finetuner.tuner.base.losses.batch`, for Keras."""
 
+from typing import Any
+
 from ...base.losses import batch as base
 from ..blocks import distance_statistics, mined_masks, reduce_blocks
 from ..functional import at_least_float32, hinge, reduce, row_distance, row_logsumexp, spread
@@ -64,7 +66,7 @@ class TripletLoss(base.TripletLoss, BatchLoss):
     def call(
         self,
         embeddings: Tensor,
-        labels: Tensor | None = None,
+        labels: Any = None,
         references: Tensor | None = None,
         reference_labels: Tensor | None = None,
     ) -> Tensor:
