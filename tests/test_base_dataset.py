@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from finetuner.tuner.base import ClassDataset, InstanceDataset, SessionDataset
-from finetuner.tuner.base.data.batches import all_finite, collate, non_finite_rows
+from finetuner import ClassDataset, InstanceDataset, SessionDataset
+from finetuner.tuner.base.data.batches import Batches, all_finite, collate, non_finite_rows
 from finetuner.tuner.base.data.conversion import align_labels, as_dataset, as_unlabelled
-from finetuner.tuner.base.data.samplers import Batches
 
 X = np.arange(12.0).reshape(6, 2)
 

@@ -13,10 +13,9 @@ from finetuner import (
     TripletDataset,
 )
 from finetuner.tuner.base import ArcFaceLoss, GroupSampler, RandomSampler, TripletLoss
-from finetuner.tuner.base.data.batches import PairInputs
+from finetuner.tuner.base.data.batches import Batches, PairInputs
 from finetuner.tuner.base.data.relations import has_tuples
 from finetuner.tuner.base.data.sampler_choice import choose_sampler
-from finetuner.tuner.base.data.samplers import Batches
 from finetuner.tuner.base.training.micro_batches import split_batch
 
 A, B = np.arange(8.0).reshape(4, 2), 10 + np.arange(8.0).reshape(4, 2)

@@ -42,7 +42,7 @@ def test_the_code_of_a_page_runs(page, backend, tmp_path):
     if backend_of_page(text) != backend.name:
         pytest.skip(f"a page about {backend_of_page(text)}")
     pytest.importorskip("sklearn")
-    script = tmp_path / page.with_suffix(".py").name
+    script = tmp_path / f"page_{page.stem}.py"  # paddle.py would hide the library
     script.write_text(code_of_page(text))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -113,7 +113,7 @@ def test_labels_out_of_range(ours, backend):
 def test_all_label_arguments_are_checked_for_overflow(ours, backend):
     if backend.engine != "jax":
         pytest.skip("only JAX disables 64-bit types")
-    with pytest.raises(ValueError, match="groups must be held by Keras' jax engine"):
+    with pytest.raises(ValueError, match="groups must fit the integers of Keras' jax engine"):
         ours.RankNetLoss()(X[:, 0], Y, groups=Y + 2**40)
 
 

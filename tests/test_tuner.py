@@ -11,17 +11,15 @@ import numpy as np
 import pytest
 
 import finetuner
+from finetuner import ClassDataset, InstanceDataset, SessionDataset
 from finetuner.tuner.base import (
     BestModel,
     Callback,
     Checkpoint,
-    ClassDataset,
     ClassSampler,
     EarlyStopping,
-    InstanceDataset,
     ProgressBar,
     RandomSampler,
-    SessionDataset,
 )
 
 from .toy import TEST, TRAIN, D, blobs, make_tuner, same_arrays, weights

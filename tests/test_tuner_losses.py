@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import finetuner
-from finetuner.tuner.base import ClassDataset, PairDataset, ProgressBar, RankingDataset, TargetDataset, TripletDataset
+from finetuner import ClassDataset, PairDataset, RankingDataset, TargetDataset, TripletDataset
+from finetuner.tuner.base import ProgressBar
 
 from .toy import TEST, TRAIN, D, blobs, make_tuner, same_arrays, weights
 

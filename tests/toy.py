@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from finetuner.tuner.base import ClassDataset
+from finetuner import ClassDataset
 
 D = 8
 

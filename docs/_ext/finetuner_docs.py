@@ -1,8 +1,10 @@
 """Sphinx extension of this documentation: formulas, links, pictures, and the page of the command line."""
 
+import itertools
 import pkgutil
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,14 @@ from sphinx.application import Sphinx
 
 def to_mathml(tex: str, display: bool) -> str:
     """MathML of a formula."""
-    tex = re.sub(r"\\(big|Big)([(\[])", r"\\\1l\2", tex)  # docutils knows \Bigl( and not \Big(
-    tex = re.sub(r"\\(big|Big)([)\]])", r"\\\1r\2", tex)
-    return tex2mathml(tex, as_block=display)
+    bars = itertools.count()
+
+    def with_side(match: re.Match[str]) -> str:  # docutils knows \Bigl( and \Bigr), but not \Big( and \Big)
+        size, fence = match.groups()
+        opens = fence in "([" or (fence == "|" and next(bars) % 2 == 0)
+        return f"\\{size}{'l' if opens else 'r'}{fence}"
+
+    return tex2mathml(re.sub(r"\\(big|Big)([]()[|])", with_side, tex), as_block=display)
 
 
 def visit_inline(writer: Any, node: nodes.math) -> None:
@@ -35,20 +42,21 @@ def visit_block(writer: Any, node: nodes.math_block) -> None:
 # Links. A name has one description, under the path that users import it from. Links may use any of its paths.
 
 
-def find_description(target: str, described: Any) -> str | None:
+def find_description(target: str, described: Mapping[str, Any]) -> str | None:
     """The name under which the object at the path ``target`` is described."""
     if target in described:
-        return target
-    owner, _, name = target.rpartition(".")
+        return described[target].node_id if described[target].aliased else target
     try:
         found = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError):
         return None
-    paths = [found, *getattr(found, "__mro__", ())]
-    names = [f"{o.__module__}.{o.__qualname__}" for o in paths if hasattr(o, "__qualname__")]
-    if not isinstance(found, type) and (home := owner and find_description(owner, described)):
-        names.append(f"{home}.{name}")
-    return next((name for name in names if name in described), None)
+    paths = getattr(found, "__mro__", [found])
+    for name in [f"{path.__module__}.{path.__qualname__}" for path in paths if hasattr(path, "__qualname__")]:
+        if name in described:
+            return find_description(name, described)
+    owner, _, attribute = target.rpartition(".")
+    home = None if isinstance(found, type) else find_description(owner, described)
+    return f"{home}.{attribute}" if f"{home}.{attribute}" in described else None
 
 
 def resolve_link(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
@@ -61,8 +69,14 @@ def resolve_link(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
     for path in paths:
         name = find_description(path, domain.objects)
         if name is not None:
-            return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], name, node, contnode)
-    return None
+            break
+    else:  # a part of a path, if it ends the path of one description only
+        ending = "." + node["reftarget"].lstrip(".")
+        found = [name for name, entry in domain.objects.items() if name.endswith(ending) and not entry.aliased]
+        if len(found) != 1:
+            return None
+        name = found[0]
+    return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], name, node, contnode)
 
 
 # The gallery.
@@ -84,30 +98,29 @@ def saved_pictures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[st
 
 def write_command_line(app: Sphinx) -> None:
     """Write ``reference/generated/command-line.md`` from the commands themselves."""
-    import click
     import typer
 
     from finetuner.cli.commands import app as commands
 
     page = Path(app.srcdir) / "reference" / "generated" / "command-line.md"
     lines = []
-    group = typer.main.get_command(commands)
-    context = click.Context(group, info_name="finetuner")
-    for name, command in group.commands.items():
-        lines += [f"## finetuner {name}\n", plain(command.help or "") + "\n"]
+    for name, command in typer.main.get_command(commands).commands.items():
+        context = command.context_class(command, info_name=f"finetuner {name}")
+        lines += [f"## finetuner {name}\n", paragraph(command.help or "") + "\n"]
+        if command.epilog:
+            examples = command.epilog.partition("Examples:")[2].strip()
+            lines.append(f"```console\n{examples}\n```\n")
         for option in command.params:
-            if isinstance(option, click.Option) and not option.hidden:
-                usage, text = option.get_help_record(context) or (", ".join(option.opts), option.help or "")
-                lines.append(f"`{usage}`\n: {plain(text)}\n")
+            record = option.get_help_record(context)
+            if record is not None:
+                lines.append(f"`{record[0]}`\n: {paragraph(record[1])}\n")
     page.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(lines)
-    if not page.exists() or page.read_text() != text:
-        page.write_text(text)
+    page.write_text("\n".join(lines))
 
 
-def plain(text: str) -> str:
-    """Help of the command line as one paragraph of Markdown."""
-    return re.sub(r"\s+", " ", text.replace("\b", "")).strip().replace("<", "&lt;").replace("*", "\\*")
+def paragraph(text: str) -> str:
+    """A help text as one paragraph of Markdown."""
+    return re.sub(r"([*_<\[])", r"\\\1", " ".join(text.replace("\b", "").split()))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

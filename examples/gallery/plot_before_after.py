@@ -28,7 +28,7 @@ train_x = np.concatenate([np.rot90(x[:1200], turn, axes=(2, 3)) for turn in rang
 train_y = np.tile(y[:1200], 4)
 
 turns = np.random.default_rng(0).integers(4, size=597)
-test_x = np.stack([np.rot90(image, turn, axes=(1, 2)) for image, turn in zip(x[1200:], turns, strict=True)])
+test_x = np.stack([np.rot90(x[1200 + i], turns[i], axes=(1, 2)) for i in range(597)])
 test_y = y[1200:]
 
 # %%
@@ -79,7 +79,8 @@ for when, metrics in run.metrics.items():
 # 6 looks like a 9, so these two digits stay close to each other.
 
 after = finetuner.embed(run.model, test_x)
-plot_embeddings({"before training": before, "after training": after}, test_y, "embeddings.png")
+panels = {"before training": before, "after training": after}
+plot_embeddings(panels, test_y, "embeddings.png")
 
 # %%
 # History

@@ -11,7 +11,6 @@ the nearest image of another digit.
 # still active, and the mean distances of positives and negatives. The tuner writes them into the history.
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
@@ -33,8 +32,9 @@ run = finetuner.fit(
     batch_size=100,
     callbacks=[],
 )
+names = ["epoch", "active", "positive_distance", "negative_distance"]
 for row in run.history[::3]:
-    print({name: round(row[name], 3) for name in ("epoch", "active", "positive_distance", "negative_distance")})
+    print({name: round(row[name], 3) for name in names})
 
 # %%
 # Take a batch of new images, and compute the cosine distances between all of them. ``miner.mine`` returns three arrays
@@ -51,16 +51,17 @@ print(f"{len(anchor)} triplets, one for each anchor")
 # A triplet is hard if the positive is farther away than the negative. These are the six hardest triplets.
 
 gap = distances[anchor, positive] - distances[anchor, negative]
-print(f"in {(gap > 0).float().mean():.0%} of them the positive is farther away than the negative")
+print(f"{(gap > 0).float().mean():.0%} of the triplets are hard")
 
 hardest = gap.argsort(descending=True)[:6]
-figure, axes = plt.subplots(3, 6, figsize=(10, 5.6), layout="constrained")
+rows = {"anchor": anchor, "positive": positive, "negative": negative}
+figure, axes = plt.subplots(3, 6, figsize=(10, 6), layout="constrained")
 for column, triplet in zip(axes.T, hardest, strict=True):
-    a = anchor[triplet]
-    for ax, name, item in zip(column, ["anchor", "positive", "negative"], [anchor, positive, negative], strict=True):
-        index = item[triplet]
+    for ax, (name, indices) in zip(column, rows.items(), strict=True):
+        index = indices[triplet]
         ax.imshow(batch[index, 0], cmap="gray_r")
-        distance = "" if name == "anchor" else f", distance {distances[a, index]:.2f}"
-        ax.set_title(f"{name}: {labels[index]}{distance}", fontsize=9)
+        ax.set_title(f"{name}: {labels[index]}", fontsize=10)
         ax.set(xticks=[], yticks=[])
+        if name != "anchor":
+            ax.set_xlabel(f"distance {distances[anchor[triplet], index]:.2f}", fontsize=9)
 plt.show()

@@ -47,6 +47,7 @@ losses = [
     ArcFaceLoss(scale=8, margin=0.5),
     CosFaceLoss(scale=8, margin=0.35),
 ]
+fast = {"learning_rate": 0.05}
 runs = []
 for loss in losses:
     run = finetuner.fit(
@@ -55,7 +56,7 @@ for loss in losses:
         test,
         loss=loss,
         learning_rate=3e-3,
-        loss_optimizer_options={"learning_rate": 0.05} if hasattr(loss, "weight") else None,
+        loss_optimizer_options=fast if hasattr(loss, "weight") else None,
         epochs=25,
         batch_size=128,
         metrics=["mAP@R"],
@@ -68,18 +69,22 @@ for loss in losses:
 # The plots show the 597 test images. The cross is the origin. The lines are the directions of the class centres.
 
 colors = plt.colormaps["tab10"](np.arange(10))
-figure, panels = plt.subplots(1, 3, figsize=(13, 4.4), layout="constrained")
-for axes, loss, run in zip(panels, losses, runs, strict=True):
+figure, panels = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+for ax, loss, run in zip(panels, losses, runs, strict=True):
     points = finetuner.embed(run.model, test[0])
     limit = 1.08 * np.abs(points).max()
     if hasattr(loss, "weight"):
         centres = loss.weight.detach().numpy()
-        for digit, (u, v) in enumerate(2 * limit * centres / np.linalg.norm(centres, axis=1, keepdims=True)):
-            axes.plot([0, u], [0, v], color=colors[digit], linewidth=0.8, alpha=0.6)
+        ends = 2 * limit * centres / np.linalg.norm(centres, axis=1, keepdims=True)
+        for digit, (u, v) in enumerate(ends):
+            ax.plot([0, u], [0, v], color=colors[digit], linewidth=0.8, alpha=0.6)
     for digit in range(10):
-        axes.scatter(*points[test[1] == digit].T, color=colors[digit], s=12, alpha=0.8, linewidths=0, label=str(digit))
-    axes.plot(0, 0, "k+", markersize=9)
-    axes.set(title=type(loss).__name__, xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[])
-    axes.set_box_aspect(1)
-figure.legend(*panels[0].get_legend_handles_labels(), title="digit", loc="outside right center", frameon=False)
+        u, v = points[test[1] == digit].T
+        ax.scatter(u, v, color=colors[digit], s=8, alpha=0.8, label=digit)
+    ax.plot(0, 0, "k+", markersize=9)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[])
+    ax.set_title(type(loss).__name__)
+    ax.set_box_aspect(1)
+handles, names = panels[0].get_legend_handles_labels()
+figure.legend(handles, names, title="digit", loc="outside right center", frameon=False)
 plt.show()

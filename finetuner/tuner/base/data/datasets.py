@@ -83,7 +83,7 @@ class Dataset(ABC):
 
     @property
     def evaluation_rows(self) -> np.ndarray:
-        """The rows that are embedded for an evaluation: all rows, each as often as it has views."""
+        """The rows that are embedded for an evaluation. Each row occurs as often as it has views."""
         return np.repeat(np.arange(self.num_rows), self.views)
 
     @property

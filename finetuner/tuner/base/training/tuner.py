@@ -168,7 +168,7 @@ class Tuner(LossSetup):
             metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
 
         Returns:
-            The run: the model, in evaluation mode, with history and metrics. Ctrl-C ends the training and returns what
+            The run, with the model in evaluation mode, history and metrics. Ctrl-C ends the training and returns what
             was trained so far.
 
         Raises:
