@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "finetuner"
 
-# The floors of the house, from the ground up. A file imports from its own floor or from below.
-FLOORS = [
+# The layers of the package, the lowest first. A module imports from its own layer and from lower ones.
+LAYERS = [
     ["finetuner", "finetuner.checks"],
     ["finetuner.arrays"],
     ["finetuner.labels", "finetuner.files"],
@@ -29,7 +29,7 @@ FLOORS = [
     ["finetuner.api", "finetuner.data", "finetuner.demo"],
     ["finetuner.cli", "finetuner.__main__"],
 ]
-FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in modules}
+LAYER_OF = {module: number for number, modules in enumerate(LAYERS) for module in modules}
 
 
 def module_name(path):
@@ -85,9 +85,9 @@ def circles(edges):
     return found
 
 
-def floor_of(module):
+def layer_of(module):
     parts = module.split(".")
-    return next(FLOOR[name] for i in range(len(parts), 0, -1) if (name := ".".join(parts[:i])) in FLOOR)
+    return next(LAYER_OF[name] for i in range(len(parts), 0, -1) if (name := ".".join(parts[:i])) in LAYER_OF)
 
 
 def test_no_circle_of_imports():
@@ -103,7 +103,7 @@ def test_a_circle_is_found():
 @pytest.mark.parametrize("module", [module for module in FILES if module != "finetuner"])
 def test_imports_go_down(module):
     names = graph()[module] - {"finetuner"}
-    assert not [name for name in names if floor_of(name) > floor_of(module)]
+    assert not [name for name in names if layer_of(name) > layer_of(module)]
 
 
 def test_backends_do_not_import_each_other():

@@ -124,8 +124,8 @@ def test_calls_of_ours_have_our_arguments(page):
 
 def test_defaults_of_the_losses():
     """The numbers in brackets, of the column of formulas."""
-    told = {code(row[0])[0]: re.search(r"\[([^]]*)\]", row[1]) for row in rows("losses.md", "loss")}
-    for name, match in told.items():
+    documented = {code(row[0])[0]: re.search(r"\[([^]]*)\]", row[1]) for row in rows("losses.md", "loss")}
+    for name, match in documented.items():
         assert match, name
         cls = getattr(losses, name)
         defaults = [p.default for p in inspect.signature(cls).parameters.values()]

@@ -112,6 +112,6 @@ def test_the_code_of_the_first_page(backend):
     code = re.search(r"^```python\n(.*?)^```", (DOCS / "index.md").read_text(), re.MULTILINE | re.DOTALL)[1]
     scope = {}
     exec(code, scope)
-    told = [float(number) for number in re.findall(r"\d\.\d+", code.rpartition("#")[2])]
+    documented = [float(number) for number in re.findall(r"\d\.\d+", code.rpartition("#")[2])]
     measured = [scope["run"].metrics[when]["mAP@R"] for when in ("before", "after")]
-    assert measured == pytest.approx(told, abs=0.04)
+    assert measured == pytest.approx(documented, abs=0.04)

@@ -164,7 +164,7 @@ def test_replacement_after_predict(ours, layers, keras, backend):
     np.testing.assert_allclose(output(model, X), X.mean(axis=(1, 2)), rtol=1e-5)
     assert backend.replace_pooling(model, ours.MaxPooling()) is model
     np.testing.assert_allclose(output(model, X), X.max(axis=(1, 2)))
-    assert [type(layer).__name__ for layer in model.layers] == ["InPlace"]
+    assert [type(layer).__name__ for layer in model.layers] == ["PooledLayer"]
 
 
 def test_pooling_inside_a_wrapper_layer(ours, layers, keras, backend):

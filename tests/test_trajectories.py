@@ -90,9 +90,9 @@ def test_every_engine_takes_the_same_path(backend, network, name):
     losses, embeddings = trajectory(backend, network, name)
     expected, last = np.array(stored["losses"]), np.array(stored["embeddings"])
     off = np.abs(losses - expected) / expected
-    apart = np.abs(embeddings - last).max() / np.abs(last).max()
+    difference = np.abs(embeddings - last).max() / np.abs(last).max()
     print(f"{network}, {name}: losses {expected[0]:.3f} to {expected[-1]:.3f}, off by {off.max():.1e} at most ", end="")
-    print(f"(step {off.argmax() + 1}); embeddings by {apart:.1e}")
+    print(f"(step {off.argmax() + 1}); embeddings by {difference:.1e}")
     assert losses[-1] < 0.99 * losses[0]
     np.testing.assert_allclose(losses, expected, rtol=OFF[network])
     np.testing.assert_allclose(embeddings, last, rtol=0, atol=APART[network] * np.abs(last).max())
