@@ -63,7 +63,9 @@ def test_labels_that_overflow_on_the_engine_are_an_error(ours, backend):
     x, y = class_batches(2)
     loss = ours.TripletLoss(margin=0.5)
     if backend.engine == "jax":
-        with pytest.raises(ValueError, match=r"labels must fit the integers of Keras' jax engine, .* int32, got 1099511627776"):
+        with pytest.raises(
+            ValueError, match=r"labels must fit the integers of Keras' jax engine, .* int32, got 1099511627776"
+        ):
             loss(x, y + 2**40)
         with pytest.raises(ValueError, match="reference_labels must fit the integers"):
             loss(x, y, x, y + 2**40)
@@ -84,7 +86,7 @@ def test_bad_input_to_compile(ours, backend, keras):
     x, y = class_batches(2)
     with pytest.raises(TypeError, match="loss must be a loss of finetuner.tuner.keras, got MeanSquaredError"):
         ours.KerasLoss(keras.losses.MeanSquaredError())
-    with pytest.raises(ValueError, match="one number a batch, got reduction='none'"):
+    with pytest.raises(ValueError, match="one number per batch, got reduction='none'"):
         ours.KerasLoss(ours.TripletLoss(reduction="none"))
     model = backend.mlp(D, 8)
     model.compile("sgd", loss=ours.KerasLoss(ours.TripletLoss()))

@@ -120,7 +120,8 @@ def write_command_line(app: Sphinx) -> None:
 
 def paragraph(text: str) -> str:
     """A help text as one paragraph of Markdown."""
-    return re.sub(r"([*_<\[])", r"\\\1", " ".join(text.replace("\b", "").split()))
+    text = re.sub(r"([*_<\[])", r"\\\1", " ".join(text.replace("\b", "").split()))
+    return re.sub(r"(?<!\S)(--[a-z-]+)", r"`\1`", text)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

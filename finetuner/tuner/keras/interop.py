@@ -120,9 +120,9 @@ class KerasLoss(Configured, keras.losses.Loss):
         if not isinstance(loss, LossLayer):
             raise TypeError(f"loss must be a loss of finetuner.tuner.keras, got {type(loss).__name__}")
         if loss.target_type not in ("relations", "classes") or isinstance(loss, WeightedLoss):
-            raise TypeError(f"loss must be one without weights that takes labels alone, got {type(loss).__name__}")
+            raise TypeError(f"loss must have no weights and take labels only, got {type(loss).__name__}")
         if getattr(loss, "reduction", None) == "none":
-            raise ValueError("loss must give one number a batch, got reduction='none'")
+            raise ValueError("loss must return one number per batch, got reduction='none'")
         super().__init__(name=loss.name, dtype="float32")
         self.loss = loss
 

@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     """What a training step gets."""
 
     inputs: Any  # for the model
-    targets: tuple[np.ndarray, ...]  # for the loss, all of one length; usually labels alone, [N] or [N, 2] int32
+    targets: tuple[np.ndarray, ...]  # for the loss, all of one length; usually labels only, [N] or [N, 2] int32
     indices: np.ndarray  # [N], the rows of the dataset
     rows_per_item: int = 1
 
