@@ -20,9 +20,8 @@ from finetuner.cli.examples import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPL
 from finetuner.cli.inputs import first_free_folder, parse_options
 from finetuner.cli.terminal import ANSI_ESCAPES, INTERRUPTED
 from finetuner.cli.user_code import resolve_callable
-from finetuner.tuner.base import losses, poolers
 from finetuner.tuner.base import miner as miners
-from finetuner.tuner.base.data import ClassDataset, SessionDataset
+from finetuner.tuner.base import poolers
 
 from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (folder and model are fixtures)
 from .toy import TEST, TRAIN
@@ -64,17 +63,14 @@ def names(module):
     return {name for name in module.__all__ if getattr(module, name).__name__ == name}
 
 
-def test_help_names_all_losses_miners_and_poolers():
-    supported = {*ClassDataset.target_types, *SessionDataset.target_types}
-    known = {name for name in names(losses) - {"Loss"} if getattr(losses, name).target_type in supported}
+def test_help_names_all_miners_and_poolers():
     for listed, expected in (
-        (options.LOSSES, known),
         (options.MINERS, names(miners) - {"Miner"}),
         (options.POOLERS, names(poolers) - {"Pooler"}),
     ):
         assert len(listed) == len(set(listed))
         assert set(listed) == expected
-    for name in (*options.LOSSES, *options.MINERS, *options.POOLERS):
+    for name in (*options.MINERS, *options.POOLERS):
         assert name in help_text("fit")
 
 

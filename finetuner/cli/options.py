@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "LOSSES",
     "MINERS",
     "POOLERS",
     "BatchSize",
@@ -66,21 +65,6 @@ __all__ = [
 
 DATA, MODEL, TRAINING, OTHER = "Data", "Model", "Training", "Other"  # panels of the help
 
-# Losses for the data that the command line reads: classes, or sessions.
-LOSSES = (
-    "TripletLoss",
-    "SiameseLoss",
-    "NTXentLoss",
-    "SupConLoss",
-    "MultiSimilarityLoss",
-    "LiftedStructureLoss",
-    "SurrogatePrecision",
-    "ArcFaceLoss",
-    "ArcFaceLossWithMLP",
-    "CosFaceLoss",
-    "SphereFaceLoss",
-    "FocalLoss",
-)
 MINERS = ("TripletEasyHardMiner", "SiameseEasyHardMiner")
 POOLERS = ("GeM", "AveragePooling", "MaxPooling", "CLSPooling")
 
@@ -178,7 +162,15 @@ Distance = Annotated[
     ),
 ]
 
-Loss = Annotated[str, option("--loss", TRAINING, f"{', '.join(LOSSES)}, or a loss of the framework.", "NAME")]
+Loss = Annotated[
+    str,
+    option(
+        "--loss",
+        TRAINING,
+        "A loss of finetuner, such as SupConLoss or ArcFaceLoss, or of the framework. The documentation lists all.",
+        "NAME",
+    ),
+]
 LossOption = Annotated[
     list[str] | None,
     option("--loss-option", TRAINING, "Argument of the loss, such as margin=0.3. Repeatable.", "KEY=VALUE"),
