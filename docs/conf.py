@@ -33,7 +33,6 @@ nitpick_ignore_regex = [  # no network, so no links to the documentation of othe
     (r"py:.*", r"(collections|contextlib|keras|numpy|os|paddle|pathlib|torch)\..*"),
     (r"py:class", r".*\.LossLayer"),
     (r"py:(attr|meth)", r"labels|classes|save"),  # attributes without a description of their own; summaries
-    (r"py:class", r"The .*"),  # "Returns: The run: ...", which reads like a type
 ]
 
 # Markdown

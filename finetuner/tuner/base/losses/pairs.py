@@ -189,7 +189,7 @@ class CLIPLoss(WeightedLoss):
 
     @property
     def built_shape(self) -> tuple[int, int] | None:
-        """Always (0, 0): no weight depends on them."""
+        """Always (0, 0), since no weight depends on them."""
         return (0, 0)
 
 
