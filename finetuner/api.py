@@ -83,8 +83,8 @@ def fit(
     ``fit``, which document them in full.
 
     Returns:
-        The run, with the trained ``model``, the ``history`` and the ``metrics``. ``run.save(path)`` writes a folder, and
-        ``run.plot(path)`` a picture.
+        The run, with the trained ``model``, the ``history`` and the ``metrics``. ``run.save(path)`` writes a folder,
+        and ``run.plot(path)`` a picture.
 
     Raises:
         ValueError: If an argument is out of its range, or the data does not fit the loss.

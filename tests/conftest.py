@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +16,15 @@ def pytest_addoption(parser):
     parser.addoption("--backend", choices=BACKENDS, help="run the tests of this backend too, one a process")
     parser.addoption("--rows-per-block", type=int, metavar="N", help="have losses take so many rows at a time")
     parser.addoption("--full-grid", action="store_true", help="run every case of the parity suite, see covering.py")
+    parser.addoption("--thin-grid", action="store_true", help="thin out the eager cases of PyTorch too")
     parser.addoption("--parity-table", metavar="FILE", help="keep the counts of all backends there, in one table")
 
 
 def pytest_configure(config):
-    table = config.stash[TABLE] = Table(config.getoption("--backend"), config.getoption("--parity-table"))
+    backend, path, full = map(config.getoption, ("--backend", "--parity-table", "--full-grid"))
+    if path and full:
+        path = Path(path).with_stem(f"{Path(path).stem}-full")  # not mixed with the counts of a thinned grid
+    table = config.stash[TABLE] = Table(backend, path)
     config.pluginmanager.register(Counting(table))
 
 
@@ -74,6 +79,7 @@ def counted(request, record_property):
 def pytest_terminal_summary(terminalreporter, config):
     table = config.stash[TABLE]
     if table.counts and not hasattr(config, "workerinput"):
-        terminalreporter.section(f"parity of {table.engine}: cases passed of cases run")
+        grid = "on the full grid" if config.getoption("--full-grid") else "on a thinned grid"
+        terminalreporter.section(f"parity of {table.engine} {grid}: cases passed of cases run")
         for line in table.lines():
             terminalreporter.line(line)

@@ -241,7 +241,7 @@ def test_exceptions_exist(backend):
     ("path", "test", "message"),
     [
         ("functional.py", test_names_arguments_and_documentation, r"functional\.reduce"),
-        ("losses/batch.py", test_losses_and_miners_are_one_text, r"batch\.py"),
+        ("losses/triplet.py", test_losses_and_miners_are_one_text, r"triplet\.py"),
     ],
 )
 def test_a_difference_is_found(tmp_path, monkeypatch, path, test, message):

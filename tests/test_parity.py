@@ -10,37 +10,29 @@ from .covering import compiled_cases, eager_cases, full_cases
 from .reference import LOSSES, MINERS, POOLERS, numerical_gradient
 from .reference.batches import MOVING
 
-MODES = ["eager", "traced"]
-
-
 REGISTRIES = {"test_loss": LOSSES, "test_miner": MINERS, "test_pooler": POOLERS}
 
 
 def pytest_generate_tests(metafunc):
     if metafunc.function.__name__ in REGISTRIES:
-        full, backend = (metafunc.config.getoption(option) for option in ("--full-grid", "--backend"))
-        cases = all_cases(REGISTRIES[metafunc.function.__name__], full, backend)
+        full, thin, backend = map(metafunc.config.getoption, ("--full-grid", "--thin-grid", "--backend"))
+        eager = full_cases if full or (backend == "pytorch" and not thin) else eager_cases  # PyTorch is fast
+        chosen = {"eager": eager, "traced": full_cases if full else compiled_cases}
+        cases = cases_of(REGISTRIES[metafunc.function.__name__], chosen)
         metafunc.parametrize(("name", "point", "batch_name", "mode"), cases, indirect=["mode"])
 
 
-def all_cases(registry, full, backend):
-    """The cases of all classes; those of one point come one after another, and share what is compiled."""
+def cases_of(registry, chosen):
+    """The ``chosen`` cases of each mode; those of one point come one after another and share what is compiled."""
     return [
         pytest.param(name, i, batch, mode, id="-".join([mode, name, *(f"{k}={v}" for k, v in point.items()), batch]))
         for name, reference in registry.items()
-        for eager, compiled in [cases_by_mode(reference, full, backend)]
+        for cases in [[(mode, set(choose(reference))) for mode, choose in chosen.items()]]
         for i, point in enumerate(reference.grid)
-        for mode, cases in zip(MODES, (eager, compiled), strict=True)
+        for mode, kept in cases
         for batch in reference.batches
-        if (i, batch) in cases
+        if (i, batch) in kept
     ]
-
-
-def cases_by_mode(reference, full, backend):
-    """The eager and the compiled cases of one class, as sets. PyTorch is fast enough for every eager one."""
-    every = set(full_cases(reference))
-    eager = every if full or backend == "pytorch" else set(eager_cases(reference))
-    return eager, every if full else set(compiled_cases(reference))
 
 
 def moving(batch):

@@ -2,42 +2,54 @@
 
 import pytest
 
-from .covering import full_cases
+from .covering import eager_cases, full_cases
 from .reference import LOSSES
 from .reference.batches import Batch, Taught, TwoTower
-from .test_parity import cases_by_mode, check_loss, loss_function
+from .test_parity import check_loss, loss_function
 
 SEEN_IN_BLOCKS = {
     name: reference
     for name, reference in LOSSES.items()
     if all(isinstance(batch, Batch | TwoTower | Taught) for batch in reference.batches.values())
 }
-ON_JAX = ("uneven", "wide", "zero vectors", "against references", "sessions", "ordinary")  # each shape takes seconds
+ROWS = (1, 3)
+ON_JAX = ("uneven", "wide", "zero vectors", "against references", "sessions", "ordinary")
 
 
 def pytest_generate_tests(metafunc):
     if metafunc.function is test_loss_in_blocks:
-        full, backend = (metafunc.config.getoption(option) for option in ("--full-grid", "--backend"))
-        metafunc.parametrize(("name", "point", "batch_name"), cases(full, backend))
+        full, backend = map(metafunc.config.getoption, ("--full-grid", "--backend"))
+        found = cases_on_jax() if backend == "keras-jax" else cases(full, backend)
+        metafunc.parametrize(("rows", "name", "point", "batch_name"), found, indirect=["rows"])
 
 
-def cases(full, backend):
-    if backend == "keras-jax":
-        return [(name, 0, batch) for name, r in SEEN_IN_BLOCKS.items() for batch in r.batches if batch in ON_JAX]
+def cases_on_jax():
+    """A few, for JAX compiles every operation of every shape, which takes seconds."""
     return [
-        (name, point, batch)
+        (rows, name, 0, batch)
+        for rows in ROWS
         for name, reference in SEEN_IN_BLOCKS.items()
-        for point, batch in full_cases(reference)
-        if (point, batch) in cases_by_mode(reference, full, backend)[0]
+        for batch in reference.batches
+        if batch in ON_JAX
     ]
 
 
-@pytest.fixture(scope="module", params=[1, 3])
-def rows(request):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetuner.tuner.base.losses.blocks.rows_per_block", lambda *_: request.param)
-        loss_function.cache_clear()
-        yield request.param
+def cases(full, backend):
+    """The full grid with blocks of both sizes. Otherwise the eager cases, those of Keras and Paddle with one size each."""
+    found = []
+    for name, reference in SEEN_IN_BLOCKS.items():
+        numbers = {batch: number for number, batch in enumerate(reference.batches)}
+        for point, batch in full_cases(reference) if full else eager_cases(reference):
+            for rows in ROWS if full or backend == "pytorch" else [ROWS[(point + numbers[batch]) % 2]]:
+                found.append((rows, name, point, batch))
+    return found
+
+
+@pytest.fixture
+def rows(request, monkeypatch):
+    monkeypatch.setattr("finetuner.tuner.base.losses.blocks.rows_per_block", lambda *_: request.param)
+    loss_function.cache_clear()
+    yield request.param
     loss_function.cache_clear()
 
 
@@ -45,12 +57,12 @@ def test_loss_in_blocks(backend, rows, name, point, batch_name):
     check_loss(backend, name, point, batch_name, "eager")
 
 
+@pytest.mark.parametrize("rows", [3], indirect=True)
 @pytest.mark.parametrize("name", SEEN_IN_BLOCKS)
 def test_loss_in_blocks_compiled(backend, rows, name):
     if "traced" not in backend.modes:
         pytest.skip("Keras leaves its torch engine uncompiled")
-    if rows > 1:
-        check_loss(backend, name, 0, next(iter(LOSSES[name].batches)), "traced")
+    check_loss(backend, name, 0, next(iter(LOSSES[name].batches)), "traced")
 
 
 def test_these_are_all_that_take_blocks(backend):

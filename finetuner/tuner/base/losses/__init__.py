@@ -1,7 +1,8 @@
 """Losses without tensors: formula, arguments, checks and documentation. A backend adds the computation.
 
-``batch`` has the losses over all items of a batch, ``margins`` those with class centres, ``pairs`` those of explicit
-pairs, ``distillation`` that of a teacher, ``ranking`` those of scores, and ``classification`` those of logits.
+``triplet`` has the losses over the triplets and pairs of a batch, ``batch`` the others over a batch, ``margins`` those
+with class centres, ``pairs`` those of explicit pairs, ``distillation`` that of a teacher, ``ranking`` those of scores,
+and ``classification`` those of logits.
 """
 
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from .loss import *
 from .margins import *
 from .pairs import *
 from .ranking import *
+from .triplet import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import batch, classification, distillation, loss, margins, pairs, ranking
+    from . import batch, classification, distillation, loss, margins, pairs, ranking, triplet
 
     __all__ = [
         *batch.__all__,
@@ -25,4 +27,5 @@ if not TYPE_CHECKING:  # type checkers follow the star imports
         *margins.__all__,
         *pairs.__all__,
         *ranking.__all__,
+        *triplet.__all__,
     ]

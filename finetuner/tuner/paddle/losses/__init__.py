@@ -9,9 +9,10 @@ from .distillation import *
 from .margins import *
 from .pairs import *
 from .ranking import *
+from .triplet import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import batch, classification, distillation, margins, pairs, ranking
+    from . import batch, classification, distillation, margins, pairs, ranking, triplet
 
     __all__ = [
         "Loss",
@@ -21,4 +22,5 @@ if not TYPE_CHECKING:  # type checkers follow the star imports
         *margins.__all__,
         *pairs.__all__,
         *ranking.__all__,
+        *triplet.__all__,
     ]
