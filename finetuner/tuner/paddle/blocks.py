@@ -1,4 +1,4 @@
-"""Sums over the rows of a batch, one block of rows at a time, for PaddlePaddle; see :mod:`..base.losses.blocks`."""
+"""Sums over the rows of a batch, in blocks of rows, for PaddlePaddle; see :mod:`finetuner.tuner.base.losses.blocks`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

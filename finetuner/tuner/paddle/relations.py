@@ -25,7 +25,10 @@ class Masks(NamedTuple):
 
 
 class Relations:
-    """Positives and negatives of queries ``[N]`` among references ``[M]``; see :mod:`..base.data.relations`."""
+    """Positives and negatives of queries ``[N]`` among references ``[M]``.
+
+    See :mod:`finetuner.tuner.base.data.relations`.
+    """
 
     def __init__(self, labels: Tensor, reference_labels: Tensor | None = None, symmetrized: bool = False):
         self.self_comparison = reference_labels is None  # the batch is compared with itself
