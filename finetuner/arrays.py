@@ -26,7 +26,7 @@ def num_items(x: Any) -> int:
     if isinstance(x, Mapping):
         lengths = {key: num_items(value) for key, value in x.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"x must hold arrays of one length, got {lengths or 'an empty mapping'}")
+            raise ValueError(f"x must hold arrays of the same length, got {lengths or 'an empty mapping'}")
         return next(iter(lengths.values()))
     if is_array(x):
         if not x.shape:

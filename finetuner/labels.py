@@ -39,5 +39,5 @@ def encode_labels(y: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         classes, codes = np.unique(y, return_inverse=True)
     except TypeError:
         types = sorted({type(value).__name__ for value in y})
-        raise TypeError(f"{name} must be of one type, got {' and '.join(types)}") from None
+        raise TypeError(f"the values of {name} must have the same type, got {' and '.join(types)}") from None
     return classes, codes.astype(np.int32)

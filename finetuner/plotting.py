@@ -115,7 +115,7 @@ def plot_embeddings(
     points = {title: project(x, method, seed, distance=distance) for title, x in panels.items()}
     for title, xy in points.items():
         if len(xy) != len(codes):
-            raise ValueError(f"{title!r} and labels must be of one length, got {len(xy)} and {len(codes)}")
+            raise ValueError(f"{title!r} and labels must have the same length, got {len(xy)} and {len(codes)}")
     has_legend = len(names) <= MAX_LEGEND
     figure = _figure(4.4 * len(panels) + 0.9 * has_legend, 4.6)
     order = np.random.default_rng(seed).permutation(len(codes))  # otherwise, the last class would cover the others

@@ -52,18 +52,18 @@ def test_items_are_returned_unchanged(x, first):
     ("make", "error", "message"),
     [
         (lambda: ClassDataset([], []), ValueError, "must hold at least one item, got none"),
-        (lambda: ClassDataset(X, [0, 1]), ValueError, "x and y must be of one length, got 6 and 2"),
+        (lambda: ClassDataset(X, [0, 1]), ValueError, "x and y must have the same length, got 6 and 2"),
         (lambda: ClassDataset(X, np.zeros((6, 1))), ValueError, r"y must have shape \[N\], got \[6, 1\]"),
         (lambda: ClassDataset(X, [0, None, 1, None, 1, 1]), ValueError, "y must not be missing, and is at items 1, 3"),
         (lambda: ClassDataset(X, [0, np.nan, 1, 1, 1, 1]), ValueError, "y must not be missing, and is at items 1"),
         (lambda: ClassDataset(X, [0, "a", 1, 1, 1, None]), ValueError, "y must not be missing, and is at items 5"),
-        (lambda: ClassDataset({"a": X, "b": X[:3]}, [0] * 6), ValueError, "arrays of one length, got .*'b': 3"),
+        (lambda: ClassDataset({"a": X, "b": X[:3]}, [0] * 6), ValueError, "arrays of the same length, got .*'b': 3"),
         (lambda: ClassDataset("abcdef", [0] * 6), TypeError, "x must be an array, a sequence or a mapping"),
         (lambda: ClassDataset(iter(X), [0] * 6), TypeError, "x must be an array, a sequence or a mapping"),
         (lambda: InstanceDataset(X, None), TypeError, "augment must be a function of an item, got None"),
         (lambda: InstanceDataset(X, abs, views=1), ValueError, "views must be at least 2, got 1"),
         (lambda: SessionDataset(X, [0] * 6, [0, 1, 2, 1, 1, 1]), ValueError, "got 2 at item 2"),
-        (lambda: SessionDataset(X, [0] * 6, [0, 1]), ValueError, "x and roles must be of one length, got 6 and 2"),
+        (lambda: SessionDataset(X, [0] * 6, [0, 1]), ValueError, "x and roles must have the same length, got 6 and 2"),
         (lambda: as_dataset(X), TypeError, "data must be a ClassDataset, .* got ndarray"),
         (lambda: as_dataset([]), ValueError, "data must hold at least one item"),
         (lambda: as_dataset([1, 2]), TypeError, "must yield pairs of an item and its class, got int"),
@@ -75,7 +75,7 @@ def test_bad_input(make, error, message):
 
 
 def test_mixed_types_of_classes():
-    with pytest.raises(TypeError, match="y must be of one type, got int and str"):
+    with pytest.raises(TypeError, match="y must have the same type, got int and str"):
         ClassDataset(X, np.array([0, "a", 1, 1, 1, 1], dtype=object))
 
 
@@ -134,7 +134,7 @@ def test_labels_of_two_datasets_are_compared_by_name():
     left, right = ClassDataset(X[:3], ["c", "a", "b"]), ClassDataset(X[:2], ["d", "a"])
     first, second = align_labels([left, right])
     assert (first[:, None] == second).tolist() == [[False, False], [False, True], [False, False]]
-    with pytest.raises(ValueError, match="one type to be compared, got texts and numbers"):
+    with pytest.raises(ValueError, match="the same type to be compared, got texts and numbers"):
         align_labels([left, ClassDataset(X[:2], [1, 2])])
     with pytest.raises(ValueError, match="labels of one kind"):
         align_labels([left, SessionDataset(X[:2], [1, 1], [0, 1])])
@@ -158,7 +158,7 @@ def test_batches_are_preprocessed_and_collated():
 def test_items_that_cannot_be_collated():
     with pytest.raises(TypeError, match="arrays or numbers to form a batch, got str; pass a collate_fn"):
         collate(["a", "b"])
-    with pytest.raises(ValueError, match=r"one shape to form a batch, got \[2\], \[3\]"):
+    with pytest.raises(ValueError, match=r"same shape to form a batch, got \[2\], \[3\]"):
         collate([np.zeros(2), np.zeros(3)])
 
 

@@ -75,16 +75,16 @@ def test_target_and_ranking_datasets():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: PairDataset(A, B[:3]), ValueError, r"first, second must be of one length, got \[4, 3\]"),
-        (lambda: PairDataset(A, B, [1, 2]), ValueError, "x and score must be of one length, got 4 and 2"),
+        (lambda: PairDataset(A, B[:3]), ValueError, r"first, second must have the same length, got \[4, 3\]"),
+        (lambda: PairDataset(A, B, [1, 2]), ValueError, "x and score must have the same length, got 4 and 2"),
         (lambda: PairDataset(A, B, [1, np.nan, 2, 3]), ValueError, "score must be finite, and are not at items 1"),
         (lambda: PairDataset(A, B, list("abcd")), TypeError, "score must be numbers"),
-        (lambda: TripletDataset(A, B, B[:1]), ValueError, "anchor, positive, negative must be of one length"),
+        (lambda: TripletDataset(A, B, B[:1]), ValueError, "anchor, positive, negative must have the same length"),
         (lambda: TargetDataset(A, np.zeros((4, 2, 2))), ValueError, r"targets must have shape \[N\] or \[N, K\]"),
-        (lambda: TargetDataset(A, np.zeros(3)), ValueError, "x and targets must be of one length, got 4 and 3"),
+        (lambda: TargetDataset(A, np.zeros(3)), ValueError, "x and targets must have the same length, got 4 and 3"),
         (lambda: TargetDataset(A, np.zeros(4), weights=[1, 1, -1, 1]), ValueError, "weights must be at least 0"),
         (lambda: ClassDataset(A, [0, 0, 1, 1], weights=np.zeros(4)), ValueError, "weights must be .* not all 0"),
-        (lambda: RankingDataset(A, [0, 1, 2, 3], [0, 1]), ValueError, "x and groups must be of one length"),
+        (lambda: RankingDataset(A, [0, 1, 2, 3], [0, 1]), ValueError, "x and groups must have the same length"),
         (lambda: GroupSampler(np.zeros(3), 1), ValueError, "batch_size must be at least 2, got 1"),
     ],
 )
@@ -137,7 +137,7 @@ def test_default_samplers():
         assert type(data.default_sampler(8)).__name__ == name
     with pytest.raises(ValueError, match="must have classes, sessions or groups to bring together"):
         TargetDataset(x, y).default_sampler(8)
-    with pytest.raises(ValueError, match="num_items_per_class must go with a ClassDataset"):
+    with pytest.raises(ValueError, match="num_items_per_class must be used with a ClassDataset"):
         datasets["RandomSampler"].default_sampler(8, 2)
 
 
@@ -205,5 +205,5 @@ def test_micro_batches_of_two_inputs_count_pairs():
 )
 def test_micro_batches_need_one_entry_per_row(inputs, message):
     count = 8 if isinstance(inputs, PairInputs) else 4
-    with pytest.raises(ValueError, match=f"must go with inputs of one entry per row, here 4, got {message}"):
+    with pytest.raises(ValueError, match=f"must be used with inputs of one entry per row, here 4, got {message}"):
         split_batch(inputs, count, 3)

@@ -26,7 +26,7 @@ FILES = {
     [
         (["--data", "no.npz"], "no.npz must be a file or a folder, and does not exist"),
         (["--data", "empty.npz"], "empty.npz: a dataset must hold at least one item, got none"),
-        (["--data", "longer.npz"], "longer.npz: x and y must be of one length, got 48 and 5"),
+        (["--data", "longer.npz"], "longer.npz: x and y must have the same length, got 48 and 5"),
         (["--data", "alone.npz"], "two classes must have two items each to learn from, got 0"),
         (["--data", "nan.npz"], "inputs must be finite, and in batch . of epoch 1 items 7 of the data are not"),
         (["--batch-size", "3"], "batch_size must hold two classes of two items"),

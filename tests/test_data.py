@@ -128,7 +128,7 @@ def test_sessions(tables, tmp_path):
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text":\n', "cannot be read: JSON parse error"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": "c"}', "read: .*changed from"),
         ("a.jsonl", "\n", "must have at least one row, got none"),
-        ("a.jsonl", '{"text": [1, 2], "label": 1}\n{"text": [1], "label": 1}', "of one length, got 1, 2"),
+        ("a.jsonl", '{"text": [1, 2], "label": 1}\n{"text": [1], "label": 1}', "of the same length, got 1, 2"),
         ("a.jsonl", '{"text": [1], "label": 1}\n{"text": [null], "label": 1}', r"rows \(from 0\) 1$"),
         ("a.jsonl", '{"text": ["a"], "label": 1}', "text, numbers or lists of numbers, got list"),
         ("a.parquet", "text,label\n", "cannot be read: Parquet magic bytes not found"),

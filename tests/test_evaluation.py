@@ -180,7 +180,7 @@ WITH_NAN = np.where(np.arange(15)[:, None] == 3, np.nan, 1.0)
         ((X[0], None, 1), ValueError, r"queries must have shape \[N, D\], got \[2\]"),
         ((X, X[:0], 1), ValueError, r"index must have at least one row and one column, got shape \[0, 2\]"),
         ((X[:, :0], None, 1), ValueError, r"one column, got shape \[4, 0\]"),
-        ((X, X[:, :1], 1), ValueError, "queries and index must be of one dimension, got 2 and 1"),
+        ((X, X[:, :1], 1), ValueError, "queries and index must have the same dimension, got 2 and 1"),
         ((WITH_NAN, None, 1), ValueError, "queries must be finite, and are not at rows 3$"),
         ((X, np.full((12, 2), np.inf), 1), ValueError, "at rows 0, 1, .*, 9 and 2 more"),
         ((X * 1e60, None, 1), ValueError, "queries must be finite, and are not at rows 0, 1, 2, 3$"),
@@ -202,11 +202,11 @@ def test_wrong_embeddings(arguments, error, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((X, Y[:3]), "queries and query_labels must be of one length, got 4 and 3"),
-        ((X, Y, X, Y[:3]), "index and index_labels must be of one length, got 4 and 3"),
+        ((X, Y[:3]), "queries and query_labels must have the same length, got 4 and 3"),
+        ((X, Y, X, Y[:3]), "index and index_labels must have the same length, got 4 and 3"),
         ((X, Y, X), "must be given together, got index without index_labels"),
         ((X, Y, None, Y), "must be given together, got index_labels without index"),
-        ((X, Y, X[:, :1], Y), "must be of one dimension, got 2 and 1"),
+        ((X, Y, X[:, :1], Y), "must have the same dimension, got 2 and 1"),
         ((X, [[[0]]]), r"query_labels must have shape \[N\] or \[N, 2\], got \[1, 1, 1\]"),
         ((X, np.zeros((4, 3), int)), r"query_labels must be .* \[N, 2\] .* got shape \[4, 3\] and dtype int64"),
         ((X, np.zeros((4, 2))), r"integers \[N, 2\] \(session and role\), got .* dtype float64"),

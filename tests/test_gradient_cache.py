@@ -255,7 +255,7 @@ def test_mappings_are_split_along_the_first_axis(backend):
 
 def test_inputs_that_cannot_be_split(backend):
     with pytest.raises(
-        ValueError, match="micro_batch_size must go with inputs of one entry per row, here 12, got one of 96"
+        ValueError, match="micro_batch_size must be used with inputs of one entry per row, here 12, got one of 96"
     ):
         make_tuner(backend).fit(
             DATA["relations"], batch_size=N, micro_batch_size=5, collate_fn=lambda items: {"x": np.concatenate(items)}

@@ -19,10 +19,10 @@ def value(backend, loss, *arrays):
     [
         ([(4,), (4,)], r"embeddings must have shape \[N, D\], got \[4\]"),
         ([(4, 2), (4, 1, 1)], r"labels must have shape \[N\] or \[N, 2\], got \[4, 1, 1\]"),
-        ([(4, 2), (3,)], "embeddings and labels must be of one length, got 4 and 3"),
+        ([(4, 2), (3,)], "embeddings and labels must have the same length, got 4 and 3"),
         ([(4, 2), (4,), (5, 2)], "references and reference_labels must be given together"),
-        ([(4, 2), (4,), (5, 3), (5,)], r"must be of one dimension, got \[2, 3\]"),
-        ([(4, 2), (4,), (5, 2), (6,)], "references and reference_labels must be of one length, got 5 and 6"),
+        ([(4, 2), (4,), (5, 3), (5,)], r"must have the same dimension, got \[2, 3\]"),
+        ([(4, 2), (4,), (5, 2), (6,)], "references and reference_labels must have the same length, got 5 and 6"),
     ],
 )
 def test_bad_shapes(backend, name, shapes, message):
@@ -160,7 +160,7 @@ def test_description_of_a_loss(backend):
             {"pos_strategy": "semihard", "neg_strategy": "all"},
             "semihard must be combined with a strategy that selects one",
         ),
-        ({"margin": 0.1}, "margin must go with a semihard strategy"),
+        ({"margin": 0.1}, "margin must be used with a semihard strategy"),
         ({"neg_strategy": "semihard", "margin": 0}, "margin must be above 0, got 0"),
     ],
 )

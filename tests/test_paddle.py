@@ -161,7 +161,7 @@ def test_worker_errors_are_raised(backend, paddle):
         make_tuner(backend).fit(TRAIN, epochs=1, batch_size=16, num_workers=2, preprocess_fn=raise_key_error)
     assert "in raise_key_error" in caught.value.__notes__[0]
     items = [np.zeros(3 + i % 2) for i in range(48)]
-    with pytest.raises(ValueError, match="items must be of one shape"):
+    with pytest.raises(ValueError, match="items must have the same shape"):
         make_tuner(backend).fit((items, TRAIN.labels), epochs=1, batch_size=16, num_workers=2)
 
 

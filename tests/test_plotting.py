@@ -171,7 +171,7 @@ def test_many_classes_have_no_legend(figures, tmp_path):
 
 @pytest.mark.parametrize(
     ("panels", "message"),
-    [({}, "panels must have at least one panel, got none"), ({"a": np.eye(3)}, "'a' and labels must be of one length, got 3 and 2")],
+    [({}, "panels must have at least one panel, got none"), ({"a": np.eye(3)}, "'a' and labels must have the same length, got 3 and 2")],
 )  # fmt: skip
 def test_bad_panels(panels, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -168,7 +168,7 @@ def test_bad_poolers(backend):
         finetuner.fit(backend.conv(), images(backend), pooler="GeM", pooler_options={"p": 0})
     with pytest.raises(ValueError, match="pooler must be a name or a class where options are given"):
         finetuner.fit(backend.conv(), images(backend), pooler=backend.poolers.GeM(), pooler_options={"p": 3})
-    with pytest.raises(ValueError, match="pooler_options must go with a pooler, got {'p': 3} and no pooler"):
+    with pytest.raises(ValueError, match="pooler_options must be used with a pooler, got {'p': 3} and no pooler"):
         finetuner.fit(backend.conv(), images(backend), pooler_options={"p": 3})
     with pytest.raises(ValueError, match=r"x must have shape \[N, T, C\], got"):
         finetuner.fit(backend.conv(), images(backend), pooler="CLSPooling", callbacks=[])

@@ -99,7 +99,7 @@ def test_loss_has_its_own_optimizer(backend):
 
 def test_loss_optimizer_for_a_loss_without_weights(backend):
     with pytest.raises(
-        ValueError, match="loss_optimizer must go with a loss that has weights .* 'SGD' and TripletLoss"
+        ValueError, match="loss_optimizer must be used with a loss that has weights .* 'SGD' and TripletLoss"
     ):
         make_tuner(backend, loss_optimizer="SGD").fit(TRAIN)
 
@@ -355,7 +355,7 @@ def test_item_weights(backend, kind):
     data = ClassDataset(TRAIN.x, TRAIN.labels, weights=np.where(TRAIN.labels == 0, 3.0, 1.0))
     if kind == "cross-entropy":
         make_tuner(backend, loss=name, loss_options=options).fit(data, epochs=1)
-    with pytest.raises(ValueError, match="weights must go with one of the framework's own losses"):
+    with pytest.raises(ValueError, match="weights must be used with one of the framework's own losses"):
         make_tuner(backend).fit(data)
 
 

@@ -164,7 +164,7 @@ def _to_list_or_array(path: Path, name: str, column: Any) -> Any:
             break
         lengths = np.unique(compute.list_value_length(values))
         if len(lengths) != 1:
-            raise ValueError(f"{title} must have lists of one length, got {preview(lengths)}")
+            raise ValueError(f"{title} must have lists of the same length, got {preview(lengths)}")
         values = compute.list_flatten(values)
         shape.append(int(lengths[0]))
     if len(shape) == 1 and str(values.type) in ("string", "large_string", "string_view"):

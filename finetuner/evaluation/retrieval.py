@@ -297,7 +297,7 @@ def retrieval_metrics(
     for name, x, labels in (("query", queries, query_labels), ("index", searched, index_labels)):
         if labels is not None and len(x) != len(labels):
             names = "queries and query_labels" if name == "query" else "index and index_labels"
-            raise ValueError(f"{names} must be of one length, got {len(x)} and {len(labels)}")
+            raise ValueError(f"{names} must have the same length, got {len(x)} and {len(labels)}")
     if not (has_relevant := truth.counts > 0).any():
         raise ValueError(f"at least one query must have a relevant item, got {len(has_relevant)} queries and none has")
     rows, codes, counts = truth.queries[has_relevant], truth.codes[has_relevant], truth.counts[has_relevant]

@@ -214,7 +214,7 @@ def check_embeddings(queries: Any, index: Any, distance: str, block: int | None)
         return queries, queries
     index = _check_rows("index", index, distance)
     if queries.shape[1] != index.shape[1]:
-        raise ValueError(f"queries and index must be of one dimension, got {queries.shape[1]} and {index.shape[1]}")
+        raise ValueError(f"queries and index must have the same dimension, got {queries.shape[1]} and {index.shape[1]}")
     return queries, index
 
 

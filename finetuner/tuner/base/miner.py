@@ -61,7 +61,7 @@ class EasyHard(Miner):
             )
         if margin is not None and "semihard" not in strategies:
             raise ValueError(
-                "margin must go with a semihard strategy, got "
+                "margin must be used with a semihard strategy, got "
                 f"margin={margin!r} with pos_strategy={pos_strategy!r} and neg_strategy={neg_strategy!r}"
             )
 

@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     """What a training step gets."""
 
     inputs: Any  # for the model
-    targets: tuple[np.ndarray, ...]  # for the loss, all of one length; usually labels only, [N] or [N, 2] int32
+    targets: tuple[np.ndarray, ...]  # for the loss, all of the same length; usually labels only, [N] or [N, 2] int32
     indices: np.ndarray  # [N], the rows of the dataset
     rows_per_item: int = 1
 
@@ -121,7 +121,7 @@ def collate(items: Any) -> Any:
         return np.stack([np.asarray(item) for item in items])
     except ValueError:
         shapes = preview(sorted({str(list(np.shape(item))) for item in items}))
-        raise ValueError(f"items must be of one shape to form a batch, got {shapes}") from None
+        raise ValueError(f"items must have the same shape to form a batch, got {shapes}") from None
 
 
 def all_finite(inputs: Any) -> bool:

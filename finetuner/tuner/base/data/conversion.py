@@ -93,7 +93,7 @@ def align_labels(datasets: Sequence[Dataset]) -> list[np.ndarray]:
     if len({dataset.labels.ndim for dataset in datasets}) > 1:
         raise ValueError(f"datasets must have labels of one kind, got {', '.join(map(repr, datasets))}")
     if len({dataset.classes.dtype.kind in "US" for dataset in datasets}) > 1:
-        raise ValueError("classes must be of one type to be compared, got texts and numbers")
+        raise ValueError("classes must have the same type to be compared, got texts and numbers")
     codes = np.unique(np.concatenate([dataset.classes for dataset in datasets]), return_inverse=True)[1]
     starts = np.cumsum([0, *(len(dataset.classes) for dataset in datasets)])
     aligned = []

@@ -115,7 +115,7 @@ class Dataset(ABC):
         """
         by_class = "relations" in self.target_types and self.labels.ndim == 1
         if num_items_per_class is not None and not (by_class and self.views == 1 and self.rows_per_item == 1):
-            raise ValueError(f"num_items_per_class must go with a ClassDataset, got {self!r}")
+            raise ValueError(f"num_items_per_class must be used with a ClassDataset, got {self!r}")
         if self.rows_per_item > 1:
             return RandomSampler(len(self), batch_size, seed=seed, rows_per_item=self.rows_per_item)
         if by_class and self.views > 1:
@@ -181,7 +181,7 @@ class Dataset(ABC):
 
     def _refuse_metrics(self, metrics: Iterable[str] | None) -> None:
         if metrics is not None:
-            raise ValueError(f"metrics must go with data in which something can be retrieved, got {self!r}")
+            raise ValueError(f"metrics must be used with data in which something can be retrieved, got {self!r}")
 
     def _augmented(self, items: Any, count: int, seed: Sequence[int] | None) -> Any:
         if self.augment is None or seed is None:
@@ -192,7 +192,7 @@ class Dataset(ABC):
 
     def _check_length(self, name: str, values: np.ndarray) -> None:
         if len(values) != len(self):
-            raise ValueError(f"x and {name} must be of one length, got {len(self)} and {len(values)}")
+            raise ValueError(f"x and {name} must have the same length, got {len(self)} and {len(values)}")
 
     def _set_weights(self, weights: Any) -> None:
         if weights is not None:

@@ -23,7 +23,7 @@ class TupleDataset(Dataset):
         self.sides, self.rows_per_item = tuple(sides), len(sides)
         lengths = [num_items(side) for side in sides]
         if len(set(lengths)) > 1:
-            raise ValueError(f"{', '.join(self.side_names)} must be of one length, got {lengths}")
+            raise ValueError(f"{', '.join(self.side_names)} must have the same length, got {lengths}")
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """The sides of the item at ``index``, and the label of its first row."""

@@ -85,7 +85,7 @@ class RankingDataset(Dataset):
     def default_sampler(self, batch_size: int, num_items_per_class: int | None = None, seed: int = 0) -> Sampler:
         """Batches of all answers to a query, see :class:`GroupSampler`."""
         if num_items_per_class is not None:
-            raise ValueError(f"num_items_per_class must go with a ClassDataset, got {self!r}")
+            raise ValueError(f"num_items_per_class must be used with a ClassDataset, got {self!r}")
         return GroupSampler(self.groups, batch_size, seed)
 
     def validation_batches(self, target_type: str, batch_size: int, num_classes: int) -> list[np.ndarray]:

@@ -58,10 +58,10 @@ class BatchLoss(Loss):
             checks.shape(x_name, x.shape, ["N", "D"])
             checks.shape(y_name, y.shape, *LABEL_SHAPES)
             if x.shape[0] != y.shape[0]:
-                raise ValueError(f"{x_name} and {y_name} must be of one length, got {x.shape[0]} and {y.shape[0]}")
+                raise ValueError(f"{x_name} and {y_name} must have the same length, got {x.shape[0]} and {y.shape[0]}")
         dimensions = [x.shape[1] for _, x, _, _ in sides]
         if len(set(dimensions)) > 1:
-            raise ValueError(f"embeddings and references must be of one dimension, got {dimensions}")
+            raise ValueError(f"embeddings and references must have the same dimension, got {dimensions}")
 
 
 class NTXentLoss(BatchLoss):

@@ -52,7 +52,7 @@ class MarginLoss(WeightedLoss):
         if smoothing_epsilon >= 1:
             raise ValueError(f"smoothing_epsilon must be below 1, got {smoothing_epsilon}")
         if label2category is not None and not smoothing_epsilon:
-            raise ValueError("label2category must go with a smoothing_epsilon above 0, got 0")
+            raise ValueError("label2category must be used with a smoothing_epsilon above 0, got 0")
         self.label2category = label2category
         self.categories: np.ndarray | None = None  # [num_classes] int32
         self.reduction = checks.one_of("reduction", reduction, MEAN_REDUCTIONS)

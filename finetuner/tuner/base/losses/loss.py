@@ -120,4 +120,4 @@ def check_shapes(tensors: dict[str, Any], shapes: dict[str, list[list[str]]]) ->
     lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
     if len(set(lengths.values())) > 1:
         *first, last = lengths
-        raise ValueError(f"{', '.join(first)} and {last} must be of one length, got {list(lengths.values())}")
+        raise ValueError(f"{', '.join(first)} and {last} must have the same length, got {list(lengths.values())}")

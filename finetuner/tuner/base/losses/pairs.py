@@ -199,7 +199,7 @@ ClipLoss = CLIPLoss
 def check_same_dimension(first: Tensor, second: Tensor) -> None:
     """Raise ``ValueError`` unless two ``[N, D]`` have the same D."""
     if first.shape[1] != second.shape[1]:
-        raise ValueError(f"first and second must be of one dimension, got {[first.shape[1], second.shape[1]]}")
+        raise ValueError(f"first and second must have the same dimension, got {[first.shape[1], second.shape[1]]}")
 
 
 def check_range(name: str, values: np.ndarray, low: float, high: float, hint: str = "") -> None:

@@ -80,7 +80,7 @@ class TripletLoss(BatchLoss):
             return None
         shapes = [list(x.shape) for x in (embeddings, labels, references)]
         if len(shapes[0]) != 2 or shapes.count(shapes[0]) < 3:
-            raise ValueError(f"anchor, positive and negative must be of one shape [T, D], got {shapes}")
+            raise ValueError(f"anchor, positive and negative must have the same shape [T, D], got {shapes}")
         return embeddings, labels, references
 
 

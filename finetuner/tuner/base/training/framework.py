@@ -212,7 +212,7 @@ def check_pair_embeddings(sides: Any, is_tensor: Callable[[Any], bool], count: i
         raise TypeError(f"a model with two inputs must return two embeddings, got {type(sides).__name__}")
     first, second = (check_embeddings(side, is_tensor(side), count and count // 2) for side in sides)
     if first.shape[1] != second.shape[1]:
-        raise TypeError(f"both sides must be of one dimension, got {first.shape[1]} and {second.shape[1]}")
+        raise TypeError(f"both sides must have the same dimension, got {first.shape[1]} and {second.shape[1]}")
     return first, second
 
 

@@ -41,8 +41,8 @@ class LossSetup(Embedding):
             raise ValueError(f"{type(self.loss).__name__} needs {TARGET_TYPES[self.target_type]}, got {dataset!r}")
         if training and dataset.weights is not None and self.target_type != "values":
             raise ValueError(
-                f"weights must go with one of the framework's own losses, a sum over single items, got {dataset!r} "
-                f"with weights and {type(self.loss).__name__}"
+                "weights must be used with one of the framework's own losses, a sum over single items, got "
+                f"{dataset!r} with weights and {type(self.loss).__name__}"
             )
         if training and hasattr(self.loss, "check_targets"):
             self.loss.check_targets(dataset.labels)
@@ -87,8 +87,8 @@ class LossSetup(Embedding):
             self.loss_optimizer = self.make_loss_optimizer(*self.loss_optimizer_spec)
         if self.loss_optimizer is None and self.config["loss_optimizer"] is not None:
             raise ValueError(
-                f"loss_optimizer must go with a loss that has weights of its own, got {self.config['loss_optimizer']!r}"
-                f" and {type(self.loss).__name__}"
+                "loss_optimizer must be used with a loss that has weights of its own, got "
+                f"{self.config['loss_optimizer']!r} and {type(self.loss).__name__}"
             )
 
     def resolve_loss_optimizer(

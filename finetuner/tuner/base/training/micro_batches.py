@@ -63,5 +63,5 @@ def slice_rows(x: Any, start: int, end: int, rows: int) -> Any:
     length = (x.shape[0] if x.shape else None) if is_array(x) else len(x)
     if length != rows:
         given = "one without axes" if length is None else f"one of {length}"
-        raise ValueError(f"micro_batch_size must go with inputs of one entry per row, here {rows}, got {given}")
+        raise ValueError(f"micro_batch_size must be used with inputs of one entry per row, here {rows}, got {given}")
     return x[start:end]

@@ -86,7 +86,7 @@ class Tuner(LossSetup):
             miner = create("miner", miner, self.miner_registry(), miner_options)
             loss_options = {**(loss_options or {}), "miner": miner}
         elif miner_options:
-            raise ValueError(f"miner_options must go with a miner, got {dict(miner_options)} and no miner")
+            raise ValueError(f"miner_options must be used with a miner, got {dict(miner_options)} and no miner")
         self.loss = self.wrap_native_loss(create("loss", loss, self.loss_registry(), loss_options))
         inner_loss = getattr(self.loss, "loss", self.loss)  # one of the framework's own is wrapped
         if getattr(inner_loss, "reduction", None) == "none":
@@ -94,10 +94,10 @@ class Tuner(LossSetup):
         if pooler is not None:
             pooler = create("pooler", pooler, self.pooler_registry(), pooler_options)
             if isinstance(self.model, tuple | list):
-                raise ValueError("pooler must go with one model; replace the pooling of each of a pair by itself")
+                raise ValueError("pooler must be used with one model; replace the pooling of each of a pair by itself")
             self.model = self.embed_model = self.replace_pooling(pooler)
         elif pooler_options:
-            raise ValueError(f"pooler_options must go with a pooler, got {dict(pooler_options)} and no pooler")
+            raise ValueError(f"pooler_options must be used with a pooler, got {dict(pooler_options)} and no pooler")
         self.distance = getattr(self.loss, "distance", "cosine")
         self.optimizer = self.make_optimizer(optimizer, dict(optimizer_options or {}))
         self.loss_optimizer = None  # created with the loss's weights
