@@ -1,5 +1,4 @@
 import os
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ for cache in ("FX_GRAPH", "AUTOGRAD"):
     os.environ[f"TORCHINDUCTOR_{cache}_CACHE"] = "0"  # what was compiled before does not warn again
 
 TABLE = pytest.StashKey[Table]()
-ONE_SIZE = {"test_step_matches_the_whole_batch"}  # every loss with two sizes, a fit each: a fourth of JAX's time
 
 
 def pytest_addoption(parser):
@@ -28,20 +26,6 @@ def pytest_configure(config):
         path = Path(path).with_stem(f"{Path(path).stem}-full")  # not mixed with the counts of a thinned grid
     table = config.stash[TABLE] = Table(backend, path)
     config.pluginmanager.register(Counting(table))
-
-
-def pytest_collection_modifyitems(config, items):
-    """Test each loss with one of the two sizes of micro-batches, in turn, except on PyTorch and on the full grid."""
-    if config.getoption("--full-grid") or config.getoption("--backend") in (None, "pytorch"):
-        return
-    by_loss = defaultdict(list)
-    for item in items:
-        if getattr(item, "originalname", None) in ONE_SIZE:
-            by_loss[item.callspec.params["name"]].append(item)
-    left_out = {item for i, sizes in enumerate(by_loss.values()) for j, item in enumerate(sizes) if i % 2 != j % 2}
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 class Counting:
