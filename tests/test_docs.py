@@ -1,4 +1,4 @@
-"""What the pages tell of is there."""
+"""The names, defaults and tables in the documentation match the code."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""The references themselves, against numbers worked out by hand, as their docstrings tell."""
+"""The references, against numbers that were computed by hand, as their docstrings say."""
 
 import math
 

@@ -1,7 +1,7 @@
-"""Steps of Adam from the same weights on the same batches: every engine takes PyTorch's path.
+"""Steps of Adam from the same weights on the same batches give the same losses on every engine.
 
-``trajectories.json`` holds PyTorch's losses and last embeddings; ``python -m tests.test_trajectories`` writes it
-anew. Where the conventions of the frameworks part, all are brought to one:
+``trajectories.json`` holds PyTorch's losses and last embeddings. ``python -m tests.test_trajectories`` writes it. Where
+the conventions of the frameworks differ, the test sets all to the same:
 
 - Adam's epsilon is 1e-11, too small to count. PyTorch and Paddle (default 1e-8) add it to the root of the
   bias-corrected second moment, Keras (default 1e-7) to that of the uncorrected one, which is up to 32 times smaller

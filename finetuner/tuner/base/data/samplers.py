@@ -99,7 +99,7 @@ class ClassSampler(Sampler):
 
     In each epoch the items of a class are shuffled and split into groups of K. If the number of items is not a
     multiple of K, the last group repeats items of the class. A batch consists of P groups of P different classes, so
-    all batches have the same shape. Every item occurs at least once in an epoch, with two exceptions, drawn anew in
+    all batches have the same shape. Every item occurs at least once in an epoch, with two exceptions, drawn again in
     each epoch: groups that do not fill a last batch, and groups of a class so large that no other classes are left to
     combine with it. Classes with a single item have no positive. They are left out, with one warning.
 
@@ -303,7 +303,7 @@ class GroupSampler(Sampler):
     """Batches of whole groups in random order, such as all answers to a query.
 
     Every item occurs once in an epoch, except for groups larger than ``batch_size``: a random part of such a group is
-    drawn anew in each epoch.
+    drawn again in each epoch.
 
     Args:
         groups: ``[N]`` integers, the group of each item.

@@ -35,7 +35,7 @@ class Tuner(LossSetup):
         learning_rate: Of the optimizer, above 0. An instance keeps its own.
         callbacks: A list of :class:`~finetuner.tuner.base.training.callbacks.Callback`. The default is a progress bar.
         device: Where to train, by the framework's name. ``"auto"`` uses an accelerator if there is one.
-        seed: Seed of batches, views and the framework's random numbers, which are seeded anew in each epoch.
+        seed: Seed of batches, views and the framework's random numbers, which are seeded again in each epoch.
         loss_options: Arguments of a loss given by name or class.
         miner: For the loss: a name, a class or an instance.
         miner_options: Arguments of a miner given by name or class.
