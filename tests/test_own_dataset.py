@@ -61,3 +61,11 @@ def test_own_targets_and_evaluator(backend):
     assert error[-1] < error[0]
     with pytest.raises(ValueError, match="TripletLoss needs items that belong together .*, got Ages"):
         make_tuner(backend).fit(data)
+
+
+def test_errors_name_the_own_class(backend):
+    class Products(ClassDataset):
+        """Without a ``__repr__`` of its own."""
+
+    with pytest.raises(ValueError, match=r"ContrastiveLoss needs a score .*, got Products\(48 items, 4 classes\)"):
+        make_tuner(backend, loss="ContrastiveLoss").fit(Products(TRAIN.x, TRAIN.labels), epochs=1)

@@ -233,7 +233,7 @@ class ClassDataset(Dataset):
         self._set_weights(weights)
 
     def __repr__(self) -> str:
-        return f"ClassDataset({len(self)} items, {len(self.classes)} classes)"
+        return f"{type(self).__name__}({len(self)} items, {len(self.classes)} classes)"
 
 
 class InstanceDataset(Dataset):
@@ -263,7 +263,7 @@ class InstanceDataset(Dataset):
         self.classes = self.labels
 
     def __repr__(self) -> str:
-        return f"InstanceDataset({len(self)} items, {self.views} views each)"
+        return f"{type(self).__name__}({len(self)} items, {self.views} views each)"
 
 
 class SessionDataset(Dataset):
@@ -302,4 +302,4 @@ class SessionDataset(Dataset):
         self.labels = np.stack([codes, roles.astype(np.int32)], axis=1)
 
     def __repr__(self) -> str:
-        return f"SessionDataset({len(self)} items, {len(self.classes)} sessions)"
+        return f"{type(self).__name__}({len(self)} items, {len(self.classes)} sessions)"

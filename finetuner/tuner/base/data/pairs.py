@@ -79,7 +79,7 @@ class PairDataset(TupleDataset):
         return PairScoreEvaluator(self.labels[0::2])
 
     def __repr__(self) -> str:
-        return f"PairDataset({len(self)} pairs{', scored' * self.scored})"
+        return f"{type(self).__name__}({len(self)} pairs{', scored' * self.scored})"
 
 
 class TripletDataset(TupleDataset):
@@ -114,4 +114,4 @@ class TripletDataset(TupleDataset):
         return TripletEvaluator()
 
     def __repr__(self) -> str:
-        return f"TripletDataset({len(self)} triplets)"
+        return f"{type(self).__name__}({len(self)} triplets)"

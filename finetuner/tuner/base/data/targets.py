@@ -42,7 +42,7 @@ class TargetDataset(Dataset):
         self.classes = np.zeros(0, np.int32)
 
     def __repr__(self) -> str:
-        return f"TargetDataset({len(self)} items, targets {list(self.labels.shape)})"
+        return f"{type(self).__name__}({len(self)} items, targets {list(self.labels.shape)})"
 
 
 class RankingDataset(Dataset):
@@ -100,4 +100,4 @@ class RankingDataset(Dataset):
         return RankingEvaluator(self.labels, self.groups)
 
     def __repr__(self) -> str:
-        return f"RankingDataset({len(self)} items, {len(self.classes)} queries)"
+        return f"{type(self).__name__}({len(self)} items, {len(self.classes)} queries)"
