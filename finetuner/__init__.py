@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import embed, evaluate, fit
+    from .api import embed, evaluate, fit, load
     from .tuner.base import (
         BestModel,
         Callback,
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         ClassSampler,
         Dataset,
         EarlyStopping,
+        Encoder,
+        Every,
         GroupSampler,
         InstanceDataset,
         InstanceSampler,
@@ -41,6 +43,8 @@ __all__ = [
     "ClassSampler",
     "Dataset",
     "EarlyStopping",
+    "Encoder",
+    "Every",
     "GroupSampler",
     "InstanceDataset",
     "InstanceSampler",
@@ -58,13 +62,14 @@ __all__ = [
     "embed",
     "evaluate",
     "fit",
+    "load",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "finetuner.api" if name in ("embed", "evaluate", "fit") else "finetuner.tuner.base"
+    home = "finetuner.api" if name in ("embed", "evaluate", "fit", "load") else "finetuner.tuner.base"
     return getattr(importlib.import_module(home), name)
 
 

@@ -1,20 +1,26 @@
 """The library in three functions, for a model of any framework."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import checks
-from .tuner import tuner_class
-from .tuner.base import Callback, Run, Sampler
+from .argument_names import explain_unknown_arguments
+from .files import read_json
+from .tuner import SUBPACKAGES, framework_class, load_subpackage, tuner_class
+from .tuner.base import Callback, Encoder, Run
+from .tuner.base.training.checkpoint import find_run
+from .tuner.base.training.encoder_files import MODEL, read_config
 
-__all__ = ["embed", "evaluate", "fit"]
+__all__ = ["embed", "evaluate", "fit", "load"]
 
 ItemFunction = Callable[[Any], Any]
 CollateFunction = Callable[[list[Any]], Any]
 
 
+@explain_unknown_arguments
 def fit(
     model: Any,
     train_data: Any,
@@ -28,19 +34,38 @@ def fit(
     miner_options: Mapping[str, Any] | None = None,
     optimizer: Any = "Adam",
     optimizer_options: Mapping[str, Any] | None = None,
-    learning_rate: float = 1e-3,
+    learning_rate: float | Mapping[str, float] = 1e-3,
     loss_optimizer: Any = None,
     loss_optimizer_options: Mapping[str, Any] | None = None,
+    schedule: Any = "constant",
+    schedule_options: Mapping[str, Any] | None = None,
+    warmup: float = 0,
+    weight_decay: float | None = None,
+    clip_norm: float | None = None,
+    layer_decay: float | None = None,
+    freeze: Any = None,
+    ema_decay: float | None = None,
+    precision: str = "fp32",
+    compile: bool = False,
     pooler: Any = None,
     pooler_options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Any] | None = None,
     epochs: int = 10,
+    max_steps: int | None = None,
     batch_size: int = 256,
     micro_batch_size: int | None = None,
+    gradient_accumulation_steps: int = 1,
+    length_groups: int = 1,
     num_items_per_class: int | None = None,
-    sampler: str | Sampler = "auto",
+    sampler: Any = "auto",
     num_workers: int = 0,
     metrics: Iterable[str] | None = None,
+    evaluate_every: Any = "1 epoch",
+    log_every: Any = 50,
+    checkpoint_folder: str | Path | None = None,
+    checkpoint_every: Any = None,
+    resume: str | Path | None = None,
+    blend: float | None = None,
     callbacks: Sequence[Callback] | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -53,7 +78,8 @@ def fit(
         model: A model from a batch of inputs to embeddings ``[N, D]``; for pairs of two kinds, a tuple of two models.
         train_data: A dataset, ``(x, y)``, or the framework's own dataset of such pairs.
         eval_data: The same kinds of data, for the validation loss and the metrics before training and after each
-            epoch. Classes that are not in the training data are the best test.
+            epoch. Classes that are not in the training data are the best test. A pair of datasets is a pair of queries
+            and gallery, and a mapping has several evaluation sets.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         loss: A name, a class or an instance.
@@ -62,19 +88,40 @@ def fit(
         miner_options: Arguments of a miner given by name or class.
         optimizer: The name of an optimizer of the framework, a class, or an instance that has the model's weights.
         optimizer_options: Arguments of an optimizer given by name or class.
-        learning_rate: Of the optimizer, above 0.
+        learning_rate: Of the optimizer, above 0; or a mapping from patterns of names of weights to their rates.
         loss_optimizer: The optimizer of the loss's own weights; by default like ``optimizer``.
         loss_optimizer_options: Arguments of it.
+        schedule: How the learning rate changes: ``"constant"``, ``"linear"``, ``"cosine"``, ``"cosine_with_restarts"``,
+            ``"polynomial"``, ``"warmup_stable_decay"``, a function, or the framework's own scheduler.
+        schedule_options: Arguments of a schedule given by name.
+        warmup: The number of steps in which the learning rate rises, or as a float below 1 their share of all steps.
+        weight_decay: Decoupled weight decay of all weights but biases, norms and other vectors.
+        clip_norm: The largest norm of the gradient of all weights.
+        layer_decay: Multiplies the learning rate once per layer from the output to the input.
+        freeze: Patterns of the weights that are not trained, or a mapping from patterns to the number of epochs after
+            which they are.
+        ema_decay: The decay of an exponential moving average of the weights, which is evaluated and returned.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
+        compile: Whether to compile the model, for PyTorch and Paddle.
         pooler: Replaces the model's last pooling layer: a name, a class or an instance.
         pooler_options: Arguments of a pooler given by name or class.
         model_options: ``{"pooler": ..., "pooler_options": ...}``, another way to pass these two.
         epochs: The number of epochs to train.
+        max_steps: The number of steps after which the training ends.
         batch_size: The maximal number of items in a batch.
         micro_batch_size: The rows of the model's input that are in memory at once (gradient caching).
+        gradient_accumulation_steps: The number of batches whose mean gradient is one step.
+        length_groups: The number of groups of similar length that a batch is split into, so that less of it is padding.
         num_items_per_class: How many items of a class a batch contains.
-        sampler: ``"auto"``, ``"class"``, ``"random"`` or an instance.
+        sampler: ``"auto"``, ``"class"``, ``"random"``, an instance, or an iterable over the batches of an epoch.
         num_workers: The number of processes (Keras: threads) that prepare batches.
         metrics: Names of metrics.
+        evaluate_every: When to evaluate: an ``Every``, a number of steps, or a text such as ``"2 epochs"``.
+        log_every: When to add a row to the log, in the same forms.
+        checkpoint_folder: A folder for checkpoints.
+        checkpoint_every: When to save one, in the same forms. The default is each epoch.
+        resume: The folder of a run that was interrupted, or of its checkpoints: the training goes on from there.
+        blend: Moves the trained model towards what it was before, from 0 (as before) to 1 (as trained).
         callbacks: By default a progress bar.
         device: Where to train; ``"auto"`` uses an accelerator if there is one.
         seed: Seed of batches, views and the framework's random numbers.
@@ -105,6 +152,16 @@ def fit(
         optimizer_options=optimizer_options,
         loss_optimizer=loss_optimizer,
         loss_optimizer_options=loss_optimizer_options,
+        schedule=schedule,
+        schedule_options=schedule_options,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        layer_decay=layer_decay,
+        freeze=freeze,
+        ema_decay=ema_decay,
+        precision=precision,
+        compile=compile,
         pooler=pooler,
         pooler_options=pooler_options,
     )
@@ -114,12 +171,21 @@ def fit(
         preprocess_fn,
         collate_fn,
         epochs=epochs,
+        max_steps=max_steps,
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        length_groups=length_groups,
         num_items_per_class=num_items_per_class,
         sampler=sampler,
         num_workers=num_workers,
         metrics=metrics,
+        evaluate_every=evaluate_every,
+        log_every=log_every,
+        checkpoint_folder=checkpoint_folder,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        blend=blend,
     )
 
 
@@ -173,8 +239,8 @@ def embed(
         ValueError: If there are no items, or inputs or embeddings are not finite.
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
-    tuner = tuner_class(model)(model, device=device)
-    return tuner.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)
+    encoder = Encoder(model, framework_class(model)(device))
+    return encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)
 
 
 def evaluate(
@@ -211,6 +277,59 @@ def evaluate(
         ValueError: For an unknown metric, or data in which nothing can be retrieved.
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
-    tuner = tuner_class(model)(model, loss_options={"distance": distance}, device=device)
+    encoder = Encoder(model, framework_class(model)(device), distance=distance)
     options: dict[str, Any] = {"metrics": metrics, "batch_size": batch_size, "num_workers": num_workers}
-    return tuner.evaluate(data, index_data, preprocess_fn, collate_fn, **options)
+    return encoder.evaluate(data, index_data, preprocess_fn, collate_fn, **options)
+
+
+def load(
+    path: str | Path,
+    model: Any = None,
+    *,
+    preprocess_fn: ItemFunction | None = None,
+    collate_fn: CollateFunction | None = None,
+    device: str = "auto",
+    trust_code: bool = False,
+) -> Encoder:
+    """Open a saved run or encoder.
+
+    A Keras model says how it is made, so the folder is enough. Any other model must be given; it gets the weights.
+
+    Args:
+        path: The folder, or a folder of checkpoints, of which the newest is opened.
+        model: The model; None if the folder says how it is made.
+        preprocess_fn: A function from an item to a row of the model's input.
+        collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
+        device: Where to compute; ``"auto"`` uses an accelerator if there is one.
+        trust_code: Whether code that the folder names may run, such as that of a layer of your own. Do not trust the
+            folder of somebody you do not know.
+
+    Returns:
+        The encoder, with the weights of the run.
+
+    Raises:
+        FileNotFoundError: If ``path`` is not the folder of a saved run.
+        ValueError: If the folder is damaged, its model must be given, or it names code and is not trusted.
+
+    Example:
+        >>> run = train_a_model(epochs=1)
+        >>> run.save("run").name
+        'run'
+        >>> encoder = finetuner.load("run", model=run.model)
+        >>> encoder.embed(np.zeros((2, 8), np.float32)).shape
+        (2, 8)
+    """
+    path = find_run(path)
+    config = read_config(path)
+    backend = checks.one_of("the backend of the run", config.get("backend"), tuple(SUBPACKAGES.values()))
+    framework = load_subpackage(backend).Framework(device)
+    if model is None:
+        if not (path / MODEL).exists():
+            raise ValueError(
+                f"{path} does not say how its model {config.get('model')} is made, so it must be given: "
+                "finetuner.load(path, model=...)"
+            )
+        model = framework.model_from_config(read_json(path / MODEL, dict), trust_code)
+    distance = config.get("distance", "cosine")
+    encoder = Encoder(model, framework, distance=distance, preprocess_fn=preprocess_fn, collate_fn=collate_fn)
+    return encoder.load(path)

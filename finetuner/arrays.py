@@ -8,7 +8,16 @@ import numpy as np
 
 from .checks import preview
 
-__all__ = ["as_list", "is_array", "merge_items", "num_items", "take", "takes_two_arguments", "to_float_array"]
+__all__ = [
+    "as_list",
+    "is_array",
+    "item_lengths",
+    "merge_items",
+    "num_items",
+    "take",
+    "takes_two_arguments",
+    "to_float_array",
+]
 
 
 def is_array(x: Any) -> bool:
@@ -42,6 +51,34 @@ def take(x: Any, indices: np.ndarray) -> Any:
     if isinstance(x, Mapping):
         return {key: take(value, indices) for key, value in x.items()}
     return x[indices] if is_array(x) else [x[int(i)] for i in indices]
+
+
+def item_lengths(x: Any) -> np.ndarray | None:
+    """The lengths ``[N]`` of items that differ in length: texts, or lists of token ids.
+
+    None if the items have one length, or if it is not known without reading them, as in a dataset on disk. Of a
+    mapping with several values, such as the output of a tokenizer, the longest counts.
+    """
+    if isinstance(x, Mapping):
+        lengths = [found for value in x.values() if (found := item_lengths(value)) is not None]
+        return np.max(lengths, axis=0) if lengths else None
+    if isinstance(x, np.ndarray) and x.ndim == 1 and x.dtype.kind in "US":
+        measured = np.char.str_len(x)
+    elif isinstance(x, list | tuple) or (isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1):
+        try:
+            measured = np.array([item_length(item) for item in x], np.int64)
+        except TypeError:
+            return None
+    else:
+        return None
+    return measured if len(measured) and measured.min() < measured.max() else None
+
+
+def item_length(item: Any) -> int:
+    """The length of one item; raise ``TypeError`` if it has none."""
+    if isinstance(item, Mapping):
+        return max(len(value) for value in item.values())
+    return len(item)
 
 
 def merge_items(parts: Sequence[tuple[np.ndarray, Any]], count: int) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["above", "at_least", "closest_match", "integer", "number", "one_of", "preview", "shape", "temperature"]
+__all__ = ["above", "at_least", "boolean", "closest_match", "integer", "number", "one_of", "preview", "shape", "temperature"]
 
 T = TypeVar("T")
 MIN_TEMPERATURE = 1.2e-38  # the smallest normal float32
@@ -60,6 +60,13 @@ def integer(name: str, value: int, bound: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     return int(at_least(name, value, bound))
+
+
+def boolean(name: str, value: bool) -> bool:
+    """Return ``value`` if it is True or False, else raise ``TypeError``."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def temperature(value: float) -> float:

@@ -46,16 +46,58 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     check_new_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(path.parent)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
         yield unfinished
+        mode = 0o666 & ~current_umask()
+        for file in unfinished.iterdir():
+            file.chmod(mode)  # safetensors writes files that only the user can read
+            sync(file)
+        sync(unfinished)
         if path.exists():
             path.rmdir()
         unfinished.rename(path)
+        sync(path.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_unfinished(parent: Path) -> None:
+    """Remove the unfinished folders of processes that do not run any more."""
+    for folder in parent.glob(".*.unfinished"):
+        process = folder.name.rsplit(".", 2)[-2]
+        if process.isdecimal() and not is_running(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process with this number runs on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def current_umask() -> int:
+    """The permissions that new files of this process do not get."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -63,19 +105,26 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(_without_non_finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, kind: type | tuple[type, ...] = object) -> Any:
     """Read a JSON file of a saved run.
+
+    Args:
+        path: The file.
+        kind: The type that the content must have.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it is not JSON.
+        ValueError: If it is not JSON, or its content has another type.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} must be the folder of a saved run, and has no {path.name}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} must hold JSON: {error}") from None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number too long, nested too deep
+        raise ValueError(f"{path} must hold JSON: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} must hold a JSON {'object' if kind is dict else 'list' if kind is list else 'value'}, got {type(content).__name__}")
+    return content
 
 
 def _without_non_finite(content: Any) -> Any:

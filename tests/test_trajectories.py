@@ -76,12 +76,13 @@ def trajectory(backend, network, name):
         optimizer_options={backend.epsilon: 1e-11},
         callbacks=[],
     )
-    tuner.begin_training()
-    tuner.begin_epoch(0)
-    steps = [tuner.train_step(backend.layout(x), (y,)) for x, y in batches_of(network, STEPS[network])]
-    tuner.end_training()
+    engine = tuner.engine
+    engine.begin_training()
+    engine.begin_epoch(0)
+    steps = [engine.step(backend.layout(x), (y,)).loss for x, y in batches_of(network, STEPS[network])]
+    engine.end_training()
     ((unseen, _),) = batches_of(network, 1, seed=5)
-    return tuner.to_floats(steps), tuner.embed(backend.layout(unseen))
+    return engine.to_floats(steps), tuner.embed(backend.layout(unseen))
 
 
 @pytest.mark.parametrize(("network", "name"), CASES)

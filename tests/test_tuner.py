@@ -35,7 +35,7 @@ def test_training_separates_unseen_classes(backend, loss):
     assert after["hit@1"] >= before["hit@1"]
     assert [row["epoch"] for row in run.history] == list(range(16))
     assert run.history[-1]["loss"] < run.history[1]["loss"]
-    assert run.history[0].keys() == before.keys() | {"epoch"}
+    assert run.history[0].keys() == before.keys() | {"epoch", "step"}
     assert {name: run.history[-1][name] for name in after} == after
 
 
@@ -97,8 +97,9 @@ assert tuner.epoch == 1
     subprocess.run([sys.executable, "-c", code], check=True)
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {
-        *("config.json", "history.json", "metrics.json", "training.json"),
+        *("config.json", "history.json", "log.json", "metrics.json", "training.json"),
         *("training.safetensors", "weights.safetensors"),
+        *(["model.json"] if backend.name == "keras" else []),
     }
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["backend"] == backend.name

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["load_subpackage", "no_engine", "subpackage_of", "tuner_class"]
+__all__ = ["framework_class", "load_subpackage", "no_engine", "subpackage_of", "tuner_class"]
 
 # The package that defines the class of a model -> our subpackage.
 SUBPACKAGES = {"keras": "keras", "torch": "pytorch", "paddle": "paddle"}
@@ -70,5 +70,14 @@ def is_keras_source(file: str) -> bool:
 
 def tuner_class(model: Any) -> Any:
     """The tuner class for ``model``, or for a pair of models. It imports only the subpackage of their framework."""
-    first = model[0] if isinstance(model, tuple | list) and model else model
-    return load_subpackage(subpackage_of(first)).Tuner
+    return subpackage_for(model).Tuner
+
+
+def framework_class(model: Any) -> Any:
+    """The framework class for ``model``, or for a pair of models."""
+    return subpackage_for(model).Framework
+
+
+def subpackage_for(model: Any) -> ModuleType:
+    """The imported subpackage for ``model``, or for a pair of models."""
+    return load_subpackage(subpackage_of(model[0] if isinstance(model, tuple | list) and model else model))

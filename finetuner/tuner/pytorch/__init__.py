@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .framework import PytorchFramework
 from .losses import *
 from .miner import *
 from .poolers import *
@@ -12,4 +13,4 @@ if not TYPE_CHECKING:  # type checkers follow the star imports
 
     __all__ = [*losses.__all__, *miner.__all__, *poolers.__all__, *tuner.__all__]
 
-Tuner = PytorchTuner
+Tuner, Framework = PytorchTuner, PytorchFramework

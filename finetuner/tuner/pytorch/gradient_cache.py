@@ -6,17 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..base.training.micro_batches import MicroBatch
+from ..base.training.micro_batches import MicroBatch, Parts
 
-__all__ = ["embed_micro_batches"]
+__all__ = ["embed_twice", "mutable_buffers"]
 
 
-def embed_micro_batches(
-    forward: Callable[[MicroBatch], torch.Tensor],
-    micro_batches: Sequence[MicroBatch],
-    model: nn.Module,
-    device: torch.device,
-) -> tuple[torch.Tensor, Callable[[], None]]:
+def embed_twice(
+    forward: Callable[[MicroBatch], torch.Tensor], parts: Parts, model: nn.Module, device: torch.device
+) -> tuple[torch.Tensor, Callable[[torch.Tensor | None], None]]:
     """Embed all micro-batches without a graph.
 
     Both passes begin with the same buffers and draw the same random numbers, so the second computes what the first did.
@@ -27,30 +24,42 @@ def embed_micro_batches(
     """
     before = [value.detach().clone() for value in mutable_buffers(model)]
     states, embeddings = [], []
-    for micro_batch in micro_batches:
+    for part in parts.micro_batches:
         states.append(random_state(device))
         # Not under no_grad, where a model may compute differently: with a faster kernel, or another compiled graph.
         # A copy, since a compiled model may write its next output to the same memory.
-        embeddings.append(forward(micro_batch).detach().clone())
+        embeddings.append(forward(part).detach().clone())
     restore_buffers(model, before)
-    whole = torch.cat(embeddings).requires_grad_()
+    whole = torch.cat(embeddings)
+    order = None if parts.order is None else torch.from_numpy(parts.order).to(whole.device)
 
-    def backward_micro_batches() -> None:
-        if whole.grad is None:  # the loss does not depend on the embeddings
+    def backward(gradient: torch.Tensor | None) -> None:
+        if gradient is None:  # the loss does not depend on the embeddings
             return
         after = random_state(device)
-        gradients = torch.split(whole.grad, [micro_batch.rows for micro_batch in micro_batches])
-        for micro_batch, state, gradient in zip(micro_batches, states, gradients, strict=True):
+        gradient = gradient.to(whole.dtype)
+        if order is not None:
+            gradient = torch.empty_like(gradient).index_copy_(0, order, gradient)
+        gradients = torch.split(gradient, [part.rows for part in parts.micro_batches])
+        for part, state, share in zip(parts.micro_batches, states, gradients, strict=True):
             set_random_state(state, device)
-            torch.autograd.backward(forward(micro_batch), gradient)
+            torch.autograd.backward(forward(part), share)
         set_random_state(after, device)
 
-    return whole, backward_micro_batches
+    return whole if order is None else whole[order], backward
 
 
-def mutable_buffers(model: nn.Module) -> list[torch.Tensor]:
-    """What a forward pass in training mode changes, such as the statistics of batch norm."""
-    return list(model.buffers())
+def mutable_buffers(model: nn.Module, running: bool = False) -> list[torch.Tensor]:
+    """What a forward pass in training mode changes, such as the statistics of batch norm.
+
+    Args:
+        model: The model.
+        running: Whether to return the statistics of norms only, which are known to change.
+    """
+    if not running:
+        return list(model.buffers())
+    norms = (layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._NormBase))
+    return [buffer for layer in norms for buffer in layer.buffers(recurse=False)]
 
 
 @torch.no_grad()

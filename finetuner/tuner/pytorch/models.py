@@ -1,4 +1,4 @@
-"""Models that a tuner makes: two towers, for PyTorch."""
+"""Models: two towers, calls, and the names of weights, for PyTorch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from torch import nn
 
 from ..base.training.framework import accepts_keywords
 
-__all__ = ["TwoTower", "call_model"]
+__all__ = ["TwoTower", "call_model", "named_weights", "plain_model", "plain_name"]
 
 
 class TwoTower(nn.Module):
@@ -23,6 +23,29 @@ class TwoTower(nn.Module):
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
     """Call ``model``. A mapping is passed as keyword arguments if the model has such arguments."""
-    if isinstance(inputs, Mapping) and accepts_keywords(model.forward, inputs):
+    if isinstance(inputs, Mapping) and accepts_keywords(plain_model(model).forward, inputs):
         return model(**inputs)
     return model(inputs)
+
+
+def plain_model(model: nn.Module) -> nn.Module:
+    """The model inside a compiled one, ``DataParallel`` or ``DistributedDataParallel``."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):  # torch.compile
+            model = model._orig_mod
+        else:
+            return model
+
+
+def plain_name(name: str) -> str:
+    """The name of a weight without the parts that ``torch.compile`` adds for layers that it has compiled."""
+    return name.replace("_orig_mod.", "")
+
+
+def named_weights(module: Any) -> dict[str, nn.Parameter]:
+    """The parameters of a model or a loss by name; empty for a loss that is a plain function."""
+    if not isinstance(module, nn.Module):
+        return {}
+    return {plain_name(name): p for name, p in plain_model(module).named_parameters()}

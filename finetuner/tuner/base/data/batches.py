@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ....arrays import as_list, is_array
+from ....arrays import as_list, is_array, item_lengths
 from ....checks import preview
 from .datasets import Dataset
 
-__all__ = ["Batch", "Batches", "PairInputs", "all_finite", "collate", "non_finite_rows"]
+__all__ = ["Batch", "Batches", "LengthGroups", "PairInputs", "all_finite", "collate", "non_finite_rows"]
 
 ItemFunction = Callable[[Any], Any]
 Prepare = ItemFunction | tuple[ItemFunction | None, ItemFunction | None] | None
@@ -42,6 +42,13 @@ class PairInputs(NamedTuple):
     second: Any
 
 
+class LengthGroups(NamedTuple):
+    """Inputs of a batch in groups of similar length, so that less of each is padding."""
+
+    inputs: list[Any]  # of each group, for the model
+    positions: list[np.ndarray]  # of the rows of each group in the batch
+
+
 class Batches(Sequence[Batch]):
     """The batches of an epoch. Each is made when it is indexed, so worker processes can share them.
 
@@ -55,6 +62,9 @@ class Batches(Sequence[Batch]):
         seed: With the number of the batch, the seed of the augmentation; None for items without augmentation.
         target_type: The target type of the loss.
         pair_inputs: Whether the model has one input per side of a pair.
+        length_groups: The number of groups of similar length that the rows of a batch are split into. Inputs are then
+            :class:`LengthGroups` if the items differ in length. A model with two inputs gets one group.
+        start: The number of the first batch, for the seed: batches before it are not in the plan.
     """
 
     def __init__(
@@ -66,8 +76,11 @@ class Batches(Sequence[Batch]):
         seed: Sequence[int] | None = None,
         target_type: str = "relations",
         pair_inputs: bool = False,
+        length_groups: int = 1,
+        start: int = 0,
     ):
         self.dataset, self.plan, self.seed = dataset, plan, seed
+        self.length_groups, self.start = length_groups, start
         self.target_type, self.pair_inputs = target_type, pair_inputs
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
 
@@ -76,7 +89,7 @@ class Batches(Sequence[Batch]):
 
     def __getitem__(self, number: Any) -> Any:
         indices = self.plan[number]
-        seed = None if self.seed is None else (*self.seed, number)
+        seed = None if self.seed is None else (*self.seed, self.start + number)
         if self.pair_inputs:
             inputs: Any = PairInputs(*(self.prepare(indices[s::2], seed and (*seed, s), s) for s in (0, 1)))
         else:
@@ -93,9 +106,19 @@ class Batches(Sequence[Batch]):
         )
         if preprocess_fn is not None:
             items = [preprocess_fn(item) for item in as_list(items, len(indices))]
-        if collate_fn is not None:
-            items = collate_fn(as_list(items, len(indices)))
-        return collate(items)
+        lengths = item_lengths(items) if self.length_groups > 1 and not self.pair_inputs else None
+        if lengths is None:
+            return collated(items, len(indices), collate_fn)
+        items = as_list(items, len(indices))
+        order = np.argsort(-lengths, kind="stable")
+        positions = [group for group in np.array_split(order, self.length_groups) if len(group)]
+        parts = [collated([items[i] for i in group], len(group), collate_fn) for group in positions]
+        return LengthGroups(parts, positions)
+
+
+def collated(items: Any, count: int, collate_fn: ItemFunction | None) -> Any:
+    """The model's input for ``count`` items."""
+    return collate(items if collate_fn is None else collate_fn(as_list(items, count)))
 
 
 def collate(items: Any) -> Any:

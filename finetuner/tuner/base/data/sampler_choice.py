@@ -5,7 +5,7 @@ from typing import Any
 
 from .... import checks
 from .datasets import Dataset
-from .samplers import RandomSampler, Sampler
+from .samplers import IterableSampler, RandomSampler, Sampler
 
 __all__ = ["SAMPLERS", "choose_sampler"]
 
@@ -19,7 +19,8 @@ def choose_sampler(
 
     Args:
         sampler: ``"class"`` puts items that belong together into one batch. ``"random"`` draws items independently.
-            ``"auto"`` uses what the loss needs. A :class:`Sampler` instance is used as it is.
+            ``"auto"`` uses what the loss needs. A :class:`Sampler` instance is used as it is, and any other iterable
+            over the batches of an epoch by :class:`IterableSampler`.
         loss: A loss. One that compares the items of a batch always uses ``"class"``; ``"random"`` is then ignored
             with a warning.
         dataset: Provides the ``"class"`` sampler, see :meth:`Dataset.default_sampler`.
@@ -34,7 +35,7 @@ def choose_sampler(
     if not isinstance(sampler, str):
         if num_items_per_class is not None:
             raise ValueError("num_items_per_class must be None if sampler is an instance, which has its own")
-        return sampler
+        return sampler if isinstance(sampler, Sampler) else IterableSampler(sampler, dataset.num_rows)
     checks.one_of("sampler", sampler, SAMPLERS)
     if sampler == "random" and needed == "class":
         warnings.warn(

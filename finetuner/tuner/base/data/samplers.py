@@ -2,7 +2,8 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,15 @@ from .... import checks
 from ....labels import ANCHOR, MATCH, NO_MATCH
 from .packing import Groups
 
-__all__ = ["ClassSampler", "GroupSampler", "InstanceSampler", "RandomSampler", "Sampler", "SessionSampler"]
+__all__ = [
+    "ClassSampler",
+    "GroupSampler",
+    "InstanceSampler",
+    "IterableSampler",
+    "RandomSampler",
+    "Sampler",
+    "SessionSampler",
+]
 
 Batches = list[np.ndarray]
 
@@ -48,6 +57,53 @@ class Sampler(ABC):
 
     def __len__(self) -> int:
         return len(self.batches())
+
+
+class IterableSampler(Sampler):
+    """The batches of any iterable, such as a batch sampler of another library.
+
+    Its method ``set_epoch`` is called if it has one. The batches of an epoch are read at once.
+
+    Args:
+        batches: An iterable over the batches of an epoch, each a list or an array of row numbers.
+        num_rows: The number of rows of the data.
+
+    Raises:
+        TypeError: If it is not an iterable, or a generator, which can be read once only.
+        ValueError: If an epoch has no batch, or a batch has a number outside of the data.
+
+    Example:
+        >>> IterableSampler([[0, 1], [2, 3]], num_rows=4).batches()
+        [array([0, 1]), array([2, 3])]
+    """
+
+    def __init__(self, batches: Any, num_rows: int):
+        super().__init__()
+        if isinstance(batches, Iterator) or not isinstance(batches, Iterable):
+            raise TypeError(
+                "sampler must be a name, a Sampler, or an iterable over the batches of an epoch that can be read once an "
+                f"epoch, got {type(batches).__name__}"
+            )
+        self.source, self.num_rows = batches, num_rows
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, counted from 0, that the next batches belong to."""
+        super().set_epoch(epoch)
+        if hasattr(self.source, "set_epoch"):
+            self.source.set_epoch(epoch)
+
+    def plan(self, rng: np.random.Generator) -> Batches:
+        """All batches of an epoch. The iterable has its own random numbers."""
+        batches = [np.asarray(batch) for batch in self.source]
+        if not batches:
+            raise ValueError("sampler must give at least one batch an epoch, and gave none")
+        for batch in batches:
+            inside = batch.ndim == 1 and batch.dtype.kind in "iu" and ((0 <= batch) & (batch < self.num_rows)).all()
+            if not len(batch) or not inside:
+                raise ValueError(
+                    f"sampler must give batches of row numbers within 0..{self.num_rows - 1}, got {checks.preview(batch)}"
+                )
+        return batches
 
 
 class RandomSampler(Sampler):

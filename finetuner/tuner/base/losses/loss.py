@@ -98,6 +98,10 @@ class WeightedLoss(Loss):
         """Set ``arrays`` as weights, each as the attribute of its name. Existing weights are replaced."""
         raise NotImplementedError
 
+    def remove_weights(self) -> None:
+        """Remove the weights, so that they can be created with another shape."""
+        raise NotImplementedError
+
     def weights_on_host(self) -> dict[str, np.ndarray]:
         """Copies of the weights, by name; empty before they are created."""
         raise NotImplementedError

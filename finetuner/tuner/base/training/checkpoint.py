@@ -1,91 +1,187 @@
-"""Saved runs: safetensors for tensors, JSON for the rest. Nothing is pickled."""
+"""Saved runs: safetensors for tensors, JSON for the rest. Nothing is pickled, and a load is checked before it begins."""
 
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .... import checks
 from ....files import new_folder, read_json, write_json
-from ..losses.loss import WeightedLoss
-from .loss_setup import LossSetup
+from ..registry import describe
+from .callbacks import Callback
+from .callbacks.checkpoints import checkpoints_in
+from .encoder_files import WEIGHTS, check_tensors, read_config, read_tensors, write_encoder, write_tensors
+from .framework import Framework
+from .state import Progress
 
-__all__ = ["load", "save"]
+__all__ = ["SavedRun", "differing_settings", "find_run", "load_callbacks", "read_run", "save_callbacks", "write_run"]
 
-OPTIMIZERS = ("optimizer", "loss_optimizer")  # of a tuner
+# Settings that must be the same when a training is resumed, of the run and of its fit.
+SETTINGS = (
+    *("seed", "loss", "optimizer", "optimizer_options", "loss_optimizer", "loss_optimizer_options", "learning_rate"),
+    *("schedule", "schedule_options", "warmup", "weight_decay", "layer_decay", "clip_norm", "freeze", "ema_decay"),
+    "precision",
+)
+FIT_SETTINGS = (
+    *("batch_size", "micro_batch_size", "num_items_per_class", "sampler", "gradient_accumulation_steps"),
+    *("length_groups", "batches", "labels"),
+)
 
 
-def save(tuner: LossSetup, path: str | Path) -> Path:
-    """Write the run of a tuner into the new folder ``path``. See ``Tuner.save``."""
+@dataclass
+class SavedRun:
+    """What the folder of a run holds.
+
+    Attributes:
+        weights: The weights of the model.
+        tensors: Weights of the loss, optimizers, averages and callbacks; names begin with what they belong to.
+        training: The same for numbers and texts.
+        config: The settings.
+        history: See ``Run``.
+        log: See ``Run``.
+        metrics: See ``Run``.
+    """
+
+    weights: dict[str, Any]
+    tensors: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, name: str) -> dict[str, Any]:
+        """The tensors that belong to ``name``, without this beginning of their names."""
+        prefix = f"{name}."
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+def write_run(path: str | Path, framework: Framework, model: Any, run: SavedRun) -> Path:
+    """Write a run into the new folder ``path``."""
     with new_folder(path) as folder:
-        tensors = {f"loss.{name}": value for name, value in tuner.loss_state().items()}
-        optimizers: dict[str, Any] = {}
-        for kind in OPTIMIZERS:
-            optimizer = getattr(tuner, kind)
-            slots, settings = ({}, {}) if optimizer is None else tuner.optimizer_state(optimizer)
-            tensors |= {f"{kind}.{name}": value for name, value in slots.items()}
-            optimizers[kind] = None if optimizer is None else {"name": type(optimizer).__name__, **settings}
-        tuner.write_tensors(folder / "weights.safetensors", tuner.model_state())
-        tuner.write_tensors(folder / "training.safetensors", tensors)
-        built_shape = getattr(tuner.loss, "built_shape", None)
-        training = {"epoch": tuner.epoch, "classes": tuner.classes, "loss_built_shape": built_shape, **optimizers}
-        write_json(folder / "training.json", training)
-        write_json(folder / "config.json", tuner.config)
-        write_json(folder / "history.json", tuner.history)
-        write_json(folder / "metrics.json", tuner.metrics)
+        write_encoder(folder, framework, model, run.config, run.weights)
+        write_tensors(framework, folder / "training.safetensors", run.tensors)
+        write_json(folder / "training.json", run.training)
+        write_json(folder / "history.json", run.history)
+        write_json(folder / "log.json", run.log)
+        write_json(folder / "metrics.json", run.metrics)
     return Path(path)
 
 
-def load(tuner: LossSetup, path: str | Path, weights_only: bool) -> None:
-    """Load a run that :func:`save` wrote into a tuner. See ``Tuner.load``."""
-    path = Path(path)
-    config = read_json(path / "config.json")
-    if config.get("backend") != tuner.backend:
-        raise ValueError(f"{path} must be a run of {tuner.backend}, and is of {config.get('backend')}")
-    weights = read_tensors(tuner, path / "weights.safetensors")
-    if weights_only:
-        tuner.load_model_state(weights)
-        return
-    training = read_json(path / "training.json")
-    history, metrics = read_json(path / "history.json"), read_json(path / "metrics.json")
-    tensors = read_tensors(tuner, path / "training.safetensors")
-    check_optimizer_name(tuner, "optimizer", training, path)
-    tuner.load_model_state(weights)
-    if training["loss_built_shape"] is not None and isinstance(tuner.loss, WeightedLoss):
-        in_features, num_classes = training["loss_built_shape"]
-        tuner.loss.create_weights(in_features, num_classes, tuner.seed)
-    tuner.ensure_loss_optimizer()
-    check_optimizer_name(tuner, "loss_optimizer", training, path)
-    tuner.load_loss_state(strip_prefix("loss.", tensors))
-    for kind in OPTIMIZERS:
-        if training[kind] is not None:
-            tuner.load_optimizer_state(getattr(tuner, kind), strip_prefix(f"{kind}.", tensors), training[kind])
-    tuner.epoch, tuner.history, tuner.metrics = training["epoch"], history, metrics
-    tuner.classes = training["classes"]
-
-
-def check_optimizer_name(tuner: LossSetup, kind: str, training: dict[str, Any], path: Path) -> None:
-    """Raise ``ValueError`` unless the tuner's optimizer of this kind has the class of the saved one."""
-    saved, optimizer = (training[kind] or {}).get("name"), getattr(tuner, kind)
-    name = None if optimizer is None else type(optimizer).__name__
-    if saved != name:
-        raise ValueError(f"the {kind} must be {saved} to resume from {path}, got {name}")
-
-
-def strip_prefix(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The tensors whose names begin with ``prefix``, by the rest of their names."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def read_tensors(tuner: LossSetup, path: Path) -> dict[str, Any]:
-    """Read a safetensors file of a saved run.
+def read_run(path: Path, framework: Framework) -> SavedRun:
+    """Read the folder of a run, and check it.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it is not a safetensors file.
+        FileNotFoundError: If ``path`` is not the folder of a saved run.
+        ValueError: If a file is damaged, or the run is of another framework.
     """
-    from safetensors import SafetensorError
+    config = read_config(path, framework.name)
+    training = read_json(path / "training.json", dict)
+    history, log = (rows_of(path / name) for name in ("history.json", "log.json"))
+    metrics = read_json(path / "metrics.json", dict)
+    weights, tensors = (read_tensors(framework, path / name) for name in (WEIGHTS, "training.safetensors"))
+    check_tensors(path / WEIGHTS, weights)
+    check_training(path / "training.json", training)
+    return SavedRun(weights, tensors, training, config, history, log, metrics)
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} must be the folder of a saved run, and has no {path.name}")
+
+def check_training(path: Path, training: dict[str, Any]) -> None:
+    """Raise ``ValueError`` unless ``training.json`` has what a resumed training needs."""
+    expected: dict[str, Any] = {
+        "progress": dict, "classes": list, "loss_built_shape": list | None, "optimizer": dict | None,
+        "loss_optimizer": dict | None, "scale": dict | None, "schedule": dict | None, "callbacks": list,
+    }  # fmt: skip
+    for key, kind in expected.items():
+        if key not in training or not isinstance(training[key], kind):
+            raise ValueError(f"{path} must have {key!r}, and it is {type(training.get(key)).__name__}")
     try:
-        return tuner.read_tensors(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} must be a safetensors file: {error}") from None
+        Progress.from_state(training["progress"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    shape = training["loss_built_shape"]
+    if shape is not None and not (len(shape) == 2 and all(isinstance(n, int) and 0 < n < 2**31 for n in shape)):
+        raise ValueError(f"{path} must have two sizes as loss_built_shape, got {str(shape)[:80]}")
+    if shape is not None and len(training["classes"]) > shape[1]:
+        raise ValueError(f"{path} must have at most {shape[1]} classes, got {len(training['classes'])}")
+    for entry in training["callbacks"]:
+        if not isinstance(entry, dict) or not isinstance(entry.get("state"), dict):
+            raise ValueError(f"{path} must have a name and a state for each callback")
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a history; raise ``ValueError`` if they are not mappings with an epoch and a step."""
+    rows = read_json(path, list)
+    for row in rows:
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), int) for key in ("epoch", "step")):
+            raise ValueError(f"{path} must hold rows with an epoch and a step, got {str(row)[:80]}")
+        row.update({name: float("nan") for name, value in row.items() if value is None})  # JSON has no NaN
+    return rows
+
+
+def find_run(path: str | Path) -> Path:
+    """The folder of a run: ``path`` itself, or the newest checkpoint in it.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    path = Path(path)
+    if (path / "config.json").exists():
+        return path
+    found = checkpoints_in(path)
+    if not found:
+        raise FileNotFoundError(f"{path} must be the folder of a saved run or of checkpoints, and has no config.json")
+    return found[-1]
+
+
+def differing_settings(saved: Mapping[str, Any], own: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """The settings that differ, as text."""
+    return [
+        f"{name} is {saved[name]!r} there and {own.get(name)!r} here"
+        for name in names
+        if name in saved and describe(saved[name]) != describe(own.get(name))
+    ]
+
+
+# Callbacks ---------------------------------------------------------------------------------------------------
+
+
+def save_callbacks(callbacks: Sequence[Callback]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The states of callbacks: what JSON can hold, and tensors."""
+    entries, tensors = [], {}
+    for number, callback in enumerate(callbacks):
+        plain: dict[str, Any] = {}
+        for key, value in callback.state_dict().items():
+            found = isinstance(value, Mapping) and value and all(hasattr(one, "shape") for one in value.values())
+            if found:
+                tensors |= {f"callback.{number}.{key}.{name}": tensor for name, tensor in value.items()}
+                plain[key] = {"tensors": True}
+            else:
+                plain[key] = value
+        entries.append({"name": type(callback).__name__, "state": plain})
+    return entries, tensors
+
+
+def load_callbacks(callbacks: Sequence[Callback], run: SavedRun) -> None:
+    """Give each callback the state that one of its class had; the first of a class the first, and so on."""
+    saved = list(enumerate(run.training["callbacks"]))
+    for callback in callbacks:
+        match = next((pair for pair in saved if pair[1]["name"] == type(callback).__name__), None)
+        if match is None:
+            continue
+        saved.remove(match)
+        number, entry = match
+        state = {
+            key: run.part(f"callback.{number}.{key}") if value == {"tensors": True} else value
+            for key, value in entry["state"].items()
+        }
+        if state:
+            try:
+                callback.load_state_dict(state)
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"the state of {entry['name']} in training.json is damaged: {error!r}") from None
+    lost = [entry["name"] for _, entry in saved if any(value is not None for value in entry["state"].values())]
+    if lost:
+        warnings.warn(
+            f"the run was trained with callbacks that this tuner does not have: {checks.preview(lost)}", stacklevel=4
+        )

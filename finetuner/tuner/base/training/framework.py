@@ -1,4 +1,4 @@
-"""What a framework provides to the training: the step, and access to weights and state."""
+"""What a framework provides for models and data: the interface that an encoder holds."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..data.batches import Batch, Batches
+from .parameter_groups import Weight
 
 __all__ = [
     "Framework",
@@ -21,51 +22,20 @@ __all__ = [
 
 
 class Framework(ABC):
-    """Interface between the training, which is the same for all frameworks, and one framework.
+    """Interface between the code for all frameworks, and the models and data of one framework.
 
-    Attributes:
-        backend: The name of the subpackage.
-        rollback_scope: After a step that failed, the weights are those from before this ``"batch"`` or ``"epoch"``.
-        model: What the user passed: a model, or a pair of models.
-        embed_model: The model that returns embeddings.
-        loss: The loss.
-        optimizer: Of the model's weights; None if it has no weights to train.
-        loss_optimizer: Of the loss's weights; None if it has none.
-        distance: Of retrieval, ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
-        device: Where the model runs.
-        seed: Of batches, views and the framework's random numbers.
-        epoch: The number of finished epochs.
-        history: One mapping per epoch, see :class:`~finetuner.tuner.base.training.run.Run`.
-        metrics: Metrics before and after training.
-        config: The settings of the run, as JSON can hold them.
-        classes: The names of the loss's classes, in the order of its centres.
-        warned_no_tuples: Whether the warning about a batch without tuples has been given.
+    Args:
+        device: Where models compute, by the framework's name; the best available device for ``"auto"``.
+
+    Raises:
+        ValueError: If the device is not available.
     """
 
-    backend: ClassVar[str]
-    rollback_scope: ClassVar[str] = "batch"
-    model: Any
-    embed_model: Any
-    loss: Any
-    optimizer: Any
-    loss_optimizer: Any
-    distance: str
+    name: ClassVar[str]  # of the subpackage
     device: Any
-    seed: int
-    epoch: int
-    history: list[dict[str, Any]]
-    metrics: dict[str, dict[str, float]]
-    config: dict[str, Any]
-    classes: list[Any]
-    warned_no_tuples: bool
 
     @abstractmethod
-    def check_model(self, model: Any) -> Any:
-        """Return ``model`` if it is of this framework, else raise ``TypeError``."""
-
-    @abstractmethod
-    def resolve_device(self, device: str) -> Any:
-        """The framework's device of this name; the best available one for ``"auto"``."""
+    def __init__(self, device: str = "auto"): ...
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
@@ -76,20 +46,12 @@ class Framework(ABC):
         """The number of threads the framework computes with."""
 
     @abstractmethod
-    def loss_registry(self) -> dict[str, Any]:
-        """The losses, by name."""
+    def registry(self, kind: str) -> dict[str, Any]:
+        """Classes by name: those of the kind ``"loss"``, ``"miner"``, ``"pooler"`` or ``"optimizer"``."""
 
     @abstractmethod
-    def miner_registry(self) -> dict[str, Any]:
-        """The miners, by name."""
-
-    @abstractmethod
-    def pooler_registry(self) -> dict[str, Any]:
-        """The poolers, by name."""
-
-    @abstractmethod
-    def replace_pooling(self, pooler: Any) -> Any:
-        """The model with its last pooling layer replaced; raise ``ValueError`` if it has none."""
+    def check_model(self, model: Any) -> Any:
+        """Return ``model`` if it is of this framework, else raise ``TypeError``."""
 
     @abstractmethod
     def combine_towers(self, first: Any, second: Any) -> Any:
@@ -100,32 +62,12 @@ class Framework(ABC):
         """Whether ``model`` has two inputs, one per side of a pair."""
 
     @abstractmethod
+    def replace_pooling(self, model: Any, pooler: Any) -> Any:
+        """The model with its last pooling layer replaced; raise ``ValueError`` if it has none."""
+
+    @abstractmethod
     def wrap_native_loss(self, loss: Any) -> Any:
         """One of the framework's own losses in the form that tuners use; any other loss unchanged."""
-
-    @abstractmethod
-    def make_optimizer(self, optimizer: Any, options: dict[str, Any]) -> Any:
-        """The optimizer of the model's weights, from a name, class or instance; None if there are no weights."""
-
-    @abstractmethod
-    def make_loss_optimizer(self, optimizer: Any, options: dict[str, Any]) -> Any:
-        """The optimizer of the loss's weights; None if there are none, or the model's optimizer has them."""
-
-    @abstractmethod
-    def clone_config(self, optimizer: Any) -> tuple[Any, dict[str, Any]]:
-        """Class and settings of an optimizer, from which another one can be made."""
-
-    @abstractmethod
-    def begin_training(self) -> None:
-        """Called before the first epoch of a fit: move everything to the device."""
-
-    @abstractmethod
-    def end_training(self) -> None:
-        """Called when a fit ends, even by an error: put the model into evaluation mode."""
-
-    @abstractmethod
-    def begin_epoch(self, seed: int) -> None:
-        """Put the model into training mode and seed the framework's random numbers: any epoch can be reproduced."""
 
     @abstractmethod
     def convert_dataset(self, data: Any) -> Any:
@@ -136,48 +78,36 @@ class Framework(ABC):
         """The batches in order, prepared by ``num_workers`` workers."""
 
     @abstractmethod
-    def train_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> Any:
-        """Take one step and return the loss on the device; raise :class:`NotFiniteError` before a step that fails."""
+    def embed(self, model: Any, inputs: Any, count: int) -> np.ndarray:
+        """Embeddings ``[count, D]`` float32 of one batch, in evaluation mode."""
 
     @abstractmethod
-    def loss_logs(self) -> dict[str, Any]:
-        """Statistics of the last step from a loss with ``need_logs``, on the device; empty for any other loss."""
+    def weights(self, module: Any) -> list[Weight]:
+        """The weights of a model or a loss that can be trained, frozen ones too, from the input to the output."""
 
     @abstractmethod
-    def to_floats(self, values: list[Any]) -> list[float]:
-        """Fetch values that :meth:`train_step` or :meth:`loss_logs` returned."""
+    def state(self, module: Any) -> dict[str, Any]:
+        """A copy of all weights and buffers of a model or a loss on the host, by name."""
 
     @abstractmethod
-    def embed_step(self, inputs: Any, count: int) -> np.ndarray:
-        """Embeddings ``[count, D]`` of one batch, in evaluation mode."""
+    def load_state(self, module: Any, tensors: dict[str, Any]) -> None:
+        """Set the tensors that :meth:`state` returned. Nothing is set if they do not fit.
+
+        Raises:
+            ValueError: If names or shapes differ.
+        """
 
     @abstractmethod
-    def evaluate_loss(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
-        """The loss of given embeddings ``[N, D]``, without gradients."""
+    def model_config(self, model: Any) -> dict[str, Any] | None:
+        """How the model is made, as JSON can hold it; None if it cannot say so."""
 
     @abstractmethod
-    def model_state(self) -> dict[str, Any]:
-        """A copy of the model's weights on the host."""
+    def model_from_config(self, config: dict[str, Any], trust_code: bool) -> Any:
+        """The model with this :meth:`model_config`.
 
-    @abstractmethod
-    def load_model_state(self, tensors: dict[str, Any]) -> None:
-        """Set the weights that :meth:`model_state` returned; raise ``ValueError`` if they do not fit."""
-
-    @abstractmethod
-    def loss_state(self) -> dict[str, Any]:
-        """A copy of the loss's weights on the host."""
-
-    @abstractmethod
-    def load_loss_state(self, tensors: dict[str, Any]) -> None:
-        """Set the weights that :meth:`loss_state` returned."""
-
-    @abstractmethod
-    def optimizer_state(self, optimizer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The state of an optimizer: tensors, and what JSON can hold."""
-
-    @abstractmethod
-    def load_optimizer_state(self, optimizer: Any, tensors: dict[str, Any], plain: dict[str, Any]) -> None:
-        """Set the state that :meth:`optimizer_state` returned."""
+        Raises:
+            ValueError: If this would run code that ``config`` names, and ``trust_code`` is false.
+        """
 
     @abstractmethod
     def write_tensors(self, path: Path, tensors: dict[str, Any]) -> None:
@@ -186,10 +116,6 @@ class Framework(ABC):
     @abstractmethod
     def read_tensors(self, path: Path) -> dict[str, Any]:
         """Read a safetensors file."""
-
-    @abstractmethod
-    def save(self, path: str | Path) -> Path:
-        """Write the run into the new folder ``path``."""
 
 
 def check_embeddings(embeddings: Any, is_tensor: bool, count: int | None) -> Any:

@@ -1,6 +1,6 @@
-"""The part of a tuner that fits data, loss and model together before training."""
+"""A loss with what it needs to know of the data: its targets, its classes, and the shape of its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,30 @@ from ..data.datasets import Dataset
 from ..data.targets import TargetDataset
 from ..losses.loss import WeightedLoss
 from ..target_types import TARGET_TYPES
-from .embedding import Embedding
+from .encoder import Encoder
 
 __all__ = ["LossSetup"]
 
 
-class LossSetup(Embedding):
-    """The part of a tuner that checks the data, and creates the loss's weights and their optimizer."""
+class LossSetup:
+    """Fits data and loss together before a training.
 
-    loss_optimizer_spec: tuple[Any, dict[str, Any]]
+    Args:
+        loss: The loss.
+        encoder: The model that it trains.
+
+    Attributes:
+        classes: The names of the loss's classes, in the order of its centres.
+    """
+
+    def __init__(self, loss: Any, encoder: Encoder):
+        self.loss, self.encoder = loss, encoder
+        self.classes: list[Any] = []
+
+    @property
+    def target_type(self) -> str:
+        """What the loss needs to know about each item, a key of ``TARGET_TYPES``."""
+        return getattr(self.loss, "target_type", "relations")
 
     @property
     def num_classes(self) -> int:
@@ -59,48 +74,33 @@ class LossSetup(Embedding):
                 f"{type(self.loss).__name__} needs a teacher's embeddings, TargetDataset(x, embeddings), or a "
                 f"teacher model, got {dataset!r} and none"
             )
-        teacher_tuner = type(self)(teacher, callbacks=[], device=str(self.device))  # type: ignore[call-arg]
-        teacher_tuner.preprocess_fn, teacher_tuner.collate_fn = self.preprocess_fn, self.collate_fn
-        embeddings = teacher_tuner.embed_rows(dataset, np.arange(len(dataset)))
+        if not isinstance(teacher, Encoder):
+            student = self.encoder
+            teacher = Encoder(
+                teacher, student.framework, preprocess_fn=student.preprocess_fn, collate_fn=student.collate_fn
+            )
+        embeddings = teacher.embed_rows(dataset, np.arange(len(dataset)))
         return TargetDataset(dataset.x, embeddings, augment=dataset.augment)
 
-    def setup_loss(self, dataset: Dataset) -> None:
-        """Create the loss's weights with the shape that model and data need, and their optimizer."""
-        if self.target_type == "classes":
-            width = self.embed_rows(dataset, np.arange(min(2, dataset.num_rows))).shape[1]
-            if not isinstance(self.loss, WeightedLoss) and width < self.num_classes:
-                raise ValueError(f"the model must return a logit for each of {self.num_classes} classes, got {width}")
-        if isinstance(self.loss, WeightedLoss) and self.target_type == "classes":
-            before = self.loss.built_shape
-            self.loss.create_weights(width, max(self.num_classes, self.loss.num_classes or 0), self.seed, self.classes)
-            if self.loss.built_shape != before:
-                self.loss_optimizer = None  # it had the weights that were replaced
-        self.ensure_loss_optimizer()
+    def create_weights(self, dataset: Dataset, seed: int, on_change: Callable[[], None]) -> None:
+        """Create the loss's weights with the shape that model and data need.
 
-    def ensure_loss_optimizer(self) -> None:
-        """Create the optimizer of the loss's weights if there are weights and it does not exist yet.
+        Args:
+            dataset: The training data.
+            seed: Seed of the weights.
+            on_change: Called if weights were created or replaced.
 
         Raises:
-            ValueError: If the user asked for one, and there are no weights.
+            ValueError: If the model returns fewer numbers than there are classes, and the loss has no weights.
         """
-        if self.loss_optimizer is None:
-            self.loss_optimizer = self.make_loss_optimizer(*self.loss_optimizer_spec)
-        if self.loss_optimizer is None and self.config["loss_optimizer"] is not None:
-            raise ValueError(
-                "loss_optimizer must be used with a loss that has weights of its own, got "
-                f"{self.config['loss_optimizer']!r} and {type(self.loss).__name__}"
-            )
-
-    def resolve_loss_optimizer(
-        self,
-        optimizer: Any,
-        options: Mapping[str, Any] | None,
-        loss_optimizer: Any,
-        loss_options: Mapping[str, Any] | None,
-    ) -> tuple[Any, dict[str, Any]]:
-        """The loss's optimizer and its options: as given, or the class and settings of the model's optimizer."""
-        if loss_optimizer is not None:
-            return loss_optimizer, dict(loss_options or {})
-        if not isinstance(optimizer, str | type):
-            optimizer, options = self.clone_config(optimizer)
-        return optimizer, {**(options or {}), **(loss_options or {})}
+        if self.target_type != "classes":
+            return
+        width = self.encoder.embed_rows(dataset, np.arange(min(2, dataset.num_rows))).shape[1]
+        if not isinstance(self.loss, WeightedLoss):
+            if width < self.num_classes:
+                raise ValueError(f"the model must return a logit for each of {self.num_classes} classes, got {width}")
+            return
+        before = self.loss.built_shape
+        self.loss.create_weights(width, max(self.num_classes, self.loss.num_classes or 0), seed, self.classes)
+        if self.loss.built_shape != before:
+            on_change()

@@ -11,10 +11,12 @@ References:
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ....arrays import is_array
-from ..data.batches import PairInputs
+import numpy as np
 
-__all__ = ["MicroBatch", "split_batch"]
+from ....arrays import is_array
+from ..data.batches import LengthGroups, PairInputs
+
+__all__ = ["MicroBatch", "Parts", "split_batch"]
 
 
 class MicroBatch(NamedTuple):
@@ -24,19 +26,42 @@ class MicroBatch(NamedTuple):
     rows: int  # of embeddings that the model returns for it
 
 
-def split_batch(inputs: Any, num_rows: int, size: int | None) -> list[MicroBatch]:
-    """Split inputs into micro-batches of ``size`` rows. The last one may be smaller.
+class Parts(NamedTuple):
+    """A batch in parts."""
 
-    Arrays are split along the first axis, and so are the arrays in mappings, tuples and lists. For a model with two
-    inputs a row is a pair and gives two rows of embeddings.
+    micro_batches: list[MicroBatch]
+    order: np.ndarray | None  # [N], where each row of the batch is in the rows of all parts; None if in order
+    two_passes: bool  # whether the parts are embedded without a graph, and a second time for the gradient
+
+
+def split_batch(inputs: Any, num_rows: int, size: int | None) -> Parts:
+    """Split a batch into micro-batches of ``size`` rows. The last one may be smaller.
+
+    Groups of similar length stay apart, so each is split by itself.
 
     Args:
-        inputs: The model's input.
+        inputs: The model's input, or groups of similar length of it.
         num_rows: The rows of embeddings that the model returns for it.
-        size: Rows of a micro-batch. None, or a size of at least the rows of the input, gives one micro-batch.
+        size: Rows of a micro-batch; None for no limit.
 
     Raises:
         ValueError: If something in the inputs does not have one entry per row.
+    """
+    if not isinstance(inputs, LengthGroups):
+        micro_batches = split_inputs(inputs, num_rows, size)
+        return Parts(micro_batches, None, len(micro_batches) > 1)
+    micro_batches = []
+    for part, positions in zip(inputs.inputs, inputs.positions, strict=True):
+        micro_batches += split_inputs(part, len(positions), size)
+    order = np.argsort(np.concatenate(inputs.positions), kind="stable")
+    return Parts(micro_batches, order, size is not None and len(micro_batches) > 1)
+
+
+def split_inputs(inputs: Any, num_rows: int, size: int | None) -> list[MicroBatch]:
+    """Split inputs into micro-batches of ``size`` rows.
+
+    Arrays are split along the first axis, and so are the arrays in mappings, tuples and lists. For a model with two
+    inputs a row is a pair and gives two rows of embeddings.
     """
     embeddings_per_row = 2 if isinstance(inputs, PairInputs) else 1
     rows = num_rows // embeddings_per_row

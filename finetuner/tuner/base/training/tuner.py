@@ -1,28 +1,39 @@
 """The tuner: trains, embeds, evaluates, saves and loads a model of any framework."""
 
-import platform
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+import numpy as np
 
 from .... import checks
+from ....argument_names import explain_unknown_arguments
 from ..data.batches import Batch, Batches, ItemFunction
 from ..data.conversion import as_dataset
+from ..data.datasets import Dataset
 from ..data.sampler_choice import choose_sampler
 from ..data.samplers import Sampler
 from ..registry import create, describe
-from .callbacks import Callback, ProgressBar
-from .checkpoint import load, save
-from .loop import train
+from .averaging import WeightAverage
+from .callbacks import Callback, Checkpoint, ProgressBar
+from .checkpoint import load_callbacks
+from .encoder import Encoder
+from .engine import Engine
+from .framework import Framework
+from .loop import Loop
 from .loss_setup import LossSetup
+from .optimization import Optimization
 from .run import Run
+from .saving import SavedTuner
 from .state import State
-from .validation import Validation
+from .triggers import Every
+from .validation import SearchValidation, Validation, Validations, create_validation
 
 __all__ = ["Tuner"]
 
 
-class Tuner(LossSetup):
+class Tuner(SavedTuner):
     """Trains an embedding model.
 
     Args:
@@ -32,10 +43,13 @@ class Tuner(LossSetup):
         loss: A name, such as ``"TripletLoss"``, a class or an instance. It may be one of the framework's own losses,
             for a model that classifies, regresses or scores.
         optimizer: The name of an optimizer of the framework, a class, or an instance that has the model's weights.
-        learning_rate: Of the optimizer, above 0. An instance keeps its own.
+            An optimizer given by name has the same defaults in all frameworks, those of PyTorch.
+        learning_rate: Of the optimizer, above 0. An instance keeps its own. A mapping gives the rate of the weights
+            whose names match a pattern, such as ``{"head": 1e-3, "": 1e-5}``: a pattern is a regular expression, and the
+            first match counts. The weights of the loss are called ``loss.weight``.
         callbacks: A list of :class:`~finetuner.tuner.base.training.callbacks.Callback`. The default is a progress bar.
         device: Where to train, by the framework's name. ``"auto"`` uses an accelerator if there is one.
-        seed: Seed of batches, views and the framework's random numbers, which are seeded again in each epoch.
+        seed: Seed of batches, views and the framework's random numbers, which are seeded again in each step.
         loss_options: Arguments of a loss given by name or class.
         miner: For the loss: a name, a class or an instance.
         miner_options: Arguments of a miner given by name or class.
@@ -43,22 +57,48 @@ class Tuner(LossSetup):
         loss_optimizer: The optimizer of the loss's own weights, such as ArcFace's centres: a name, a class, or an
             instance that has them. The default has the class and settings of the model's optimizer.
         loss_optimizer_options: Arguments of it. Without ``loss_optimizer`` they extend ``optimizer_options``.
+        schedule: How the learning rate changes: ``"constant"``, ``"linear"``, ``"cosine"``, ``"cosine_with_restarts"``,
+            ``"polynomial"``, ``"warmup_stable_decay"``, or a function from a step to a factor, see
+            :class:`~finetuner.tuner.base.training.schedules.Schedule`. Or the framework's own scheduler of an optimizer
+            instance: its ``step`` is called after each step.
+        schedule_options: Arguments of a schedule given by name, such as ``{"cycles": 3}``.
+        warmup: The number of steps in which the learning rate rises, or as a float below 1 their share of all steps.
+        weight_decay: Decoupled weight decay of an optimizer given by name or class, as in AdamW. Biases, norms and
+            other vectors do not decay. The default is 0.01 for AdamW, and none for others.
+        clip_norm: The largest norm of the gradient of all weights. A longer gradient is shortened to it.
+        layer_decay: Multiplies the learning rate once per layer from the output to the input, such as 0.9.
+        freeze: Patterns of the weights that are not trained, or a mapping from patterns to the number of epochs after
+            which they are.
+        ema_decay: The decay of an exponential moving average of the weights, such as 0.999. The average is evaluated,
+            and it is what the trained model has.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` (bfloat16 on an accelerator that has it): the
+            precision of the model in a training step. Weights, loss and evaluation have float32.
+        compile: Whether to compile the model, for PyTorch and Paddle. Keras compiles by itself.
         pooler: Replaces the model's last pooling layer: a name, such as ``"GeM"``, a class or an instance. PyTorch and
             Paddle models are changed in place. Keras models are rebuilt from the same layers; the result is the run's
             ``model``.
         pooler_options: Arguments of a pooler given by name or class.
 
+    Attributes:
+        encoder: The model with all that it needs to embed items.
+        engine: The training step of the framework.
+
     Raises:
-        ValueError: For an unknown name, an option out of its range, or a pooler for a model without a pooling layer.
+        ValueError: For an unknown name, an option out of its range, a pattern that matches no weight, a precision that
+            the framework lacks, or a pooler for a model without a pooling layer.
         TypeError: For an unknown option, or a model of another framework.
     """
 
+    framework_class: ClassVar[type[Framework]]
+    engine_class: ClassVar[type[Engine]]
+
+    @explain_unknown_arguments
     def __init__(
         self,
         embed_model: Any,
         loss: Any = "TripletLoss",
         optimizer: Any = "Adam",
-        learning_rate: float = 1e-3,
+        learning_rate: float | Mapping[str, float] = 1e-3,
         callbacks: Sequence[Callback] | None = None,
         device: str = "auto",
         seed: int = 0,
@@ -69,65 +109,57 @@ class Tuner(LossSetup):
         optimizer_options: Mapping[str, Any] | None = None,
         loss_optimizer: Any = None,
         loss_optimizer_options: Mapping[str, Any] | None = None,
+        schedule: Any = "constant",
+        schedule_options: Mapping[str, Any] | None = None,
+        warmup: float = 0,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        layer_decay: float | None = None,
+        freeze: Any = None,
+        ema_decay: float | None = None,
+        precision: str = "fp32",
+        compile: bool = False,
         pooler: Any = None,
         pooler_options: Mapping[str, Any] | None = None,
     ):
-        self.model = embed_model
-        if isinstance(embed_model, tuple | list):
-            if len(embed_model) != 2:
-                raise TypeError(f"embed_model must be a model or a pair of models, got {len(embed_model)}")
-            embed_model = self.combine_towers(*map(self.check_model, embed_model))
-        self.embed_model = self.check_model(embed_model)
-        self.learning_rate = checks.above("learning_rate", learning_rate, 0)
+        framework = self.framework_class(device)
         self.seed = checks.integer("seed", seed, 0)
         self.callbacks = [ProgressBar()] if callbacks is None else list(callbacks)
-        self.device = self.resolve_device(device)
-        if miner is not None:
-            miner = create("miner", miner, self.miner_registry(), miner_options)
-            loss_options = {**(loss_options or {}), "miner": miner}
-        elif miner_options:
-            raise ValueError(f"miner_options must be used with a miner, got {dict(miner_options)} and no miner")
-        self.loss = self.wrap_native_loss(create("loss", loss, self.loss_registry(), loss_options))
-        inner_loss = getattr(self.loss, "loss", self.loss)  # one of the framework's own is wrapped
-        if getattr(inner_loss, "reduction", None) == "none":
-            raise ValueError("loss must give one number for a batch, got one with reduction='none'")
-        if pooler is not None:
-            pooler = create("pooler", pooler, self.pooler_registry(), pooler_options)
-            if isinstance(self.model, tuple | list):
-                raise ValueError("pooler must be used with one model; replace the pooling of each of a pair by itself")
-            self.model = self.embed_model = self.replace_pooling(pooler)
-        elif pooler_options:
-            raise ValueError(f"pooler_options must be used with a pooler, got {dict(pooler_options)} and no pooler")
-        self.distance = getattr(self.loss, "distance", "cosine")
-        self.optimizer = self.make_optimizer(optimizer, dict(optimizer_options or {}))
-        self.loss_optimizer = None  # created with the loss's weights
+        optimization = Optimization(
+            learning_rate, schedule, schedule_options, warmup, weight_decay, layer_decay, clip_norm, freeze, ema_decay
+        )
+        self.loss = create_loss(framework, loss, loss_options, miner, miner_options)
+        distance = getattr(self.loss, "distance", None)
+        self.encoder = Encoder(
+            embed_model,
+            framework,
+            distance=distance if isinstance(distance, str) else "cosine",
+            pooler=pooler,
+            pooler_options=pooler_options,
+        )
+        self.setup = LossSetup(self.loss, self.encoder)
+        self.engine = self.engine_class(
+            framework, self.encoder.embed_model, self.loss, optimization, precision, checks.boolean("compile", compile)
+        )
+        self.engine.make_optimizer("optimizer", optimizer, dict(optimizer_options or {}))
         self.loss_optimizer_spec = self.resolve_loss_optimizer(
             optimizer, optimizer_options, loss_optimizer, loss_optimizer_options
         )
-        self.classes = []
-        self.preprocess_fn = self.collate_fn = None
-        self.micro_batch_size: int | None = None
-        self.epoch = 0
-        self.history = []
-        self.metrics = {}
-        self.warned_no_tuples = False
+        self.begin_history()
         self.config = {
-            "backend": self.backend,
-            "versions": {"python": platform.python_version(), **self.versions()},
-            "threads": self.num_threads(),  # only the same number gives the same bits
-            "device": str(self.device),
+            **self.encoder.config(),
             "seed": self.seed,
-            "model": f"{type(embed_model).__module__}:{type(embed_model).__qualname__}",
             "loss": describe(self.loss),
             "optimizer": describe(optimizer),
             "optimizer_options": describe(dict(optimizer_options or {})),
             "loss_optimizer": describe(loss_optimizer),
             "loss_optimizer_options": describe(dict(loss_optimizer_options or {})),
-            "learning_rate": learning_rate,
-            "pooler": describe(pooler),
+            **optimization.describe(),
+            "precision": self.engine.precision,
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
         }
 
+    @explain_unknown_arguments
     def fit(
         self,
         train_data: Any,
@@ -136,22 +168,34 @@ class Tuner(LossSetup):
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
         epochs: int = 10,
+        max_steps: int | None = None,
         batch_size: int = 256,
         micro_batch_size: int | None = None,
+        gradient_accumulation_steps: int = 1,
+        length_groups: int = 1,
         num_items_per_class: int | None = None,
-        sampler: str | Sampler = "auto",
+        sampler: Any = "auto",
         num_workers: int = 0,
         metrics: Iterable[str] | None = None,
+        evaluate_every: Any = "1 epoch",
+        log_every: Any = 50,
+        checkpoint_folder: str | Path | None = None,
+        checkpoint_every: Any = None,
+        resume: str | Path | None = None,
+        blend: float | None = None,
     ) -> Run:
         """Train the model. A second call continues the training.
 
         Args:
             train_data: A dataset, ``(x, y)``, or the framework's own dataset of such pairs.
             eval_data: The same kinds of data, for the validation loss and the metrics before training and after each
-                epoch. Classes that are not in the training data are the best test.
+                epoch. Classes that are not in the training data are the best test. A pair of datasets is a pair of
+                queries and gallery. A mapping has several evaluation sets, whose metrics are called ``name/hit@1``.
             preprocess_fn: A function from an item to a row of the model's input.
             collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
             epochs: The number of epochs to train, at least 1.
+            max_steps: The number of steps after which the training ends, at least 1; None for no limit. A step is an
+                update of the weights.
             batch_size: The maximal number of items in a batch. A pair or a triplet is one item.
             micro_batch_size: The rows of the model's input that are in memory at once, at least 1; None for the whole
                 batch. A pair is two rows, or one if the model has two inputs; a triplet is three; an item with views is
@@ -159,104 +203,246 @@ class Tuner(LossSetup):
                 the cost of a second forward pass: see :mod:`~finetuner.tuner.base.training.micro_batches`. Batch norm
                 computes its statistics, and updates the running ones once, per micro-batch. Dropout draws the same
                 numbers in both passes.
+            gradient_accumulation_steps: The number of batches whose mean gradient is one step. The loss compares items
+                within a batch, so a larger ``batch_size`` with ``micro_batch_size`` is usually better.
+            length_groups: The number of groups of similar length that a batch is split into, so that less of it is
+                padding. The loss still compares the whole batch. Without effect on items of one length.
             num_items_per_class: How many items of a class a batch contains, see
                 :class:`~finetuner.tuner.base.data.samplers.ClassSampler`.
             sampler: ``"class"`` puts items that belong together into one batch, ``"random"`` draws items
                 independently, ``"auto"`` uses what the loss needs, see
-                :func:`~finetuner.tuner.base.data.sampler_choice.choose_sampler`. Or an instance.
+                :func:`~finetuner.tuner.base.data.sampler_choice.choose_sampler`. Or an instance, or any iterable over
+                the batches of an epoch, each a list of indices.
             num_workers: The number of processes (Keras: threads) that prepare batches; 0 for the main process.
             metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+            evaluate_every: When to evaluate: an :class:`~finetuner.Every`, a number of steps, or a text such as
+                ``"2 epochs"``. The end of the training is always evaluated.
+            log_every: When to add a row to the log, in the same forms. The end of an epoch always has one.
+            checkpoint_folder: A folder for checkpoints, see :class:`~finetuner.Checkpoint`.
+            checkpoint_every: When to save one, in the same forms. The default is each epoch.
+            resume: The folder of a run that was interrupted, or of its checkpoints. The training goes on from there as
+                if it had not been interrupted, to the end that ``epochs`` and ``max_steps`` say.
+            blend: Moves the trained model towards what it was before, see
+                :meth:`~finetuner.tuner.base.training.run.Run.blend`; None to leave it as it is.
 
         Returns:
-            The run, with the model in evaluation mode, history and metrics. Ctrl-C ends the training and returns what
-            was trained so far.
+            The run, with the model in evaluation mode, history and metrics. Ctrl-C, SIGTERM and SIGHUP end the training
+            after the current step and return what was trained so far.
 
         Raises:
             ValueError: If the data does not fit the loss, or an argument is out of its range; during training, if a
-                loss or an input is not finite.
+                loss, a gradient or an input is not finite.
             TypeError: If the data is of an unknown kind, or the model does not return ``[N, D]``.
         """
         epochs = checks.integer("epochs", epochs, 1)
+        max_steps = None if max_steps is None else checks.integer("max_steps", max_steps, 1)
         num_workers = checks.integer("num_workers", num_workers, 0)
+        accumulate = checks.integer("gradient_accumulation_steps", gradient_accumulation_steps, 1)
+        length_groups = checks.integer("length_groups", length_groups, 1)
+        evaluate_every, log_every = Every.of(evaluate_every, "evaluate_every"), Every.of(log_every, "log_every")
         if micro_batch_size is not None:
             micro_batch_size = checks.integer("micro_batch_size", micro_batch_size, 1)
-        self.micro_batch_size = micro_batch_size
-        self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
-        dataset = self.dataset_for_loss(as_dataset(self.convert_dataset(train_data), "train_data"))
+        if blend is not None and not 0 <= checks.number("blend", blend) <= 1:
+            raise ValueError(f"blend must be from 0 to 1, got {blend}")
+        self.engine.micro_batch_size = micro_batch_size
+        self.encoder.preprocess_fn, self.encoder.collate_fn = preprocess_fn, collate_fn
+        framework = self.encoder.framework
+        dataset = self.setup.dataset_for_loss(as_dataset(framework.convert_dataset(train_data), "train_data"))
         sampler = choose_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed)
-        if self.optimizer is None:
-            raise ValueError("the model must have weights to train, and has none or all of them are frozen")
+        callbacks = self.callbacks_of_fit(checkpoint_folder, checkpoint_every)
         self.setup_loss(dataset)
-        validation = None
-        if eval_data is not None:
-            eval_dataset = as_dataset(self.convert_dataset(eval_data), "eval_data")
-            validation = Validation(self, self.dataset_for_loss(eval_dataset, training=False), batch_size, metrics)
-            self.config["eval_data"] = repr(validation.dataset)
-        self.config |= {
-            "train_data": repr(dataset),
-            "loss": describe(self.loss),
-            "fit": {
-                "epochs": epochs,
-                "batch_size": getattr(sampler, "batch_size", None),
-                "micro_batch_size": micro_batch_size,
-                "num_items_per_class": getattr(sampler, "num_items_per_class", None),
-                "sampler": type(sampler).__name__,
-                "num_workers": num_workers,
-                "preprocess_fn": describe(preprocess_fn),
-                "collate_fn": describe(collate_fn),
-                "metrics": list(validation.metrics) if validation else [],
-            },
+        self.prepare_resume(resume)
+        sampler.set_epoch(self.progress.epoch)
+        fit_config = {
+            "epochs": epochs,
+            "max_steps": max_steps,
+            "batch_size": getattr(sampler, "batch_size", None),
+            "micro_batch_size": micro_batch_size,
+            "gradient_accumulation_steps": accumulate,
+            "length_groups": length_groups,
+            "num_items_per_class": getattr(sampler, "num_items_per_class", None),
+            "sampler": type(sampler).__name__,
+            "batches": len(sampler),
+            "labels": fingerprint(dataset),
+            "num_workers": num_workers,
+            "preprocess_fn": describe(preprocess_fn),
+            "collate_fn": describe(collate_fn),
+            "evaluate_every": str(evaluate_every),
         }
+        progress = self.begin_fit(fit_config, resume is not None)
+        validation, description = None, None
+        if eval_data is not None:
+            validation, description = create_validation(
+                eval_data, self.setup, self.engine, self.seed, batch_size, metrics
+            )
+        fit_config["metrics"] = list(validation.metrics) if validation else []
+        self.config |= {"train_data": repr(dataset), "loss": describe(self.loss), "fit": fit_config}
+        if eval_data is not None:
+            self.config["eval_data"] = description
 
-        def loader(epoch: int) -> Iterable[Batch]:
-            seed, pair_inputs = (self.seed, epoch), self.uses_pair_inputs(dataset)
-            plan = sampler.batches()
-            batches = Batches(dataset, plan, preprocess_fn, collate_fn, seed, self.target_type, pair_inputs)
-            return self.load_batches(batches, num_workers)
+        def loader(epoch: int, start: int) -> Iterable[Batch]:
+            plan, pair_inputs = sampler.batches()[start:], self.encoder.uses_pair_inputs(dataset)
+            batches = Batches(
+                dataset,
+                plan,
+                preprocess_fn,
+                collate_fn,
+                (self.seed, epoch),
+                self.setup.target_type,
+                pair_inputs,
+                length_groups,
+                start,
+            )
+            return framework.load_batches(batches, num_workers)
 
-        state = State(self, self.epoch + epochs, history=self.history)
-        self.begin_training()
+        last_epoch = progress.first_epoch + epochs
+        last_step = None if max_steps is None else progress.first_step + max_steps
+        state = State(self, last_epoch, last_step, history=self.history, log=self.log)
+        optimization = self.engine.optimization
+        schedule_steps = steps_of_fit(len(sampler), accumulate, epochs, max_steps)
+        factor = optimization.plan(schedule_steps)
+        self.engine.begin_training()
         try:
-            train(state, self.callbacks, sampler, loader, validation)
+            self.loop = Loop(
+                state,
+                progress,
+                callbacks,
+                sampler,
+                loader,
+                validation,
+                factor if optimization.sets_rates else None,
+                self.begin_average(),
+                accumulate,
+                evaluate_every,
+                log_every,
+                self.replay_folder(callbacks),
+                self.warned_no_tuples,
+            )
+            load_callbacks(callbacks, self.loaded) if self.loaded else None
+            self.loaded = None
+            signal = self.loop.run()
         finally:
-            self.end_training()
+            self.end_fit(state, callbacks)
+            self.engine.end_training()
+        if blend is not None and not state.interrupted:
+            self.blend(blend)
         if validation is not None:
-            self.metrics = metrics_before_and_after(state, validation)
-        return Run(self.model, self.history, self.metrics, self.config, state.interrupted, state.best_epoch, self)
+            changed = state.best_step is not None or blend is not None
+            self.metrics = metrics_before_and_after(state, validation, changed)
+        return Run(
+            self.encoder.model,
+            self.history,
+            self.metrics,
+            self.config,
+            state.interrupted,
+            state.best_epoch,
+            self.log,
+            signal,
+            self,
+        )
 
-    def save(self, path: str | Path) -> Path:
-        """Write the run into the new folder ``path``: enough to embed with, or to resume the training.
+    def embed(
+        self,
+        x: Any,
+        preprocess_fn: ItemFunction | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> np.ndarray:
+        """Embed items with the model in evaluation mode, see :meth:`Encoder.embed`."""
+        return self.encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)
 
-        ``weights.safetensors`` contains the model's weights, ``training.safetensors`` and ``training.json`` the state
-        of optimizer and loss, and ``config.json``, ``history.json`` and ``metrics.json`` the rest.
+    def evaluate(
+        self,
+        data: Any,
+        index_data: Any = None,
+        preprocess_fn: ItemFunction | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        metrics: Iterable[str] | None = None,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> dict[str, float]:
+        """Metrics of the model, see :meth:`Encoder.evaluate`."""
+        options: dict[str, Any] = {"metrics": metrics, "batch_size": batch_size, "num_workers": num_workers}
+        return self.encoder.evaluate(data, index_data, preprocess_fn, collate_fn, **options)
 
-        Raises:
-            FileExistsError: If ``path`` exists and is not empty. Nothing is written then.
-        """
-        return save(self, path)
+    # Parts of fit.
 
-    def load(self, path: str | Path, weights_only: bool = False) -> Self:
-        """Load a run that :meth:`save` wrote. A resumed training gives the same weights as an uninterrupted one.
+    def resolve_loss_optimizer(
+        self,
+        optimizer: Any,
+        options: Mapping[str, Any] | None,
+        loss_optimizer: Any,
+        loss_options: Mapping[str, Any] | None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """The loss's optimizer and its options: as given, or the class and settings of the model's optimizer."""
+        if loss_optimizer is not None:
+            return loss_optimizer, dict(loss_options or {})
+        if not isinstance(optimizer, str | type):
+            optimizer, options = self.engine.clone_config(optimizer)
+        return optimizer, {**(options or {}), **(loss_options or {})}
 
-        Args:
-            path: The folder.
-            weights_only: Whether to load the model's weights only, without history, optimizer and loss.
+    def callbacks_of_fit(self, folder: str | Path | None, every: Any) -> list[Callback]:
+        """The callbacks; those that save the run are the last, so that they save what the others know."""
+        if every is not None and folder is None:
+            raise ValueError("checkpoint_every must be used with a checkpoint_folder")
+        callbacks = [*self.callbacks]
+        if folder is not None:
+            callbacks.append(Checkpoint(folder, Every(epochs=1) if every is None else Every.of(every, "checkpoint_every")))
+        return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
 
-        Raises:
-            FileNotFoundError: If ``path`` is not the folder of a saved run.
-            ValueError: If the run is of another framework or optimizer, or its weights do not fit.
-        """
-        load(self, path, weights_only)
-        return self
+    def replay_folder(self, callbacks: Sequence[Callback]) -> str:
+        """Where the batch of a step that failed is saved: beside the checkpoints, or in the folder for such files."""
+        folders = [callback.folder for callback in callbacks if isinstance(callback, Checkpoint)]
+        return str(folders[0] if folders else Path(tempfile.gettempdir()) / "finetuner-batches")
 
 
-def metrics_before_and_after(state: State, validation: Validation) -> dict[str, dict[str, float]]:
-    """The metrics before and after the training; fewer if Ctrl-C left no time for them."""
+def create_loss(framework: Framework, loss: Any, options: Any, miner: Any, miner_options: Any) -> Any:
+    """The loss of a training, with its miner."""
+    if miner is not None:
+        miner = create("miner", miner, framework.registry("miner"), miner_options)
+        options = {**(options or {}), "miner": miner}
+    elif miner_options:
+        raise ValueError(f"miner_options must be used with a miner, got {dict(miner_options)} and no miner")
+    loss = framework.wrap_native_loss(create("loss", loss, framework.registry("loss"), options))
+    inner_loss = getattr(loss, "loss", loss)  # one of the framework's own is wrapped
+    if getattr(inner_loss, "reduction", None) == "none":
+        raise ValueError("loss must give one number for a batch, got one with reduction='none'")
+    return loss
+
+
+def steps_of_fit(batches: int, accumulate: int, epochs: int, max_steps: int | None) -> int:
+    """The number of steps of a fit, for its schedule."""
+    steps = -(-batches // accumulate) * epochs
+    return max(1, steps if max_steps is None else min(steps, max_steps))
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A short text that tells the labels of two data sets apart."""
+    import hashlib
+
+    digest = hashlib.sha256(repr((len(dataset), dataset.labels.shape, str(dataset.labels.dtype))).encode())
+    digest.update(np.ascontiguousarray(dataset.labels).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def metrics_before_and_after(
+    state: State, validation: Validation | SearchValidation | Validations, changed: bool
+) -> dict[str, dict[str, float]]:
+    """The metrics before and after the training; fewer if Ctrl-C left no time for them.
+
+    Args:
+        state: The state at the end of the training.
+        validation: Computes the metrics.
+        changed: Whether the model has other weights than at the end of the training.
+    """
     names = validation.names
     rows = [{name: row[name] for name in names} for row in state.history if row.keys() >= set(names)]
     if not rows:
         return {}
-    if state.best_epoch is None and not state.interrupted:
+    if not changed and not state.interrupted and state.history[-1].keys() >= set(names):
         return {"before": rows[0], "after": rows[-1]}
     try:
         return {"before": rows[0], "after": validation()}  # the history has no row of these weights

@@ -1,0 +1,289 @@
+"""Encoder: a model with all that it needs to embed items. It knows no loss and no optimizer."""
+
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .... import checks
+from ....arrays import item_lengths
+from ....evaluation.retrieval import DEFAULT_METRICS, check_metrics, retrieval_metrics
+from ....files import new_folder
+from ..data.batches import Batches, ItemFunction, Prepare, all_finite
+from ..data.conversion import align_labels, as_dataset, as_unlabelled
+from ..data.datasets import Dataset
+from ..data.samplers import RandomSampler
+from ..registry import create, describe
+from .bad_items import NotFiniteError, describe_bad_items
+from .encoder_files import check_tensors, read_config, read_tensors, write_encoder
+from .framework import Framework
+
+__all__ = ["Encoder"]
+
+
+class Encoder:
+    """A model with preprocessing, collating, pooler, distance and device.
+
+    :func:`finetuner.load` opens a saved one, and a trained run has it as ``run.encoder``.
+
+    Args:
+        model: The framework's model, from a batch of inputs to embeddings ``[N, D]``; or a pair of models, one per side
+            of a pair.
+        framework: The framework's models and data.
+        distance: Of retrieval: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
+        preprocess_fn: A function from an item to a row of the model's input.
+        collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
+        pooler: Replaces the model's last pooling layer: a name, a class or an instance.
+        pooler_options: Arguments of a pooler given by name or class.
+
+    Attributes:
+        model: The model as it was given, with the new pooler.
+        embed_model: The model that returns embeddings; of a pair of models, one with two inputs.
+
+    Raises:
+        ValueError: For an unknown name, or a pooler for a model without a pooling layer.
+        TypeError: For a model of another framework.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        framework: Framework,
+        *,
+        distance: str = "cosine",
+        preprocess_fn: Prepare = None,
+        collate_fn: Prepare = None,
+        pooler: Any = None,
+        pooler_options: Any = None,
+    ):
+        self.framework, self.model = framework, model
+        if isinstance(model, tuple | list):
+            if len(model) != 2:
+                raise TypeError(f"embed_model must be a model or a pair of models, got {len(model)}")
+            model = framework.combine_towers(*map(framework.check_model, model))
+        self.embed_model = framework.check_model(model)
+        self.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
+        self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
+        self.pooler = describe(pooler)
+        if pooler is not None:
+            pooler = create("pooler", pooler, framework.registry("pooler"), pooler_options)
+            if isinstance(self.model, tuple | list):
+                raise ValueError("pooler must be used with one model; replace the pooling of each of a pair by itself")
+            self.model = self.embed_model = framework.replace_pooling(self.embed_model, pooler)
+            self.pooler = describe(pooler)
+        elif pooler_options:
+            raise ValueError(f"pooler_options must be used with a pooler, got {dict(pooler_options)} and no pooler")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.embed_model).__name__} of {self.framework.name}, {self.distance})"
+
+    def embed(
+        self,
+        x: Any,
+        preprocess_fn: ItemFunction | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> np.ndarray:
+        """Embed items with the model in evaluation mode.
+
+        Items that differ in length, such as texts or lists of token ids, are embedded in order of their length, so that
+        little of a batch is padding.
+
+        Args:
+            x: Items (an array, a sequence, a mapping of arrays) or a dataset.
+            preprocess_fn: A function from an item to a row of the model's input. The default is the encoder's own.
+            collate_fn: A function from a list of (preprocessed) items to the model's input. The default is the
+                encoder's own.
+            batch_size: Items in a batch.
+            num_workers: The number of processes (Keras: threads) that prepare batches; 0 for the main process.
+
+        Returns:
+            ``[N, D]`` float32, in the order of ``x``.
+
+        Raises:
+            ValueError: If there are no items, or inputs or embeddings are not finite.
+            TypeError: If the model does not return ``[N, D]``.
+        """
+        self.preprocess_fn = preprocess_fn or self.preprocess_fn
+        self.collate_fn = collate_fn or self.collate_fn
+        dataset = as_unlabelled(self.framework.convert_dataset(x))
+        if isinstance(self.model, tuple | list) and dataset.rows_per_item != 2:
+            raise ValueError("a pair of models must be given a PairDataset, or each embed its own items by itself")
+        return self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers)
+
+    def evaluate(
+        self,
+        data: Any,
+        index_data: Any = None,
+        preprocess_fn: ItemFunction | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        *,
+        metrics: Iterable[str] | None = None,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> dict[str, float]:
+        """Metrics of the model: retrieval within ``data`` or in ``index_data``, or what else a dataset measures.
+
+        Args:
+            data: The queries: a dataset, ``(x, y)``, or the framework's own dataset of such pairs.
+            index_data: What is searched. The default is ``data``, each item without itself.
+            preprocess_fn: See :meth:`embed`.
+            collate_fn: See :meth:`embed`.
+            metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+            batch_size: Items in a batch.
+            num_workers: See :meth:`embed`.
+
+        Returns:
+            The metrics, by name.
+
+        Raises:
+            ValueError: For an unknown metric, or data in which nothing can be retrieved or measured.
+        """
+        self.preprocess_fn = preprocess_fn or self.preprocess_fn
+        self.collate_fn = collate_fn or self.collate_fn
+        dataset = as_dataset(self.framework.convert_dataset(data))
+        if index_data is None:
+            evaluator = dataset.evaluator(metrics)
+            if evaluator is None:
+                raise ValueError(f"data must have classes, pairs, triplets or relevance to be evaluated, got {dataset!r}")
+            embeddings = self.embed_rows(
+                dataset, dataset.evaluation_rows, batch_size, num_workers, (0,) if dataset.views > 1 else None
+            )
+            return evaluator(embeddings, self.distance)
+        names = tuple(DEFAULT_METRICS if metrics is None else metrics)
+        check_metrics(names)
+        index = as_dataset(self.framework.convert_dataset(index_data), "index_data")
+        return self.search_metrics(dataset, index, names, batch_size, num_workers)
+
+    def search_metrics(
+        self, queries: Dataset, index: Dataset, names: tuple[str, ...], batch_size: int = 256, num_workers: int = 0
+    ) -> dict[str, float]:
+        """Retrieval metrics of the items of ``queries``, searched in ``index``."""
+        embeddings_and_labels: list[np.ndarray] = []
+        for side, labels in zip((queries, index), align_labels((queries, index)), strict=True):
+            rows = np.arange(side.num_rows)
+            embeddings_and_labels += [self.embed_rows(side, rows, batch_size, num_workers), labels]
+        return retrieval_metrics(*embeddings_and_labels, metrics=names, distance=self.distance)
+
+    def uses_pair_inputs(self, dataset: Dataset) -> bool:
+        """Whether the model gets the two sides of each pair as two inputs."""
+        return dataset.rows_per_item == 2 and self.framework.has_two_inputs(self.embed_model)
+
+    def embed_rows(
+        self,
+        dataset: Dataset,
+        rows: np.ndarray,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        seed: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """Embed the given rows of a dataset, ``[N, D]`` float32; with a ``seed``, augmented."""
+        batch_size, pair_inputs = checks.integer("batch_size", batch_size, 1), self.uses_pair_inputs(dataset)
+        order = np.arange(len(rows))
+        lengths = item_lengths(dataset.x) if dataset.rows_per_item == 1 and seed is None else None
+        if lengths is not None:
+            order = np.argsort(-lengths[rows], kind="stable")  # the longest first: memory is short at once or never
+        plan = RandomSampler(len(rows), batch_size * dataset.rows_per_item, shuffle=False).batches()
+        batches = Batches(
+            dataset,
+            [rows[order[positions]] for positions in plan],
+            self.preprocess_fn,
+            self.collate_fn,
+            seed,
+            dataset.target_types[0],
+            pair_inputs,
+        )
+        embeddings, done = np.empty((0, 0), np.float32), 0
+        for batch in self.framework.load_batches(batches, num_workers):
+            if not all_finite(batch.inputs):
+                raise NotFiniteError(f"inputs must be finite, and {describe_bad_items(batch)} are not")
+            part = self.framework.embed(self.embed_model, batch.inputs, len(batch.indices))
+            bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
+            if len(bad):
+                items = checks.preview(np.unique(batch.indices[bad] // batch.rows_per_item))
+                raise NotFiniteError(f"embeddings must be finite, and are not for items {items} of the data")
+            if not done:  # D is known now, and each batch is written to its final place
+                embeddings = np.empty((len(rows), part.shape[1]), np.float32)
+            embeddings[order[done : done + len(part)]] = part
+            done += len(part)
+        return embeddings
+
+    def state(self) -> dict[str, Any]:
+        """A copy of the model's weights and buffers on the host, by name."""
+        return self.framework.state(self.embed_model)
+
+    def load_state(self, tensors: dict[str, Any]) -> None:
+        """Set the weights that :meth:`state` returned; raise ``ValueError`` if they do not fit."""
+        self.framework.load_state(self.embed_model, tensors)
+
+    def blend(self, base: Any, share: float = 0.5) -> "Encoder":
+        r"""Move the model towards another one: :math:`w \leftarrow b + \alpha (w - b)`.
+
+        A blend of a fine-tuned model with the model as it was keeps most of what was learned, and gives back most of
+        what was forgotten.
+
+        Args:
+            base: b: an encoder of the same model, or the state of one.
+            share: alpha, from 0 (the base) to 1 (this model as it is).
+
+        Returns:
+            This encoder.
+
+        Raises:
+            ValueError: If the weights are not those of the same model, or the share is out of its range.
+
+        References:
+            Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022 (WiSE-FT).
+        """
+        if not 0 <= checks.number("share", share) <= 1:
+            raise ValueError(f"share must be from 0 to 1, got {share}")
+        own, other = self.state(), base.state() if isinstance(base, Encoder) else base
+        if own.keys() != other.keys() or any(own[name].shape != other[name].shape for name in own):
+            raise ValueError("the base of a blend must have the weights of the same model, and has others")
+        blended = {}
+        for name, value in own.items():
+            is_float = "float" in str(value.dtype)
+            blended[name] = other[name] + share * (value - other[name]) if is_float else value
+        self.load_state(blended)
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """The settings of the encoder, as JSON can hold them."""
+        model = type(self.embed_model)
+        return {
+            "backend": self.framework.name,
+            "versions": {"python": platform.python_version(), **self.framework.versions()},
+            "threads": self.framework.num_threads(),  # only the same number gives the same bits
+            "device": str(self.framework.device),
+            "model": f"{model.__module__}:{model.__qualname__}",
+            "pooler": self.pooler,
+            "distance": self.distance,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write weights and settings into the new folder ``path``, which :func:`finetuner.load` opens.
+
+        Raises:
+            FileExistsError: If ``path`` exists and is not empty. Nothing is written then.
+        """
+        with new_folder(path) as folder:
+            write_encoder(folder, self.framework, self.embed_model, self.config(), self.state())
+        return Path(path)
+
+    def load(self, path: str | Path) -> "Encoder":
+        """Load the weights of a saved encoder or run. Nothing is changed if they do not fit.
+
+        Raises:
+            FileNotFoundError: If ``path`` is not the folder of a saved run.
+            ValueError: If the run is of another framework, or its weights do not fit or are not finite.
+        """
+        path = Path(path)
+        read_config(path, self.framework.name)
+        tensors = read_tensors(self.framework, path / "weights.safetensors")
+        check_tensors(path / "weights.safetensors", tensors)
+        self.load_state(tensors)
+        return self

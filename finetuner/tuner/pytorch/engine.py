@@ -1,0 +1,331 @@
+"""The training step of PyTorch."""
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..base.training import engine as base
+from ..base.training.bad_items import NotFiniteError
+from ..base.training.engine import StepResult
+from ..base.training.micro_batches import MicroBatch, Parts
+from .data import to_device
+from .framework import copy_to_host, forward
+from .gradient_cache import embed_twice, mutable_buffers
+from .models import named_weights
+from .optimizers import (
+    check_scheduler,
+    create_optimizer,
+    decay_weights,
+    gradient_norm,
+    optimizer_covers,
+    optimizer_params,
+    plain_settings,
+    scale_gradients,
+    tensors_and_numbers,
+)
+from .surgery import check_optimizer_covers_poolers
+
+__all__ = ["PytorchEngine"]
+
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class PytorchEngine(base.Engine):
+    # The step.
+
+    def clear_gradients(self) -> None:
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        self.buffers_before = [value.detach().clone() for value in self.statistics]
+
+    def embed(self, parts: Parts) -> tuple[torch.Tensor, Callable[[torch.Tensor | None], None]]:
+        if parts.two_passes:
+            return embed_twice(self.embed_part, parts, self.model, self.framework.device)
+        outputs = [self.embed_part(part) for part in parts.micro_batches]
+        whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        if parts.order is not None:
+            whole = whole[torch.from_numpy(parts.order).to(whole.device)]
+
+        def backward(gradient: torch.Tensor | None) -> None:
+            if gradient is not None and whole.requires_grad:
+                torch.autograd.backward(whole, gradient.to(whole.dtype))
+
+        return whole, backward
+
+    def embed_part(self, part: MicroBatch) -> torch.Tensor:
+        """Embeddings of a micro-batch."""
+        with self.autocast():
+            return forward(self.training_model, to_device(part.inputs, self.framework.device), part.rows)
+
+    def loss_gradient(
+        self, embeddings: torch.Tensor, targets: tuple[np.ndarray, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        leaf = embeddings.detach()
+        leaf = (leaf.float() if leaf.dtype in HALF_TYPES.values() else leaf).requires_grad_()
+        loss = loss_function(self.loss)(leaf, *to_device(targets, self.framework.device))
+        if self.framework.device.type == "cpu":  # elsewhere this would wait for the device
+            check_finite(leaf, loss)
+        else:
+            self.embeddings_sum = leaf.detach().sum()
+        if loss.requires_grad:
+            (loss if self.scale is None else loss * self.scale.value).backward()
+        return loss.detach(), leaf.grad
+
+    def update(self, loss: torch.Tensor) -> StepResult:
+        optimizers = list(self.optimizers.values())
+        parameters = [p for optimizer in optimizers for p in optimizer_params(optimizer) if p.grad is not None]
+        divisor = self.accumulated * (1.0 if self.scale is None else self.scale.value)
+        self.accumulated = 0
+        if divisor != 1:
+            scale_gradients(parameters, 1 / divisor)
+        norm = gradient_norm(parameters, loss.device)
+        finite: torch.Tensor | None = None
+        if loss.device.type == "cpu" or self.scale is not None or not all(map(skips_by_itself, optimizers)):
+            if not math.isfinite(norm.item()):
+                return self.refuse(parameters, loss, norm)
+        else:  # the optimizers leave the step out on the device, which nobody waits for
+            finite = torch.isfinite(norm) & torch.isfinite(loss) & torch.isfinite(self.embeddings_sum)
+        if self.optimization.clip_norm is not None:
+            scale_gradients(parameters, torch.clamp(self.optimization.clip_norm / (norm + 1e-6), max=1.0))
+        for optimizer in optimizers:
+            if finite is not None:
+                optimizer.found_inf, optimizer.grad_scale = (~finite).float(), None
+            decay_weights(optimizer)
+            optimizer.step()
+        if self.scale is not None:
+            self.scale.update(True)
+        if self.optimization.has_native_schedule:
+            self.optimization.schedule.step()
+        if finite is None:
+            return StepResult(loss, norm)
+        for value, before in zip(self.statistics, self.buffers_before, strict=True):
+            value.copy_(torch.where(finite, value, before))
+        return StepResult(torch.where(finite, loss, torch.nan), norm)
+
+    def refuse(self, parameters: list[nn.Parameter], loss: torch.Tensor, norm: torch.Tensor) -> StepResult:
+        """Leave the step out: in float16 to go on with a smaller scale of the loss, otherwise by an error."""
+        if self.scale is not None and math.isfinite(loss.item()):
+            self.scale.update(False)
+            self.undo_step()
+            return StepResult(loss, norm)
+        bad = {id(p) for p in parameters if not torch.isfinite(p.grad).all()}  # type: ignore[arg-type]
+        names = [name for name, p in named_weights(self.model).items() if id(p) in bad]
+        raise NotFiniteError(f"the gradient must be finite, and is not for {base.preview_names(names)}")
+
+    @torch.no_grad()
+    def undo_step(self) -> None:
+        self.accumulated = 0
+        for value, before in zip(self.statistics, self.buffers_before, strict=True):
+            value.copy_(before)
+        self.clear_gradients()
+
+    # Precision and device.
+
+    def resolve_precision(self, precision: str) -> str:
+        device = self.framework.device
+        if precision == "auto":
+            # On a CPU bfloat16 is slower than float32, unless it has units for it.
+            return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        if precision != "fp32":
+            try:
+                with torch.autocast(device.type, HALF_TYPES[precision]):
+                    pass
+            except (RuntimeError, TypeError) as error:
+                raise ValueError(f"precision {precision!r} must be one of the device {device}: {error}") from None
+        return precision
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """A context in which the model computes in the precision of the engine."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.framework.device.type, HALF_TYPES[self.precision])
+
+    def set_up(self, compile: bool) -> None:
+        self.frozen: set[str] = set()
+        self.move()
+        self.training_model = torch.compile(self.model) if compile else self.model
+        self.statistics = mutable_buffers(self.model, running=True)
+        self.buffers_before: list[torch.Tensor] = []
+
+    def move(self) -> None:
+        """Move model and loss to the device."""
+        for module in (self.model, self.loss):
+            if isinstance(module, nn.Module):
+                module.to(self.framework.device)
+
+    # Optimizers.
+
+    def make_optimizer(self, kind: str, optimizer: Any, options: Mapping[str, Any]) -> None:
+        module, groups_of = self.loss, self.optimization.loss_groups
+        if kind == "optimizer":
+            module, groups_of = self.model, self.optimization.groups
+        weights = {name: p for name, p in named_weights(module).items() if p.requires_grad}
+        if kind == "loss_optimizer":
+            own = self.optimizers.get("optimizer")
+            if not weights or (own is not None and optimizer_covers(own, weights.values())):
+                return
+            self.move()
+        if isinstance(optimizer, torch.optim.Optimizer):
+            if kind == "optimizer":
+                check_optimizer_covers_poolers(self.model, optimizer_params(optimizer))
+                check_scheduler(self.optimization, optimizer)
+            elif not optimizer_covers(optimizer, weights.values()):
+                raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
+        elif not weights:
+            return
+        created = create_optimizer(
+            kind, optimizer, options, self.framework.registry("optimizer"), weights, groups_of, self.optimization
+        )
+        if created is not None:
+            self.optimizers[kind] = created
+
+    def clone_config(self, optimizer: torch.optim.Optimizer) -> tuple[Any, dict[str, Any]]:
+        return type(optimizer), plain_settings(optimizer)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers."""
+        return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+
+    def learning_rates(self) -> list[float]:
+        return [float(group["lr"]) for group in self.groups()]
+
+    def set_learning_rates(self, factor: float) -> None:
+        for group in self.groups():
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def base_learning_rates(self) -> list[float]:
+        return [float(group.get("initial_lr", group["lr"])) for group in self.groups()]
+
+    def set_base_learning_rates(self, rates: list[float]) -> None:
+        for group, rate in zip(self.groups(), rates, strict=True):
+            group["lr"] = rate
+            if "initial_lr" in group:
+                group["initial_lr"] = rate
+
+    def schedule_state(self) -> dict[str, Any] | None:
+        if not self.optimization.has_native_schedule:
+            return None
+        state = self.optimization.schedule.state_dict()
+        return {name: value for name, value in state.items() if isinstance(value, int | float | str | list)}
+
+    def load_schedule_state(self, state: dict[str, Any] | None) -> None:
+        if state is not None and self.optimization.has_native_schedule:
+            self.optimization.schedule.load_state_dict(state)
+
+    def set_frozen(self, names: set[str]) -> None:
+        for name, p in named_weights(self.model).items():
+            if name in names | self.frozen:
+                p.requires_grad_(name not in names)
+        self.frozen = names
+
+    # The course of a fit.
+
+    def begin_training(self) -> None:
+        self.move()
+        optimizer = self.optimizers["optimizer"]
+        held = {id(p) for p in optimizer_params(optimizer)}
+        new = [p for p in named_weights(self.model).values() if p.requires_grad and id(p) not in held]
+        if new and getattr(optimizer, "made_by_name", False):  # unfrozen since, or frozen for ever
+            allowed = {name for group in self.optimization.groups(self.framework.weights(self.model), 0) for name in group.names}
+            new = [p for name, p in named_weights(self.model).items() if name in allowed and id(p) not in held and p.requires_grad]
+            if new:
+                optimizer.add_param_group({"params": new})
+
+    def end_training(self) -> None:
+        self.set_frozen(set())
+        self.model.eval()
+        self.accumulated = 0
+        self.clear_gradients()
+
+    def begin_epoch(self, seed: int | None) -> None:
+        self.model.train()
+        for layer in self.model.modules():
+            weights = list(layer.parameters(recurse=False))
+            if isinstance(layer, nn.modules.batchnorm._NormBase) and weights and not any(p.requires_grad for p in weights):
+                layer.eval()  # a frozen layer keeps its statistics, as in Keras
+
+    def begin_step(self, seed: int) -> None:
+        torch.default_generator.manual_seed(seed)
+        if self.framework.device.type != "cpu":
+            torch.get_device_module(self.framework.device).manual_seed(seed)
+
+    def loss_logs(self) -> dict[str, torch.Tensor]:
+        return dict(self.loss.logs) if getattr(self.loss, "need_logs", False) else {}
+
+    def to_floats(self, values: list[torch.Tensor]) -> list[float]:
+        return torch.stack(values).tolist()
+
+    @torch.no_grad()
+    def evaluate_loss(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        return float(loss_function(self.loss)(*to_device((embeddings, *targets), self.framework.device)))
+
+    def peak_memory(self) -> int | None:
+        if self.framework.device.type != "cuda":
+            return None
+        peak = torch.cuda.max_memory_allocated(self.framework.device)
+        torch.cuda.reset_peak_memory_stats(self.framework.device)
+        return int(peak)
+
+    # State.
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        state = optimizer.state_dict()
+        tensors, numbers = tensors_and_numbers(state["state"])
+        return tensors, {"groups": state["param_groups"], "numbers": numbers}
+
+    def load_optimizer_state(
+        self, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], plain: dict[str, Any]
+    ) -> None:
+        slots: dict[int, dict[str, Any]] = {}
+        for name, value in {**tensors, **plain["numbers"]}.items():
+            index, slot = name.split(".", 1)
+            slots.setdefault(int(index), {})[slot] = value
+        for group in plain["groups"]:
+            if not isinstance(group["lr"], float | int):
+                raise ValueError(f"the learning rate of a saved optimizer must be a number, got {group['lr']!r}")
+        optimizer.load_state_dict({"state": slots, "param_groups": plain["groups"]})
+
+    @torch.no_grad()
+    def average_weights(self, average: Any, share: float) -> Any:
+        weights = {name: p.detach() for name, p in named_weights(self.model).items() if p.is_floating_point()}
+        if average is None:
+            return {name: p.clone() for name, p in weights.items()}
+        torch._foreach_lerp_(list(average.values()), list(weights.values()), share)
+        return average
+
+    def average_to_state(self, average: Any) -> dict[str, torch.Tensor]:
+        return self.framework.state(self.model) | {name: copy_to_host(p) for name, p in average.items()}
+
+    def average_from_state(self, tensors: dict[str, torch.Tensor]) -> Any:
+        names = self.average_weights(None, 1.0)
+        return {name: tensors[name].to(p.device).clone() for name, p in names.items()}
+
+
+def skips_by_itself(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer leaves out a step with ``found_inf`` on the device, as fused ones do."""
+    fused = getattr(optimizer, "_step_supports_amp_scaling", False)
+    return fused and not any(group.get("decoupled_weight_decay") for group in optimizer.param_groups)
+
+
+def loss_function(loss: Any) -> Any:
+    """A function that calls ``loss`` with the rows of a batch.
+
+    A loss of another library gets embeddings, and its classes as int64, like PyTorch's own losses.
+    """
+    if hasattr(loss, "on_batch"):
+        return loss.on_batch
+    return lambda embeddings, *targets: loss(embeddings, *(t.long() if t.dtype == torch.int32 else t for t in targets))
+
+
+def check_finite(embeddings: torch.Tensor, loss: torch.Tensor) -> None:
+    """Raise :class:`NotFiniteError` if the embeddings or the loss are not finite."""
+    if not math.isfinite(loss.item()):
+        raise NotFiniteError(f"the loss must be finite, and is {loss.item()}")
+    embeddings = embeddings.detach()
+    if not math.isfinite(embeddings.sum().item()) and not torch.isfinite(embeddings).all():  # a sum may overflow
+        raise NotFiniteError("the embeddings must be finite, and are not")

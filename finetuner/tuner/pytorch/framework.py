@@ -1,0 +1,133 @@
+"""PyTorch's models and data, as an encoder uses them."""
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ...arrays import takes_two_arguments
+from ..base.data.batches import Batch, Batches, PairInputs
+from ..base.registry import public_classes
+from ..base.training import framework as base
+from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
+from ..base.training.parameter_groups import Weight
+from . import losses, miner, poolers
+from .data import convert_dataset, load_batches, to_device
+from .models import TwoTower, call_model, named_weights, plain_model, plain_name
+from .native_loss import NativeLoss
+from .surgery import replace_pooling
+
+__all__ = ["PytorchFramework"]
+
+
+class PytorchFramework(base.Framework):
+    name = "pytorch"
+
+    def __init__(self, device: str = "auto"):
+        self.device = resolve_device(device)
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__}
+
+    def num_threads(self) -> int:
+        return torch.get_num_threads()
+
+    def registry(self, kind: str) -> dict[str, Any]:
+        if kind == "optimizer":
+            known = {name: cls for name, cls in vars(torch.optim).items() if inspect.isclass(cls)}
+            return {name: cls for name, cls in known.items() if name != "Optimizer"}
+        if kind == "loss":
+            return {name: getattr(nn, name) for name in NativeLoss.names} | public_classes(losses, "Loss")
+        return public_classes(miner, "Miner") if kind == "miner" else public_classes(poolers, "Pooler")
+
+    def check_model(self, model: Any) -> nn.Module:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"embed_model must be a torch.nn.Module, got {type(model).__name__}")
+        return model
+
+    def combine_towers(self, first: nn.Module, second: nn.Module) -> nn.Module:
+        return TwoTower(first, second)
+
+    def has_two_inputs(self, model: nn.Module) -> bool:
+        return takes_two_arguments(plain_model(model).forward)
+
+    def replace_pooling(self, model: nn.Module, pooler: Any) -> nn.Module:
+        return replace_pooling(model, pooler)
+
+    def wrap_native_loss(self, loss: Any) -> Any:
+        return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
+
+    def convert_dataset(self, data: Any) -> Any:
+        return convert_dataset(data)
+
+    def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
+        return load_batches(batches, num_workers)
+
+    @torch.no_grad()
+    def embed(self, model: nn.Module, inputs: Any, count: int) -> np.ndarray:
+        training = model.training
+        model.eval().to(self.device)
+        try:
+            return forward(model, to_device(inputs, self.device), count).float().cpu().numpy()
+        finally:
+            model.train(training)
+
+    def weights(self, module: Any) -> list[Weight]:
+        return [Weight(name, p.ndim) for name, p in named_weights(module).items() if p.requires_grad]
+
+    def state(self, module: Any) -> dict[str, torch.Tensor]:
+        if not isinstance(module, nn.Module):
+            return {}
+        return {plain_name(name): copy_to_host(value) for name, value in plain_model(module).state_dict().items()}
+
+    def load_state(self, module: Any, tensors: dict[str, torch.Tensor]) -> None:
+        if not isinstance(module, nn.Module):
+            return
+        own = plain_model(module).state_dict()
+        by_name = {plain_name(name): name for name in own}
+        check_same_shapes(
+            "the weights must be those of the same model", {name: own[key] for name, key in by_name.items()}, tensors
+        )
+        plain_model(module).load_state_dict({key: tensors[name] for name, key in by_name.items()})
+
+    def model_config(self, model: nn.Module) -> dict[str, Any] | None:
+        return None
+
+    def model_from_config(self, config: dict[str, Any], trust_code: bool) -> Any:
+        raise ValueError("a PyTorch model cannot say how it is made, so it must be given: load(folder, model=...)")
+
+    def write_tensors(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_file(tensors, path)
+
+    def read_tensors(self, path: Path) -> dict[str, torch.Tensor]:
+        return load_file(path)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device of this name; an accelerator, if there is one, for ``"auto"``."""
+    if device != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            raise device_error(device, error) from None
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
+
+
+def forward(model: nn.Module, inputs: Any, count: int) -> torch.Tensor:
+    """Embeddings ``[count, D]`` of inputs on the device, in the model's current mode."""
+    if isinstance(inputs, PairInputs):
+        sides = check_pair_embeddings(model(*inputs), torch.is_tensor, count)
+        return torch.stack(sides, dim=1).flatten(0, 1)
+    embeddings = call_model(model, inputs)
+    return check_embeddings(embeddings, isinstance(embeddings, torch.Tensor), count)
+
+
+def copy_to_host(value: torch.Tensor) -> torch.Tensor:
+    """A copy of a tensor on the host that shares no memory."""
+    return value.detach().cpu().clone().contiguous()

@@ -1,0 +1,145 @@
+"""PyTorch's optimizers: how they are made, and what a step does before them."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..base.registry import create
+from ..base.training.optimization import Optimization, default_decay, with_option_rate
+from ..base.training.parameter_groups import Group, Weight
+from .framework import copy_to_host
+
+__all__ = [
+    "check_scheduler",
+    "create_optimizer",
+    "decay_weights",
+    "gradient_norm",
+    "optimizer_covers",
+    "optimizer_params",
+    "plain_settings",
+    "scale_gradients",
+    "tensors_and_numbers",
+]
+
+FUSED = (torch.optim.Adam, torch.optim.AdamW)  # several times as fast, for the same numbers
+FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def create_optimizer(
+    kind: str,
+    optimizer: Any,
+    options: Mapping[str, Any],
+    known: Mapping[str, Any],
+    weights: Mapping[str, nn.Parameter],
+    groups_of: Callable[[Sequence[Weight], float], list[Group]],
+    optimization: Optimization,
+) -> torch.optim.Optimizer | None:
+    """The optimizer of ``weights``, from a name, class or instance; None if all weights are frozen."""
+    if isinstance(optimizer, torch.optim.Optimizer):
+        return create(kind, optimizer, {}, options)  # type: ignore[no-any-return]
+    options = dict(options)
+    name = optimizer if isinstance(optimizer, str) else optimizer.__name__
+    decay = default_decay(name, options, optimization)
+    rate = options.pop("learning_rate", options.pop("lr", None))
+    groups = with_option_rate(groups_of([Weight(key, p.ndim) for key, p in weights.items()], decay), rate)
+    if not groups:
+        return None
+    decays_itself = name == "AdamW"
+    params = []
+    for group in groups:
+        entry = {"params": [weights[key] for key in group.names], "lr": group.learning_rate}
+        if decays_itself and "weight_decay" not in options:
+            entry["weight_decay"] = group.weight_decay
+        elif group.weight_decay:
+            entry["decoupled_weight_decay"] = group.weight_decay
+        params.append(entry)
+    devices = {p.device.type for p in weights.values()}
+    cls = known.get(optimizer) if isinstance(optimizer, str) else optimizer
+    if cls in FUSED and not options.keys() & {"fused", "foreach", "capturable", "differentiable"}:
+        options["fused"] = len(devices) == 1 and devices <= set(FUSED_DEVICES)
+    if cls is None or "lr" in inspect.signature(cls).parameters:
+        options["lr"] = groups[0].learning_rate
+    created = create(kind, optimizer, known, {**options, "params": params})
+    created.made_by_name = True
+    return created  # type: ignore[no-any-return]
+
+
+def check_scheduler(optimization: Optimization, optimizer: torch.optim.Optimizer) -> None:
+    """Raise ``ValueError`` if the scheduler is one of another optimizer, or waits for a metric."""
+    if not optimization.has_native_schedule:
+        return
+    scheduler = optimization.schedule
+    if getattr(scheduler, "optimizer", None) is not optimizer:
+        raise ValueError("schedule must be a scheduler of the optimizer instance, and is one of another")
+    if "metrics" in inspect.signature(scheduler.step).parameters:
+        raise ValueError(f"schedule must be a scheduler that needs no metric, got {type(scheduler).__name__}")
+
+
+def optimizer_params(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters that ``optimizer`` trains."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def optimizer_covers(optimizer: torch.optim.Optimizer, weights: Iterable[nn.Parameter]) -> bool:
+    """Whether ``optimizer`` trains all of ``weights``."""
+    return {id(p) for p in optimizer_params(optimizer)}.issuperset(map(id, weights))
+
+
+def plain_settings(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The arguments from which an optimizer like this one can be made."""
+    names = inspect.signature(type(optimizer)).parameters
+    return {name: value for name, value in optimizer.defaults.items() if name in names}
+
+
+@torch.no_grad()
+def scale_gradients(parameters: Sequence[nn.Parameter], factor: Any) -> None:
+    """Multiply all gradients by a number or a tensor."""
+    gradients = [values_of(p) for p in parameters]
+    if gradients:
+        torch._foreach_mul_(gradients, factor)
+
+
+@torch.no_grad()
+def gradient_norm(parameters: Sequence[nn.Parameter], device: torch.device) -> torch.Tensor:
+    """The Euclidean norm of all gradients, in float32 at least."""
+    gradients = [values_of(p) for p in parameters]
+    if not gradients:
+        return torch.zeros((), device=device)
+    half = (torch.bfloat16, torch.float16)
+    norms = torch._foreach_norm([g.float() if g.dtype in half else g for g in gradients])
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+
+
+def values_of(p: nn.Parameter) -> torch.Tensor:
+    """The numbers of a gradient, which may be a sparse one."""
+    gradient = p.grad
+    assert gradient is not None
+    if gradient.is_sparse:
+        p.grad = gradient.coalesce()
+        return p.grad._values()
+    return gradient
+
+
+@torch.no_grad()
+def decay_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Decoupled weight decay, for optimizers that do not have it themselves."""
+    for group in optimizer.param_groups:
+        if group.get("decoupled_weight_decay"):
+            weights = [p for p in group["params"] if p.grad is not None]
+            torch._foreach_mul_(weights, 1.0 - group["lr"] * group["decoupled_weight_decay"])
+
+
+def tensors_and_numbers(state: Mapping[Any, Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The slots of an optimizer, by the index of the weight and the name of the slot."""
+    tensors: dict[str, torch.Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for index, slots in state.items():
+        for slot, value in slots.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{slot}"] = copy_to_host(value)
+            else:
+                numbers[f"{index}.{slot}"] = value
+    return tensors, numbers
