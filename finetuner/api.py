@@ -321,7 +321,7 @@ def load(
     """
     path = find_run(path)
     config = read_config(path)
-    backend = checks.one_of("the backend of the run", config.get("backend"), tuple(SUBPACKAGES.values()))
+    backend = checks.one_of("the backend of the run", str(config.get("backend")), tuple(SUBPACKAGES.values()))
     framework = load_subpackage(backend).Framework(device)
     if model is None:
         if not (path / MODEL).exists():

@@ -6,7 +6,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["above", "at_least", "boolean", "closest_match", "integer", "number", "one_of", "preview", "shape", "temperature"]
+__all__ = [
+    "above",
+    "at_least",
+    "boolean",
+    "closest_match",
+    "integer",
+    "number",
+    "one_of",
+    "preview",
+    "shape",
+    "temperature",
+]
 
 T = TypeVar("T")
 MIN_TEMPERATURE = 1.2e-38  # the smallest normal float32

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +49,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     check_new_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(path.parent)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    machine = socket.gethostname().replace(".", "-")
+    unfinished = path.with_name(f".{path.name}.{machine}.{os.getpid()}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
@@ -66,10 +69,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def remove_unfinished(parent: Path) -> None:
-    """Remove the unfinished folders of processes that do not run any more."""
+    """Remove the unfinished folders of processes of this machine that do not run any more."""
+    machine = re.escape(socket.gethostname().replace(".", "-"))
     for folder in parent.glob(".*.unfinished"):
-        process = folder.name.rsplit(".", 2)[-2]
-        if process.isdecimal() and not is_running(int(process)):
+        match = re.fullmatch(rf"\.(?:.+\.{machine}|[^.]+)\.(\d+)\.unfinished", folder.name)
+        if match and not is_running(int(match[1])):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -102,7 +106,8 @@ def current_umask() -> int:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON. NaN and infinity, which JSON does not have, are written as null."""
-    path.write_text(json.dumps(_without_non_finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(_without_non_finite(content), indent=2, allow_nan=False, default=_to_number)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, kind: type | tuple[type, ...] = object) -> Any:
@@ -123,8 +128,16 @@ def read_json(path: Path, kind: type | tuple[type, ...] = object) -> Any:
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, a number too long, nested too deep
         raise ValueError(f"{path} must hold JSON: {str(error).splitlines()[0]}") from None
     if not isinstance(content, kind):
-        raise ValueError(f"{path} must hold a JSON {'object' if kind is dict else 'list' if kind is list else 'value'}, got {type(content).__name__}")
+        wanted = {dict: "an object", list: "a list"}.get(kind, "something else")  # type: ignore[call-overload]
+        raise ValueError(f"{path} must hold {wanted}, got {type(content).__name__}")
     return content
+
+
+def _to_number(content: Any) -> Any:
+    """A number of numpy or of a framework as one of Python."""
+    if hasattr(content, "item") and getattr(content, "ndim", None) == 0:
+        return content.item()
+    raise TypeError(f"settings must be numbers, texts, lists or mappings to be saved, got {type(content).__name__}")
 
 
 def _without_non_finite(content: Any) -> Any:

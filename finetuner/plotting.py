@@ -20,25 +20,31 @@ __all__ = ["plot_embeddings", "plot_history", "project"]
 
 METHODS = ("auto", "pca", "tsne", "umap")
 LOSSES = ("loss", "val_loss")
-NOT_PLOTTED = ("epoch", "seconds", "items_per_second", *LOSSES)
+NOT_PLOTTED = ("epoch", "step", "seconds", "items_per_second")
 MAX_LEGEND = 20  # a plot with more classes has no legend
 TEXT_COLOR, GRID_COLOR = "#333333", "#dddddd"
 
 
-def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Plot losses and metrics over the epochs, in two panels.
+def plot_history(
+    history: Sequence[Mapping[str, Any]], path: str | Path, *, log: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Plot losses, metrics, learning rate and gradient norm over the steps of a training.
+
+    There is a panel for the losses, one for the metrics of each evaluation set, and with a ``log`` one each for the
+    learning rate and the norm of the gradient. Rows without steps are plotted over the epochs.
 
     Args:
-        history: One mapping per epoch, such as :attr:`Run.history <finetuner.tuner.base.training.run.Run>`. The line of
-            a number skips epochs without it.
+        history: One mapping per epoch or evaluation, such as
+            :attr:`Run.history <finetuner.tuner.base.training.run.Run>`. The line of a number skips rows without it.
         path: The image file to write: ``.png``, ``.svg`` or ``.pdf``. Its folder is created if necessary.
+        log: Rows by step, such as :attr:`Run.log <finetuner.tuner.base.training.run.Run>`.
 
     Returns:
         The path of the image file.
 
     Raises:
         ImportError: If matplotlib is not installed.
-        ValueError: If the history has no number to plot, or the image format is unknown.
+        ValueError: If there is no number to plot, or the image format is unknown.
 
     Example:
         >>> history = [{"epoch": 0, "hit@1": 0.5}, {"epoch": 1, "loss": 0.3, "hit@1": 0.7}]
@@ -46,32 +52,39 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: str | Path) -> Path
         'history.png'
     """
     names = dict.fromkeys(name for row in history for name in row)
-    panels = {
-        "loss": [name for name in LOSSES if name in names],
-        "retrieval": [name for name in names if name not in NOT_PLOTTED],
-    }
+    by_step = bool(history) and all("step" in row for row in history)
+    panels: dict[str, list[tuple[str, Sequence[Mapping[str, Any]]]]] = {"loss": []}
+    if by_step and len(log) > 1:
+        panels["loss"].append(("loss", log))
+    for name in names:
+        title = "loss" if name.rpartition("/")[2] in LOSSES else name.rpartition("/")[0] or "retrieval"
+        if name not in NOT_PLOTTED and not (name == "loss" and panels["loss"][:1] == [("loss", log)]):
+            panels.setdefault(title, []).append((name, history))
+    if by_step and len(log) > 1:
+        panels |= {name.replace("_", " "): [(name, log)] for name in ("learning_rate", "gradient_norm")}
     panels = {title: lines for title, lines in panels.items() if lines}
     if not panels:
         raise ValueError(f"history must have a loss or a metric, got {len(history)} rows with {list(names) or 'none'}")
-    figure = _figure(6.0 * len(panels), 3.8)
-    for axes, (title, lines) in zip(_subplots(figure, len(panels)), panels.items(), strict=True):
-        for number, name in enumerate(lines):
-            rows = [row for row in history if row.get(name) is not None]
+    figure = _figure(6.0 * min(len(panels), 3), 3.8 * (-(-len(panels) // 3)))
+    for axes, (title, lines) in zip(_subplots(figure, len(panels), 3), panels.items(), strict=True):
+        for number, (name, rows) in enumerate(lines):
+            shown = [row for row in rows if row.get(name) is not None]
             axes.plot(
-                [row["epoch"] for row in rows],
-                [row[name] for row in rows],
-                label=name,
+                [row["step" if by_step else "epoch"] for row in shown],
+                [row[name] for row in shown],
+                label=name.rpartition("/")[2] if title != "loss" else name,
                 color=_colors(len(lines))[number],
-                linewidth=1.8,
-                marker="o",
+                linewidth=1.8 if rows is history else 1.2,
+                marker="o" if rows is history else "",
                 markersize=3.5,
             )
         axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR)
-        axes.set_xlabel("epoch", color=TEXT_COLOR)
+        axes.set_xlabel("step" if by_step else "epoch", color=TEXT_COLOR)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(color=GRID_COLOR, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=TEXT_COLOR)
+        if len(lines) > 1 or title in ("loss", "retrieval"):
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=TEXT_COLOR)
     return _save(figure, path)
 
 
@@ -226,9 +239,13 @@ def _figure(width: float, height: float) -> Any:
     return figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def _subplots(figure: Any, count: int) -> Iterable[Any]:
-    """``count`` axes side by side."""
-    return list(figure.subplots(1, count, squeeze=False)[0])
+def _subplots(figure: Any, count: int, columns: int = 0) -> Iterable[Any]:
+    """``count`` axes side by side, in rows of at most ``columns``; 0 for one row."""
+    columns = min(count, columns or count)
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False).ravel()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return list(axes[:count])
 
 
 def _colors(count: int) -> list[Any]:

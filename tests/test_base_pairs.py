@@ -170,14 +170,14 @@ def test_relabel_keeps_the_numbers_of_known_classes():
 
 def test_micro_batches():
     x = np.arange(7)
-    assert [part.inputs.tolist() for part in split_batch(x, 7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [part.rows for part in split_batch(x, 7, 3)] == [3, 3, 1]
+    assert [part.inputs.tolist() for part in split_batch(x, 7, 3).micro_batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [part.rows for part in split_batch(x, 7, 3).micro_batches] == [3, 3, 1]
     for size in (None, 7, 8):
-        ((inputs, count),) = split_batch(x, 7, size)
+        ((inputs, count),) = split_batch(x, 7, size).micro_batches
         assert inputs is x
         assert count == 7
     tokens = {"ids": np.ones((5, 9)), "inner": (x[:5], [x[:5, None]]), "texts": list("abcde"), "flag": True, "no": None}
-    first, last = split_batch(tokens, 5, 4)
+    first, last = split_batch(tokens, 5, 4).micro_batches
     assert first.inputs["ids"].shape == (4, 9)
     assert last.inputs["inner"][0].tolist() == [4]
     assert last.inputs["inner"][1][0].shape == (1, 1)
@@ -187,7 +187,7 @@ def test_micro_batches():
 
 
 def test_micro_batches_of_two_inputs_count_pairs():
-    parts = split_batch(PairInputs(A, {"b": B}), 8, 3)
+    parts = split_batch(PairInputs(A, {"b": B}), 8, 3).micro_batches
     assert [part.rows for part in parts] == [6, 2]
     assert isinstance(parts[1].inputs, PairInputs)
     np.testing.assert_array_equal(parts[1].inputs.first, A[3:])

@@ -299,7 +299,7 @@ def test_import_order_without_rtld_deepbind(paddle):
 
 
 def test_num_threads_of_paddle(paddle):
-    code = "import os, finetuner.tuner.paddle.tuner as t; print(t.PaddleTuner.num_threads(None), os.environ['OMP_NUM_THREADS'])"
+    code = "import os; from finetuner.tuner.paddle import Framework as F; print(F.num_threads(None), os.environ['OMP_NUM_THREADS'])"
     for variable, threads in {"3": "3", "many": "1"}.items():
         environment = {**os.environ, "OMP_NUM_THREADS": variable}
         process = subprocess.run(

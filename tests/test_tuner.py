@@ -90,7 +90,7 @@ def test_loaded_run_embeds_the_same_bits_in_a_new_process(backend, tmp_path):
 import numpy as np
 from tests.backends import backend_of
 from tests.toy import TEST, make_tuner
-tuner = make_tuner(backend_of({backend.key!r}), seed=5).load({str(tmp_path / "run")!r})
+tuner = make_tuner(backend_of({backend.key!r}), seed=5).load({str(tmp_path / "run")!r}, keep_settings=True)
 assert np.array_equal(tuner.embed(TEST.x), np.load({str(tmp_path / "embeddings.npy")!r}))
 assert tuner.epoch == 1
 """

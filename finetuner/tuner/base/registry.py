@@ -66,6 +66,8 @@ def describe(thing: Any) -> Any:
     """A description of ``thing`` that a JSON file can hold: of objects of this library, name and arguments."""
     if thing is None or isinstance(thing, bool | int | float | str):
         return thing
+    if hasattr(thing, "item") and getattr(thing, "ndim", None) == 0:
+        return thing.item()  # a number of numpy or of a framework
     if isinstance(thing, Mapping):
         return {str(key): describe(value) for key, value in thing.items()}
     if isinstance(thing, list | tuple):

@@ -1,6 +1,7 @@
 """Batches on their way to the model, for PyTorch."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -22,13 +23,65 @@ def convert_dataset(data: Any) -> Any:
 
 
 def load_batches(batches: Batches, num_workers: int) -> Iterable[Batch]:
-    """The batches in order; with workers, a ``DataLoader`` prepares them."""
+    """The batches in order; with workers, a ``DataLoader`` prepares them, with the same workers in all epochs."""
+    batches.seeded = seeded
     if num_workers == 0:
         return (batches[number] for number in range(len(batches)))
-    dataset = cast("torch.utils.data.Dataset[Batch]", batches)
-    return torch.utils.data.DataLoader(
-        dataset, batch_size=None, shuffle=False, num_workers=num_workers, collate_fn=identity
-    )
+    if batches.loader is None:
+        batches.loader = torch.utils.data.DataLoader(
+            cast("torch.utils.data.Dataset[Batch]", BatchesOrErrors(batches)),
+            batch_size=None,
+            sampler=Keys(batches),
+            num_workers=num_workers,
+            collate_fn=identity,
+            persistent_workers=True,
+            generator=torch.Generator().manual_seed(0),  # else the loader would draw its seed from the model's numbers
+        )
+    return map(opened, batches.loader)
+
+
+class BatchesOrErrors:
+    """Batches as worker processes make them. The loader would hide the message of an error in a long text."""
+
+    def __init__(self, batches: Batches):
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, key: Any) -> Batch | Exception:
+        return self.batches.batch_or_error(key)
+
+
+def opened(batch: Batch | Exception) -> Batch:
+    """Return the batch, or raise the error that a worker has met."""
+    if isinstance(batch, Exception):
+        raise batch
+    return batch
+
+
+class Keys:
+    """The keys of the batches of the present epoch, from which a worker makes them."""
+
+    def __init__(self, batches: Batches):
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.batches.key(number) for number in range(len(self.batches)))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A context in which the random numbers of the host are seeded."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def identity(batch: Any) -> Any:

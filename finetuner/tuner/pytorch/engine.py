@@ -36,6 +36,8 @@ HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class PytorchEngine(base.Engine):
+    buffers_before: list[torch.Tensor]
+
     # The step.
 
     def clear_gradients(self) -> None:
@@ -148,9 +150,8 @@ class PytorchEngine(base.Engine):
     def set_up(self, compile: bool) -> None:
         self.frozen: set[str] = set()
         self.move()
-        self.training_model = torch.compile(self.model) if compile else self.model
+        self.training_model: Any = torch.compile(self.model) if compile else self.model
         self.statistics = mutable_buffers(self.model, running=True)
-        self.buffers_before: list[torch.Tensor] = []
 
     def move(self) -> None:
         """Move model and loss to the device."""
@@ -231,8 +232,16 @@ class PytorchEngine(base.Engine):
         held = {id(p) for p in optimizer_params(optimizer)}
         new = [p for p in named_weights(self.model).values() if p.requires_grad and id(p) not in held]
         if new and getattr(optimizer, "made_by_name", False):  # unfrozen since, or frozen for ever
-            allowed = {name for group in self.optimization.groups(self.framework.weights(self.model), 0) for name in group.names}
-            new = [p for name, p in named_weights(self.model).items() if name in allowed and id(p) not in held and p.requires_grad]
+            allowed = {
+                name
+                for group in self.optimization.groups(self.framework.weights(self.model), 0)
+                for name in group.names
+            }
+            new = [
+                p
+                for name, p in named_weights(self.model).items()
+                if name in allowed and id(p) not in held and p.requires_grad
+            ]
             if new:
                 optimizer.add_param_group({"params": new})
 
@@ -246,7 +255,11 @@ class PytorchEngine(base.Engine):
         self.model.train()
         for layer in self.model.modules():
             weights = list(layer.parameters(recurse=False))
-            if isinstance(layer, nn.modules.batchnorm._NormBase) and weights and not any(p.requires_grad for p in weights):
+            if (
+                isinstance(layer, nn.modules.batchnorm._NormBase)
+                and weights
+                and not any(p.requires_grad for p in weights)
+            ):
                 layer.eval()  # a frozen layer keeps its statistics, as in Keras
 
     def begin_step(self, seed: int) -> None:
@@ -309,7 +322,7 @@ class PytorchEngine(base.Engine):
 def skips_by_itself(optimizer: torch.optim.Optimizer) -> bool:
     """Whether an optimizer leaves out a step with ``found_inf`` on the device, as fused ones do."""
     fused = getattr(optimizer, "_step_supports_amp_scaling", False)
-    return fused and not any(group.get("decoupled_weight_decay") for group in optimizer.param_groups)
+    return fused and not any(group.get("decay_by_tuner") for group in optimizer.param_groups)
 
 
 def loss_function(loss: Any) -> Any:

@@ -30,13 +30,14 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 def plain_model(model: nn.Module) -> nn.Module:
     """The model inside a compiled one, ``DataParallel`` or ``DistributedDataParallel``."""
+    inner: Any = model
     while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif hasattr(model, "_orig_mod"):  # torch.compile
-            model = model._orig_mod
+        if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = inner.module
+        elif hasattr(inner, "_orig_mod"):  # torch.compile
+            inner = inner._orig_mod
         else:
-            return model
+            return inner
 
 
 def plain_name(name: str) -> str:

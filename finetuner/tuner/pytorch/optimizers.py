@@ -39,7 +39,7 @@ def create_optimizer(
 ) -> torch.optim.Optimizer | None:
     """The optimizer of ``weights``, from a name, class or instance; None if all weights are frozen."""
     if isinstance(optimizer, torch.optim.Optimizer):
-        return create(kind, optimizer, {}, options)  # type: ignore[no-any-return]
+        return create(kind, optimizer, {}, options)
     options = dict(options)
     name = optimizer if isinstance(optimizer, str) else optimizer.__name__
     decay = default_decay(name, options, optimization)
@@ -54,7 +54,7 @@ def create_optimizer(
         if decays_itself and "weight_decay" not in options:
             entry["weight_decay"] = group.weight_decay
         elif group.weight_decay:
-            entry["decoupled_weight_decay"] = group.weight_decay
+            entry["decay_by_tuner"] = group.weight_decay
         params.append(entry)
     devices = {p.device.type for p in weights.values()}
     cls = known.get(optimizer) if isinstance(optimizer, str) else optimizer
@@ -64,7 +64,7 @@ def create_optimizer(
         options["lr"] = groups[0].learning_rate
     created = create(kind, optimizer, known, {**options, "params": params})
     created.made_by_name = True
-    return created  # type: ignore[no-any-return]
+    return created
 
 
 def check_scheduler(optimization: Optimization, optimizer: torch.optim.Optimizer) -> None:
@@ -127,9 +127,9 @@ def values_of(p: nn.Parameter) -> torch.Tensor:
 def decay_weights(optimizer: torch.optim.Optimizer) -> None:
     """Decoupled weight decay, for optimizers that do not have it themselves."""
     for group in optimizer.param_groups:
-        if group.get("decoupled_weight_decay"):
+        if group.get("decay_by_tuner"):
             weights = [p for p in group["params"] if p.grad is not None]
-            torch._foreach_mul_(weights, 1.0 - group["lr"] * group["decoupled_weight_decay"])
+            torch._foreach_mul_(weights, 1.0 - group["lr"] * group["decay_by_tuner"])
 
 
 def tensors_and_numbers(state: Mapping[Any, Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

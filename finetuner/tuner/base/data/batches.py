@@ -1,7 +1,10 @@
 """From the plan of a sampler to the batches that a model gets."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +55,9 @@ class LengthGroups(NamedTuple):
 class Batches(Sequence[Batch]):
     """The batches of an epoch. Each is made when it is indexed, so worker processes can share them.
 
+    Numbers that the user's functions draw from ``random`` or ``numpy.random`` are seeded for each training batch, so
+    they do not depend on the number of worker processes.
+
     Args:
         dataset: The dataset.
         plan: The indices of each batch.
@@ -64,8 +70,14 @@ class Batches(Sequence[Batch]):
         pair_inputs: Whether the model has one input per side of a pair.
         length_groups: The number of groups of similar length that the rows of a batch are split into. Inputs are then
             :class:`LengthGroups` if the items differ in length. A model with two inputs gets one group.
-        start: The number of the first batch, for the seed: batches before it are not in the plan.
+
+    Attributes:
+        loader: What a framework uses to prepare batches in worker processes, which live as long as this object.
+        seeded: A context manager that seeds the framework's random numbers while a batch is prepared; None for none.
     """
+
+    loader: Any = None
+    seeded: Callable[[int], AbstractContextManager[Any]] | None = None
 
     def __init__(
         self,
@@ -77,25 +89,47 @@ class Batches(Sequence[Batch]):
         target_type: str = "relations",
         pair_inputs: bool = False,
         length_groups: int = 1,
-        start: int = 0,
     ):
-        self.dataset, self.plan, self.seed = dataset, plan, seed
-        self.length_groups, self.start = length_groups, start
-        self.target_type, self.pair_inputs = target_type, pair_inputs
+        self.dataset, self.target_type = dataset, target_type
+        self.pair_inputs, self.length_groups = pair_inputs, length_groups
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
+        self.has_user_code = bool(preprocess_fn or collate_fn or dataset.augment)
+        self.begin_epoch(plan, seed)
+
+    def begin_epoch(self, plan: Sequence[np.ndarray], seed: Sequence[int] | None, start: int = 0) -> None:
+        """Set the batches of an epoch and their seed. Batches before number ``start`` are left out."""
+        self.plan, self.seed, self.start = plan[start:], seed, start
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "loader": None}
 
     def __len__(self) -> int:
         return len(self.plan)
 
+    def key(self, number: int) -> tuple[np.ndarray, tuple[int, ...] | None]:
+        """What a worker needs to know about a batch of this epoch: its rows and its seed."""
+        return self.plan[number], None if self.seed is None else (*self.seed, self.start + number)
+
     def __getitem__(self, number: Any) -> Any:
-        indices = self.plan[number]
-        seed = None if self.seed is None else (*self.seed, self.start + number)
-        if self.pair_inputs:
-            inputs: Any = PairInputs(*(self.prepare(indices[s::2], seed and (*seed, s), s) for s in (0, 1)))
-        else:
-            inputs = self.prepare(indices, seed)
+        """The batch with this number or :meth:`key`."""
+        indices, seed = number if isinstance(number, tuple) else self.key(number)
+        with seeded_functions(seed if self.has_user_code else None, self.seeded):
+            if self.pair_inputs:
+                inputs: Any = PairInputs(*(self.prepare(indices[s::2], seed and (*seed, s), s) for s in (0, 1)))
+            else:
+                inputs = self.prepare(indices, seed)
         targets = self.dataset.targets(indices, self.target_type)
         return Batch(inputs, targets, indices, self.dataset.rows_per_item)
+
+    def batch_or_error(self, number: Any) -> "Batch | Exception":
+        """The batch, or the error that a worker process meets. Only Python's own errors can be sent reliably."""
+        try:
+            return self[number]
+        except Exception as error:
+            is_builtin = type(error).__module__ == "builtins"
+            sent = error if is_builtin else RuntimeError(f"{type(error).__name__}: {error}")
+            sent.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            return sent
 
     def prepare(self, indices: np.ndarray, seed: Sequence[int] | None, side: int = 0) -> Any:
         """The model's input for the rows at ``indices``."""
@@ -114,6 +148,26 @@ class Batches(Sequence[Batch]):
         positions = [group for group in np.array_split(order, self.length_groups) if len(group)]
         parts = [collated([items[i] for i in group], len(group), collate_fn) for group in positions]
         return LengthGroups(parts, positions)
+
+
+@contextmanager
+def seeded_functions(
+    seed: Sequence[int] | None, framework: Callable[[int], AbstractContextManager[Any]] | None
+) -> Iterator[None]:
+    """A context in which ``random``, ``numpy.random`` and the framework are seeded; None changes nothing."""
+    if seed is None:
+        yield
+        return
+    number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 -- a user's function may use it
+    random.seed(number)
+    np.random.seed(number)  # noqa: NPY002
+    try:
+        with framework(number) if framework is not None else nullcontext():
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def collated(items: Any, count: int, collate_fn: ItemFunction | None) -> Any:

@@ -81,8 +81,8 @@ class IterableSampler(Sampler):
         super().__init__()
         if isinstance(batches, Iterator) or not isinstance(batches, Iterable):
             raise TypeError(
-                "sampler must be a name, a Sampler, or an iterable over the batches of an epoch that can be read once an "
-                f"epoch, got {type(batches).__name__}"
+                "sampler must be a name, a Sampler, or an iterable over the batches of an epoch, not a generator, got "
+                f"{type(batches).__name__}"
             )
         self.source, self.num_rows = batches, num_rows
 
@@ -98,10 +98,10 @@ class IterableSampler(Sampler):
         if not batches:
             raise ValueError("sampler must give at least one batch an epoch, and gave none")
         for batch in batches:
-            inside = batch.ndim == 1 and batch.dtype.kind in "iu" and ((0 <= batch) & (batch < self.num_rows)).all()
+            inside = batch.ndim == 1 and batch.dtype.kind in "iu" and ((batch >= 0) & (batch < self.num_rows)).all()
             if not len(batch) or not inside:
                 raise ValueError(
-                    f"sampler must give batches of row numbers within 0..{self.num_rows - 1}, got {checks.preview(batch)}"
+                    f"sampler must give batches of row numbers in 0..{self.num_rows - 1}, got {checks.preview(batch)}"
                 )
         return batches
 

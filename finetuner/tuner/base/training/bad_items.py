@@ -35,7 +35,7 @@ def save_batch(batch: Batch, folder: str | Path, step: int) -> Path:
     number = 1
     while (path := folder / f"batch-of-step-{step}{'' if number == 1 else f'-{number}'}.npz").exists():
         number += 1
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
 
 

@@ -1,8 +1,9 @@
-"""Saved runs: safetensors for tensors, JSON for the rest. Nothing is pickled, and a load is checked before it begins."""
+"""Saved runs: safetensors for tensors, JSON for the rest. Nothing is pickled, and a run is checked when it is read."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ from .encoder_files import WEIGHTS, check_tensors, read_config, read_tensors, wr
 from .framework import Framework
 from .state import Progress
 
-__all__ = ["SavedRun", "differing_settings", "find_run", "load_callbacks", "read_run", "save_callbacks", "write_run"]
+__all__ = [
+    "SavedRun",
+    "decode_class_names",
+    "differing_settings",
+    "encode_class_names",
+    "find_run",
+    "load_callbacks",
+    "read_run",
+    "save_callbacks",
+    "write_run",
+]
 
 # Settings that must be the same when a training is resumed, of the run and of its fit.
 SETTINGS = (
@@ -92,6 +103,9 @@ def check_training(path: Path, training: dict[str, Any]) -> None:
         "progress": dict, "classes": list, "loss_built_shape": list | None, "optimizer": dict | None,
         "loss_optimizer": dict | None, "scale": dict | None, "schedule": dict | None, "callbacks": list,
     }  # fmt: skip
+    unknown = training.keys() - expected.keys()
+    if unknown:
+        raise ValueError(f"{path} must have {', '.join(expected)} alone, got {checks.preview(sorted(unknown))}")
     for key, kind in expected.items():
         if key not in training or not isinstance(training[key], kind):
             raise ValueError(f"{path} must have {key!r}, and it is {type(training.get(key)).__name__}")
@@ -100,9 +114,9 @@ def check_training(path: Path, training: dict[str, Any]) -> None:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
     shape = training["loss_built_shape"]
-    if shape is not None and not (len(shape) == 2 and all(isinstance(n, int) and 0 < n < 2**31 for n in shape)):
+    if shape is not None and not (len(shape) == 2 and all(isinstance(n, int) and 0 <= n < 2**31 for n in shape)):
         raise ValueError(f"{path} must have two sizes as loss_built_shape, got {str(shape)[:80]}")
-    if shape is not None and len(training["classes"]) > shape[1]:
+    if shape and shape[1] and len(training["classes"]) > shape[1]:
         raise ValueError(f"{path} must have at most {shape[1]} classes, got {len(training['classes'])}")
     for entry in training["callbacks"]:
         if not isinstance(entry, dict) or not isinstance(entry.get("state"), dict):
@@ -139,8 +153,37 @@ def differing_settings(saved: Mapping[str, Any], own: Mapping[str, Any], names: 
     return [
         f"{name} is {saved[name]!r} there and {own.get(name)!r} here"
         for name in names
-        if name in saved and describe(saved[name]) != describe(own.get(name))
+        if name in saved and comparable(saved[name]) != comparable(own.get(name))
     ]
+
+
+def comparable(setting: Any) -> Any:
+    """A setting as it can be compared. What a loss has learned of the data does not count."""
+    setting = describe(setting)
+    if isinstance(setting, dict) and isinstance(setting.get("options"), dict):
+        of_data = ("in_features", "num_classes", "label2category")
+        return {**setting, "options": {key: v for key, v in setting["options"].items() if key not in of_data}}
+    return setting
+
+
+def encode_class_names(names: Iterable[Any]) -> list[Any]:
+    """Names of classes as JSON can hold them."""
+    kinds = {bytes: lambda name: name.decode("latin-1"), date: date.isoformat, datetime: datetime.isoformat}
+    return [{type(name).__name__: kinds[type(name)](name)} if type(name) in kinds else name for name in names]
+
+
+def decode_class_names(names: Iterable[Any]) -> list[Any]:
+    """The names that :func:`encode_class_names` has encoded."""
+    kinds = {
+        "bytes": lambda text: text.encode("latin-1"),
+        "date": date.fromisoformat,
+        "datetime": datetime.fromisoformat,
+    }
+    decoded = []
+    for name in names:
+        kind, text = next(iter(name.items())) if isinstance(name, dict) and len(name) == 1 else (None, name)
+        decoded.append(name if kind is None else kinds[kind](text))
+    return decoded
 
 
 # Callbacks ---------------------------------------------------------------------------------------------------
@@ -148,7 +191,8 @@ def differing_settings(saved: Mapping[str, Any], own: Mapping[str, Any], names: 
 
 def save_callbacks(callbacks: Sequence[Callback]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The states of callbacks: what JSON can hold, and tensors."""
-    entries, tensors = [], {}
+    entries: list[dict[str, Any]] = []
+    tensors: dict[str, Any] = {}
     for number, callback in enumerate(callbacks):
         plain: dict[str, Any] = {}
         for key, value in callback.state_dict().items():

@@ -149,7 +149,9 @@ class Encoder:
         if index_data is None:
             evaluator = dataset.evaluator(metrics)
             if evaluator is None:
-                raise ValueError(f"data must have classes, pairs, triplets or relevance to be evaluated, got {dataset!r}")
+                raise ValueError(
+                    f"data must have classes, pairs, triplets or relevance to be evaluated, got {dataset!r}"
+                )
             embeddings = self.embed_rows(
                 dataset, dataset.evaluation_rows, batch_size, num_workers, (0,) if dataset.views > 1 else None
             )

@@ -180,8 +180,8 @@ class Engine(ABC):
         """Put the model into training mode.
 
         Args:
-            seed: Of the generators that layers have, in a framework where they do; None to leave them as they are, in an
-                epoch that is continued.
+            seed: Of the generators that layers have, in a framework where they do; None to leave them as they are, for
+                an epoch that is continued.
         """
 
     @abstractmethod

@@ -150,6 +150,9 @@ def check_same_shapes(rule: str, own: Mapping[str, Any], given: Mapping[str, Any
         here, there = list(own[name].shape), list(given[name].shape)
         if here != there:
             raise ValueError(f"{rule}: {name} has shape {here} here and {there} there")
+        types = [str(side[name].dtype) for side in (own, given)]
+        if len({"float" in one for one in types}) > 1:
+            raise ValueError(f"{rule}: {name} has type {types[0]} here and {types[1]} there")
 
 
 def device_error(device: str, error: Exception) -> ValueError:

@@ -1,5 +1,6 @@
 """Signals that end a training at a place where it can be continued."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -26,6 +27,7 @@ class Interrupts:
         self.received: int | None = None
         self.held = self.pending = False
         self.previous: dict[int, Any] = {}
+        self.process = os.getpid()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -41,6 +43,9 @@ class Interrupts:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise ``KeyboardInterrupt``, at once or when :meth:`release` is called."""
+        if os.getpid() != self.process:  # a worker that was forked from this process
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         self.received = number
         if self.held and not self.pending:
             self.pending = True

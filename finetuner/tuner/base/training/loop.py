@@ -170,7 +170,9 @@ class Loop:
             return state.tuner.engine.step(batch.inputs, batch.targets, update)
         except NotFiniteError as error:
             if len(non_finite_rows(batch.inputs)):
-                raise NotFiniteError(f"inputs must be finite, and {where} {describe_bad_items(batch)} are not") from None
+                raise NotFiniteError(
+                    f"inputs must be finite, and {where} {describe_bad_items(batch)} are not"
+                ) from None
             file = save_batch(batch, self.replay_folder, state.step + 1)
             raise NotFiniteError(
                 f"{error} {where} (items {preview(batch.items)} of the data), though the inputs are finite; the model "

@@ -71,8 +71,10 @@ class Optimization:
             freeze = [freeze]
         if not isinstance(freeze, Mapping):
             freeze = dict.fromkeys(freeze, float("inf"))
-        self.freeze = {pattern: checks.at_least("freeze", epochs, 1) if epochs != float("inf") else epochs
-                       for pattern, epochs in freeze.items()}
+        self.freeze = {
+            pattern: checks.at_least("freeze", epochs, 1) if epochs != float("inf") else epochs
+            for pattern, epochs in freeze.items()
+        }
 
     @property
     def has_native_schedule(self) -> bool:
@@ -149,7 +151,7 @@ def with_option_rate(groups: list[Group], rate: Any) -> list[Group]:
     """
     if rate is None:
         return groups
-    checks.above("learning_rate", rate, 0)
+    rate = checks.above("learning_rate", rate.item() if hasattr(rate, "item") else rate, 0)
     if len({group.learning_rate for group in groups}) > 1:
         raise ValueError("learning_rate must be given once, got patterns or layer_decay, and optimizer_options")
     return [group._replace(learning_rate=float(rate)) for group in groups]

@@ -70,7 +70,9 @@ def parameter_groups(
         check_patterns("freeze", freeze, names)
     members: dict[tuple[float, float, float], list[str]] = {}
     for weight, rate in zip(weights, rates, strict=True):
-        frozen = max((epochs for pattern, epochs in (freeze or {}).items() if re.search(pattern, weight.name)), default=0)
+        frozen = max(
+            (epochs for pattern, epochs in (freeze or {}).items() if re.search(pattern, weight.name)), default=0
+        )
         if frozen < float("inf"):
             members.setdefault((rate, weight_decay if weight.axes > 1 else 0.0, frozen), []).append(weight.name)
     return [Group(tuple(group), *key) for key, group in members.items()]
@@ -103,7 +105,9 @@ def check_patterns(argument: str, patterns: Iterable[str], names: Sequence[str])
 
 def frozen_weights(freeze: Mapping[str, float], names: Sequence[str], epoch: int) -> set[str]:
     """The names that are frozen in ``epoch``, from 1: a pattern maps to the number of epochs of its weights."""
-    return {name for name in names for pattern, epochs in freeze.items() if epoch <= epochs and re.search(pattern, name)}
+    return {
+        name for name in names for pattern, epochs in freeze.items() if epoch <= epochs and re.search(pattern, name)
+    }
 
 
 def layer_depths(names: Sequence[str]) -> list[int]:

@@ -34,8 +34,8 @@ class Run:
         interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended the training.
         best_epoch: The epoch whose weights the model has, if that is not the last.
         log: One mapping per ``log_every`` steps: ``step``, ``epoch``, ``loss`` (mean since the last row),
-            ``learning_rate``, ``gradient_norm`` (before clipping), ``items_per_second``, and ``memory`` (peak, in bytes)
-            on an accelerator.
+            ``learning_rate``, ``gradient_norm`` (before clipping), ``items_per_second``, and ``memory`` (the peak in
+            bytes) on an accelerator.
         signal: The number of the signal that ended the training; None if there was none.
         tuner: The tuner.
 

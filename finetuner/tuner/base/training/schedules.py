@@ -52,7 +52,8 @@ SCHEDULES: dict[str, Callable[..., float]] = {
 class Schedule:
     r"""The factor of the learning rate at each step.
 
-    .. math:: f(s) = \frac{s + 1}{w + 1} \text{ for } s < w, \qquad f(s) = g\left(\frac{s - w}{n - w}\right) \text{ else}
+    .. math:: f(s) = \frac{s + 1}{w + 1} \text{ for } s < w, \qquad
+        f(s) = g\left(\frac{s - w}{n - w}\right) \text{ for } s \ge w
 
     s is the step from 0, n the number of steps of the training, w the number of warm-up steps, and g a function from 1
     to 0: ``"constant"`` (always 1), ``"linear"``, ``"cosine"``, ``"cosine_with_restarts"`` (option ``cycles``),
@@ -129,6 +130,6 @@ def warmup_steps(warmup: float, steps: int) -> int:
     """
     check_warmup(warmup)
     count = round(warmup * steps) if 0 < warmup < 1 else int(warmup)
-    if 0 < warmup and count >= steps:
+    if warmup > 0 and count >= steps:
         raise ValueError(f"warmup must be shorter than the training of {steps} steps, got {warmup} steps")
     return count

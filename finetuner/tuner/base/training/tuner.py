@@ -1,39 +1,43 @@
 """The tuner: trains, embeds, evaluates, saves and loads a model of any framework."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
-
-import numpy as np
+from typing import Any, ClassVar
 
 from .... import checks
 from ....argument_names import explain_unknown_arguments
 from ..data.batches import Batch, Batches, ItemFunction
 from ..data.conversion import as_dataset
-from ..data.datasets import Dataset
 from ..data.sampler_choice import choose_sampler
-from ..data.samplers import Sampler
-from ..registry import create, describe
-from .averaging import WeightAverage
-from .callbacks import Callback, Checkpoint, ProgressBar
-from .checkpoint import load_callbacks
+from ..registry import describe
+from .callbacks import Callback, ProgressBar
+from .checkpoint import find_run, load_callbacks
 from .encoder import Encoder
 from .engine import Engine
+from .facade import TunerFacade
 from .framework import Framework
 from .loop import Loop
 from .loss_setup import LossSetup
 from .optimization import Optimization
+from .preparation import (
+    callbacks_of_fit,
+    create_loss,
+    fingerprint,
+    metrics_before_and_after,
+    replay_folder,
+    resolve_loss_optimizer,
+    steps_of_fit,
+)
 from .run import Run
-from .saving import SavedTuner
 from .state import State
+from .training_state import Training
 from .triggers import Every
-from .validation import SearchValidation, Validation, Validations, create_validation
+from .validation import create_validation
 
 __all__ = ["Tuner"]
 
 
-class Tuner(SavedTuner):
+class Tuner(TunerFacade):
     """Trains an embedding model.
 
     Args:
@@ -45,8 +49,8 @@ class Tuner(SavedTuner):
         optimizer: The name of an optimizer of the framework, a class, or an instance that has the model's weights.
             An optimizer given by name has the same defaults in all frameworks, those of PyTorch.
         learning_rate: Of the optimizer, above 0. An instance keeps its own. A mapping gives the rate of the weights
-            whose names match a pattern, such as ``{"head": 1e-3, "": 1e-5}``: a pattern is a regular expression, and the
-            first match counts. The weights of the loss are called ``loss.weight``.
+            whose names match a pattern, such as ``{"head": 1e-3, "": 1e-5}``: a pattern is a regular expression, and
+            the first match counts. The weights of the loss are called ``loss.weight``.
         callbacks: A list of :class:`~finetuner.tuner.base.training.callbacks.Callback`. The default is a progress bar.
         device: Where to train, by the framework's name. ``"auto"`` uses an accelerator if there is one.
         seed: Seed of batches, views and the framework's random numbers, which are seeded again in each step.
@@ -82,6 +86,7 @@ class Tuner(SavedTuner):
     Attributes:
         encoder: The model with all that it needs to embed items.
         engine: The training step of the framework.
+        training: What is trained, and all that a saved run keeps of it.
 
     Raises:
         ValueError: For an unknown name, an option out of its range, a pattern that matches no weight, a precision that
@@ -137,16 +142,13 @@ class Tuner(SavedTuner):
             pooler=pooler,
             pooler_options=pooler_options,
         )
-        self.setup = LossSetup(self.loss, self.encoder)
+        setup = LossSetup(self.loss, self.encoder)
         self.engine = self.engine_class(
             framework, self.encoder.embed_model, self.loss, optimization, precision, checks.boolean("compile", compile)
         )
         self.engine.make_optimizer("optimizer", optimizer, dict(optimizer_options or {}))
-        self.loss_optimizer_spec = self.resolve_loss_optimizer(
-            optimizer, optimizer_options, loss_optimizer, loss_optimizer_options
-        )
-        self.begin_history()
-        self.config = {
+        spec = resolve_loss_optimizer(self.engine, optimizer, optimizer_options, loss_optimizer, loss_optimizer_options)
+        config = {
             **self.encoder.config(),
             "seed": self.seed,
             "loss": describe(self.loss),
@@ -158,6 +160,7 @@ class Tuner(SavedTuner):
             "precision": self.engine.precision,
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
         }
+        self.training = Training(self.encoder, self.engine, setup, self.seed, spec, config)
 
     @explain_unknown_arguments
     def fit(
@@ -247,12 +250,15 @@ class Tuner(SavedTuner):
         self.engine.micro_batch_size = micro_batch_size
         self.encoder.preprocess_fn, self.encoder.collate_fn = preprocess_fn, collate_fn
         framework = self.encoder.framework
-        dataset = self.setup.dataset_for_loss(as_dataset(framework.convert_dataset(train_data), "train_data"))
+        training, setup = self.training, self.training.setup
+        dataset = setup.dataset_for_loss(as_dataset(framework.convert_dataset(train_data), "train_data"))
         sampler = choose_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed)
-        callbacks = self.callbacks_of_fit(checkpoint_folder, checkpoint_every)
-        self.setup_loss(dataset)
-        self.prepare_resume(resume)
-        sampler.set_epoch(self.progress.epoch)
+        callbacks = callbacks_of_fit(self.callbacks, checkpoint_folder, checkpoint_every)
+        training.setup_loss(dataset)
+        if resume is not None:
+            self.load(find_run(resume))
+        training.continue_weights()
+        sampler.set_epoch(training.progress.epoch)
         fit_config = {
             "epochs": epochs,
             "max_steps": max_steps,
@@ -269,182 +275,64 @@ class Tuner(SavedTuner):
             "collate_fn": describe(collate_fn),
             "evaluate_every": str(evaluate_every),
         }
-        progress = self.begin_fit(fit_config, resume is not None)
+        progress = training.begin_fit(fit_config, resume is not None)
+        training.saves_initial = blend is not None
         validation, description = None, None
         if eval_data is not None:
-            validation, description = create_validation(
-                eval_data, self.setup, self.engine, self.seed, batch_size, metrics
-            )
+            validation, description = create_validation(eval_data, setup, self.engine, self.seed, batch_size, metrics)
         fit_config["metrics"] = list(validation.metrics) if validation else []
-        self.config |= {"train_data": repr(dataset), "loss": describe(self.loss), "fit": fit_config}
+        training.config |= {"train_data": repr(dataset), "loss": describe(self.loss), "fit": fit_config}
         if eval_data is not None:
-            self.config["eval_data"] = description
+            training.config["eval_data"] = description
+
+        batches = Batches(
+            dataset,
+            [],
+            preprocess_fn,
+            collate_fn,
+            None,
+            setup.target_type,
+            self.encoder.uses_pair_inputs(dataset),
+            length_groups,
+        )
 
         def loader(epoch: int, start: int) -> Iterable[Batch]:
-            plan, pair_inputs = sampler.batches()[start:], self.encoder.uses_pair_inputs(dataset)
-            batches = Batches(
-                dataset,
-                plan,
-                preprocess_fn,
-                collate_fn,
-                (self.seed, epoch),
-                self.setup.target_type,
-                pair_inputs,
-                length_groups,
-                start,
-            )
+            batches.begin_epoch(sampler.batches(), (self.seed, epoch), start)
             return framework.load_batches(batches, num_workers)
 
-        last_epoch = progress.first_epoch + epochs
         last_step = None if max_steps is None else progress.first_step + max_steps
-        state = State(self, last_epoch, last_step, history=self.history, log=self.log)
-        optimization = self.engine.optimization
-        schedule_steps = steps_of_fit(len(sampler), accumulate, epochs, max_steps)
-        factor = optimization.plan(schedule_steps)
+        state = State(self, progress.first_epoch + epochs, last_step, history=training.history, log=training.log)
+        factor = self.engine.optimization.plan(steps_of_fit(len(sampler), accumulate, epochs, max_steps))
         self.engine.begin_training()
         try:
-            self.loop = Loop(
+            loop = training.loop = Loop(
                 state,
                 progress,
                 callbacks,
                 sampler,
                 loader,
                 validation,
-                factor if optimization.sets_rates else None,
-                self.begin_average(),
+                factor if self.engine.optimization.sets_rates else None,
+                training.begin_average(),
                 accumulate,
                 evaluate_every,
                 log_every,
-                self.replay_folder(callbacks),
-                self.warned_no_tuples,
+                replay_folder(callbacks),
+                training.warned_no_tuples,
             )
-            load_callbacks(callbacks, self.loaded) if self.loaded else None
-            self.loaded = None
-            signal = self.loop.run()
+            if training.loaded is not None:
+                load_callbacks(callbacks, training.loaded)
+                training.loaded = None
+            signal = loop.run()
         finally:
-            self.end_fit(state, callbacks)
+            batches.loader = None  # ends the workers
+            training.end_fit(state, callbacks)
             self.engine.end_training()
         if blend is not None and not state.interrupted:
-            self.blend(blend)
+            training.blend(blend)
         if validation is not None:
             changed = state.best_step is not None or blend is not None
-            self.metrics = metrics_before_and_after(state, validation, changed)
-        return Run(
-            self.encoder.model,
-            self.history,
-            self.metrics,
-            self.config,
-            state.interrupted,
-            state.best_epoch,
-            self.log,
-            signal,
-            self,
-        )
-
-    def embed(
-        self,
-        x: Any,
-        preprocess_fn: ItemFunction | None = None,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
-        *,
-        batch_size: int = 256,
-        num_workers: int = 0,
-    ) -> np.ndarray:
-        """Embed items with the model in evaluation mode, see :meth:`Encoder.embed`."""
-        return self.encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)
-
-    def evaluate(
-        self,
-        data: Any,
-        index_data: Any = None,
-        preprocess_fn: ItemFunction | None = None,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
-        *,
-        metrics: Iterable[str] | None = None,
-        batch_size: int = 256,
-        num_workers: int = 0,
-    ) -> dict[str, float]:
-        """Metrics of the model, see :meth:`Encoder.evaluate`."""
-        options: dict[str, Any] = {"metrics": metrics, "batch_size": batch_size, "num_workers": num_workers}
-        return self.encoder.evaluate(data, index_data, preprocess_fn, collate_fn, **options)
-
-    # Parts of fit.
-
-    def resolve_loss_optimizer(
-        self,
-        optimizer: Any,
-        options: Mapping[str, Any] | None,
-        loss_optimizer: Any,
-        loss_options: Mapping[str, Any] | None,
-    ) -> tuple[Any, dict[str, Any]]:
-        """The loss's optimizer and its options: as given, or the class and settings of the model's optimizer."""
-        if loss_optimizer is not None:
-            return loss_optimizer, dict(loss_options or {})
-        if not isinstance(optimizer, str | type):
-            optimizer, options = self.engine.clone_config(optimizer)
-        return optimizer, {**(options or {}), **(loss_options or {})}
-
-    def callbacks_of_fit(self, folder: str | Path | None, every: Any) -> list[Callback]:
-        """The callbacks; those that save the run are the last, so that they save what the others know."""
-        if every is not None and folder is None:
-            raise ValueError("checkpoint_every must be used with a checkpoint_folder")
-        callbacks = [*self.callbacks]
-        if folder is not None:
-            callbacks.append(Checkpoint(folder, Every(epochs=1) if every is None else Every.of(every, "checkpoint_every")))
-        return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-
-    def replay_folder(self, callbacks: Sequence[Callback]) -> str:
-        """Where the batch of a step that failed is saved: beside the checkpoints, or in the folder for such files."""
-        folders = [callback.folder for callback in callbacks if isinstance(callback, Checkpoint)]
-        return str(folders[0] if folders else Path(tempfile.gettempdir()) / "finetuner-batches")
-
-
-def create_loss(framework: Framework, loss: Any, options: Any, miner: Any, miner_options: Any) -> Any:
-    """The loss of a training, with its miner."""
-    if miner is not None:
-        miner = create("miner", miner, framework.registry("miner"), miner_options)
-        options = {**(options or {}), "miner": miner}
-    elif miner_options:
-        raise ValueError(f"miner_options must be used with a miner, got {dict(miner_options)} and no miner")
-    loss = framework.wrap_native_loss(create("loss", loss, framework.registry("loss"), options))
-    inner_loss = getattr(loss, "loss", loss)  # one of the framework's own is wrapped
-    if getattr(inner_loss, "reduction", None) == "none":
-        raise ValueError("loss must give one number for a batch, got one with reduction='none'")
-    return loss
-
-
-def steps_of_fit(batches: int, accumulate: int, epochs: int, max_steps: int | None) -> int:
-    """The number of steps of a fit, for its schedule."""
-    steps = -(-batches // accumulate) * epochs
-    return max(1, steps if max_steps is None else min(steps, max_steps))
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """A short text that tells the labels of two data sets apart."""
-    import hashlib
-
-    digest = hashlib.sha256(repr((len(dataset), dataset.labels.shape, str(dataset.labels.dtype))).encode())
-    digest.update(np.ascontiguousarray(dataset.labels).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def metrics_before_and_after(
-    state: State, validation: Validation | SearchValidation | Validations, changed: bool
-) -> dict[str, dict[str, float]]:
-    """The metrics before and after the training; fewer if Ctrl-C left no time for them.
-
-    Args:
-        state: The state at the end of the training.
-        validation: Computes the metrics.
-        changed: Whether the model has other weights than at the end of the training.
-    """
-    names = validation.names
-    rows = [{name: row[name] for name in names} for row in state.history if row.keys() >= set(names)]
-    if not rows:
-        return {}
-    if not changed and not state.interrupted and state.history[-1].keys() >= set(names):
-        return {"before": rows[0], "after": rows[-1]}
-    try:
-        return {"before": rows[0], "after": validation()}  # the history has no row of these weights
-    except KeyboardInterrupt:
-        return {"before": rows[0]}
+            training.metrics = metrics_before_and_after(state, validation, changed)
+        model, history, metrics, config = self.model, training.history, training.metrics, training.config
+        best, interrupted = state.best_epoch, state.interrupted
+        return Run(model, history, metrics, config, interrupted, best, training.log, signal, self)

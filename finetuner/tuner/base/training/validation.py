@@ -159,11 +159,11 @@ def create_validation(
     if not eval_data:
         raise ValueError("eval_data must have at least one evaluation set, got an empty mapping")
     found = {str(name): one(data, f"eval_data[{name!r}]") for name, data in eval_data.items()}
-    return Validations({name: part for name, (part, _) in found.items()}), {name: text for name, (_, text) in found.items()}
+    return Validations({name: part for name, (part, _) in found.items()}), {
+        name: text for name, (_, text) in found.items()
+    }
 
 
 def is_dataset(data: Any) -> bool:
     """Whether one side of a pair is a dataset or a pair ``(x, y)`` itself, and not items or labels."""
     return isinstance(data, Dataset) or (isinstance(data, tuple) and len(data) == 2)
-
-

@@ -43,8 +43,10 @@ class ProgressBar(Callback):
         from rich.console import Console
 
         self.console = self.console or Console(stderr=True)
-        if state.history:
+        if state.history and not state.step:
             self._print(self._line("before", state.history[-1], state.epochs))
+        elif state.step:
+            self._print(f"continued after step {state.step}")
 
     def on_epoch_begin(self, state: State) -> None:
         short = bool(state.history) and state.history[-1].get("seconds", SHORT_EPOCH) < SHORT_EPOCH
@@ -63,11 +65,15 @@ class ProgressBar(Callback):
             self._open(state)
         shown = [("loss", state.loss), *state.logs.items()]
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in shown)
+        numbers += f"  rate {state.tuner.engine.learning_rates()[0]:.2g}"
         numbers += f"  {self.items / (now - self.started):,.0f} items/s"
         begin = time.perf_counter()
         self.bar.update(self.task, completed=state.batch, numbers=numbers, refresh=True)
         end = time.perf_counter()
         self.next_update = end + max(INTERVAL, (end - begin) / MAX_SHARE)
+
+    def on_evaluation_end(self, state: State) -> None:
+        self._print(self._line(f"step {state.step}", state.history[-1], state.epochs))
 
     def on_epoch_end(self, state: State) -> None:
         self._close()
@@ -76,11 +82,13 @@ class ProgressBar(Callback):
     def on_fit_end(self, state: State) -> None:
         self._close()
         if state.interrupted:
-            self._print(f"interrupted in epoch {state.epoch}; what was trained is kept")
-        elif state.stop and state.epoch < state.epochs:
-            self._print(f"stopped early, after epoch {state.epoch}")
+            self._print(f"interrupted in epoch {state.epoch}, after step {state.step}; what was trained is kept")
+        elif state.stop and (state.epoch < state.epochs or state.batch < state.batches):
+            self._print(
+                f"stopped early, after epoch {state.epoch}" + step_within(state.batch, state.batches, state.step)
+            )
         if state.best_epoch is not None:
-            self._print(f"restored the weights of epoch {state.best_epoch}")
+            self._print(f"restored the weights of epoch {state.best_epoch}, step {state.best_step}")
 
     def _open(self, state: State) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -96,7 +104,9 @@ class ProgressBar(Callback):
             auto_refresh=False,
         )
         self.bar.start()
-        self.task = self.bar.add_task(self._name(state.epoch, state.epochs), total=state.batches, numbers="")
+        self.task = self.bar.add_task(
+            self._name(state.epoch, state.epochs), total=state.batches, completed=state.batch, numbers=""
+        )
 
     def _close(self) -> None:
         if self.bar is not None:
@@ -112,7 +122,13 @@ class ProgressBar(Callback):
         return f"{name:<{7 + 2 * width}}"
 
     def _line(self, epoch: int | str, row: dict[str, Any], epochs: int) -> str:
-        numbers = [f"{name} {row[name]:.4f}" for name in (*self.metrics, *LOGS) if name in row]
+        shown = [key for name in (*self.metrics, *LOGS) for key in row if key == name or key.endswith(f"/{name}")]
+        numbers = [f"{name} {row[name]:.4f}" for name in shown]
         if "seconds" in row:
             numbers.append(f"{row['seconds']:.1f} s  {row['items_per_second']:,.0f} items/s")
         return "  ".join([self._name(epoch, epochs), *numbers])
+
+
+def step_within(batch: int, batches: int, step: int) -> str:
+    """Where in an epoch a training stopped, as text; empty for its end."""
+    return f", step {step}" if batch < batches else ""
