@@ -200,12 +200,12 @@ def test_learning_rate_schedule_is_resumed(backend, paddle, tmp_path, kind):
     first = create(instance=True)
     first.fit(TRAIN, epochs=2, batch_size=48)
     first.save(tmp_path / "run")
-    second = create(instance=False).load(tmp_path / "run")
+    second = create(instance=False).load(tmp_path / "run", keep_settings=True)
     assert second.optimizer.get_lr() == first.optimizer.get_lr() != create(True).optimizer.get_lr()
     second.fit(TRAIN, epochs=2, batch_size=48)
     assert same_arrays(weights(whole), weights(second))
     with pytest.raises(ValueError, match="optimizer must have the options of the one that was saved.* LR_Scheduler"):
-        make_tuner(backend, optimizer="AdamW").load(tmp_path / "run")
+        make_tuner(backend, optimizer="AdamW").load(tmp_path / "run", keep_settings=True)
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD", "Momentum", "Lamb", "RMSProp", "Adagrad", "NAdam", "ASGD"])
@@ -253,7 +253,7 @@ def test_loading_optimizer_state_with_other_options_is_an_error(backend, paddle,
     make_tuner(backend).fit(TRAIN, epochs=1, batch_size=48).save(tmp_path / "run")
     other = make_tuner(backend, optimizer_options={"amsgrad": True})
     with pytest.raises(ValueError, match="optimizer must have the options of the one that was saved.*moment2_max"):
-        other.load(tmp_path / "run")
+        other.load(tmp_path / "run", keep_settings=True)
 
 
 PADDLE_FIT = """

@@ -165,9 +165,10 @@ def test_triggers():
 
 def test_the_loss_scale_gives_up_at_last():
     scale = LossScale(value=1.0)
+    while scale.value > 2**-14:
+        scale.update(False)
     with pytest.raises(ValueError, match="the gradient must be finite, and is not, whatever the loss scale"):
-        for _ in range(100):
-            scale.update(False)
+        scale.update(False)
     again = LossScale()
     again.load_state_dict(scale.state_dict())
     assert again == scale

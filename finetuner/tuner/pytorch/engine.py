@@ -148,7 +148,6 @@ class PytorchEngine(base.Engine):
         return torch.autocast(self.framework.device.type, HALF_TYPES[self.precision])
 
     def set_up(self, compile: bool) -> None:
-        self.frozen: set[str] = set()
         self.move()
         self.training_model: Any = torch.compile(self.model) if compile else self.model
         self.statistics = mutable_buffers(self.model, running=True)

@@ -248,8 +248,8 @@ class Encoder:
             raise ValueError("the base of a blend must have the weights of the same model, and has others")
         blended = {}
         for name, value in own.items():
-            is_float = "float" in str(value.dtype)
-            blended[name] = other[name] + share * (value - other[name]) if is_float else value
+            moves = "float" in str(value.dtype) and share < 1  # all of this model is exactly this model
+            blended[name] = other[name] + share * (value - other[name]) if moves else value
         self.load_state(blended)
         return self
 

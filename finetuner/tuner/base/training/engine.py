@@ -66,6 +66,7 @@ class Engine(ABC):
     ):
         self.framework, self.model, self.loss, self.optimization = framework, model, loss, optimization
         self.optimizers = {}
+        self.frozen: set[str] = set()  # the names of the weights that this engine has frozen
         self.accumulated = 0  # batches whose gradients have been added up since the last update
         self.precision = self.resolve_precision(check_precision(precision))
         self.scale = LossScale() if self.precision == "fp16" else None
@@ -160,7 +161,7 @@ class Engine(ABC):
     def freeze(self, epoch: int) -> None:
         """Freeze the weights that are frozen in ``epoch``, from 1, and train the others again."""
         if self.optimization.freeze:
-            names = [weight.name for weight in self.framework.weights(self.model)]
+            names = [*(weight.name for weight in self.framework.weights(self.model)), *self.frozen]
             self.set_frozen(self.optimization.frozen(names, epoch))
 
     @abstractmethod
