@@ -1,6 +1,7 @@
 """The training step of PyTorch."""
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -274,7 +275,9 @@ class PytorchEngine(base.Engine):
 
     @torch.no_grad()
     def evaluate_loss(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
-        return float(loss_function(self.loss)(*to_device((embeddings, *targets), self.framework.device)))
+        # A loss of another library may have a memory, which a validation must not feed.
+        loss = self.loss if hasattr(self.loss, "on_batch") else copy.deepcopy(self.loss)
+        return float(loss_function(loss)(*to_device((embeddings, *targets), self.framework.device)))
 
     def peak_memory(self) -> int | None:
         if self.framework.device.type != "cuda":

@@ -1,7 +1,7 @@
 """PyTorch's models and data, as an encoder uses them."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
 from ..base.training.parameter_groups import Weight
 from . import losses, miner, poolers
+from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
 from .models import TwoTower, call_model, named_weights, plain_model, plain_name
 from .native_loss import NativeLoss
@@ -61,6 +62,9 @@ class PytorchFramework(base.Framework):
 
     def wrap_native_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
+
+    def combine_losses(self, losses: Sequence[Any], weights: Sequence[float]) -> Any:
+        return CombinedLoss(losses, weights)
 
     def convert_dataset(self, data: Any) -> Any:
         return convert_dataset(data)

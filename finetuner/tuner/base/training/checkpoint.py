@@ -40,6 +40,9 @@ FIT_SETTINGS = (
 )
 
 
+OF_DATA = ("in_features", "num_classes", "label2category")  # arguments of a loss that a tuner sets
+
+
 @dataclass
 class SavedRun:
     """What the folder of a run holds.
@@ -160,10 +163,9 @@ def differing_settings(saved: Mapping[str, Any], own: Mapping[str, Any], names: 
 def comparable(setting: Any) -> Any:
     """A setting as it can be compared. What a loss has learned of the data does not count."""
     setting = describe(setting)
-    if isinstance(setting, dict) and isinstance(setting.get("options"), dict):
-        of_data = ("in_features", "num_classes", "label2category")
-        return {**setting, "options": {key: v for key, v in setting["options"].items() if key not in of_data}}
-    return setting
+    if isinstance(setting, dict):
+        return {key: comparable(value) for key, value in setting.items() if key not in OF_DATA}
+    return [comparable(value) for value in setting] if isinstance(setting, list) else setting
 
 
 def encode_class_names(names: Iterable[Any]) -> list[Any]:

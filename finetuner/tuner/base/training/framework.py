@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,6 +68,10 @@ class Framework(ABC):
     @abstractmethod
     def wrap_native_loss(self, loss: Any) -> Any:
         """One of the framework's own losses in the form that tuners use; any other loss unchanged."""
+
+    @abstractmethod
+    def combine_losses(self, losses: Sequence[Any], weights: Sequence[float]) -> Any:
+        """A weighted sum of losses."""
 
     @abstractmethod
     def convert_dataset(self, data: Any) -> Any:

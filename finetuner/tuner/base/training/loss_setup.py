@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..data.datasets import Dataset
+from ..data.joined import JoinedDataset
 from ..data.targets import TargetDataset
+from ..losses.combined import CombinedLoss
 from ..losses.loss import WeightedLoss
 from ..target_types import TARGET_TYPES
 from .encoder import Encoder
@@ -50,19 +52,32 @@ class LossSetup:
         Raises:
             ValueError: If the training data does not have the targets that the loss needs.
         """
-        if self.target_type == "vectors" and "vectors" not in dataset.target_types and training:
+        if not isinstance(self.loss, CombinedLoss):
+            return self.dataset_for_part(self.loss, dataset, training)
+        kinds, parts = self.loss.part_types, self.loss.parts
+        sources = [
+            (kind, self.dataset_for_part(part, dataset, training)) for kind, part in zip(kinds, parts, strict=True)
+        ]
+        own = next((source for _, source in sources if type(source) is type(dataset)), dataset)
+        if not all(kind in source.target_types for kind, source in sources):
+            return own  # there is no validation loss
+        return JoinedDataset(own, sources)
+
+    def dataset_for_part(self, loss: Any, dataset: Dataset, training: bool) -> Dataset:
+        """The data with the targets that one loss needs."""
+        kind = getattr(loss, "target_type", "relations")
+        if kind == "vectors" and "vectors" not in dataset.target_types and training:
             dataset = self.with_teacher_embeddings(dataset)
-        if training and self.target_type not in dataset.target_types:
-            raise ValueError(f"{type(self.loss).__name__} needs {TARGET_TYPES[self.target_type]}, got {dataset!r}")
-        if training and dataset.weights is not None and self.target_type != "values":
+        if training and kind not in dataset.target_types:
+            raise ValueError(f"{type(loss).__name__} needs {TARGET_TYPES[kind]}, got {dataset!r}")
+        if training and dataset.weights is not None and kind != "values":
             raise ValueError(
                 "weights must be used with one of the framework's own losses, a sum over single items, got "
-                f"{dataset!r} with weights and {type(self.loss).__name__}"
+                f"{dataset!r} with weights and {type(loss).__name__}"
             )
-        if training and hasattr(self.loss, "check_targets"):
-            self.loss.check_targets(dataset.labels)
-        by_class = self.target_type in ("classes", "values") and self.target_type in dataset.target_types
-        if by_class and dataset.has_class_numbers:
+        if training and hasattr(loss, "check_targets"):
+            loss.check_targets(dataset.labels)
+        if kind in ("classes", "values") and kind in dataset.target_types and dataset.has_class_numbers:
             dataset = dataset.relabel(self.classes if training else list(self.classes))
         return dataset
 
@@ -93,14 +108,19 @@ class LossSetup:
         Raises:
             ValueError: If the model returns fewer numbers than there are classes, and the loss has no weights.
         """
-        if self.target_type != "classes":
+        losses = self.loss.parts if isinstance(self.loss, CombinedLoss) else [self.loss]
+        losses = [loss for loss in losses if getattr(loss, "target_type", "relations") == "classes"]
+        if not losses:
             return
         width = self.encoder.embed_rows(dataset, np.arange(min(2, dataset.num_rows))).shape[1]
-        if not isinstance(self.loss, WeightedLoss):
-            if width < self.num_classes:
-                raise ValueError(f"the model must return a logit for each of {self.num_classes} classes, got {width}")
-            return
-        before = self.loss.built_shape
-        self.loss.create_weights(width, max(self.num_classes, self.loss.num_classes or 0), seed, self.classes)
-        if self.loss.built_shape != before:
-            on_change()
+        for loss in losses:
+            if not isinstance(loss, WeightedLoss):
+                if width < self.num_classes:
+                    raise ValueError(
+                        f"the model must return a logit for each of {self.num_classes} classes, got {width}"
+                    )
+                continue
+            before = loss.built_shape
+            loss.create_weights(width, max(self.num_classes, loss.num_classes or 0), seed, self.classes)
+            if loss.built_shape != before:
+                on_change()

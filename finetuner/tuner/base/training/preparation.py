@@ -45,7 +45,19 @@ def replay_folder(callbacks: Sequence[Callback]) -> str:
 
 
 def create_loss(framework: Framework, loss: Any, options: Any, miner: Any, miner_options: Any) -> Any:
-    """The loss of a training, with its miner."""
+    """The loss of a training, with its miner; of a mapping from losses to their weights, a weighted sum."""
+    if isinstance(loss, Mapping):
+        if miner is not None or miner_options:
+            raise ValueError("miner must be an option of one of the losses, where loss is a mapping")
+        names = {one if isinstance(one, str) else type(one).__name__ for one in loss}
+        unknown = [name for name in options or {} if name not in names]
+        if unknown:
+            raise ValueError(f"loss_options must have the names of the losses, {', '.join(names)}, got {unknown[0]!r}")
+        parts = [
+            create_loss(framework, one, (options or {}).get(one if isinstance(one, str) else None), None, None)
+            for one in loss
+        ]
+        return framework.combine_losses(parts, list(loss.values()))
     if miner is not None:
         miner = create("miner", miner, framework.registry("miner"), miner_options)
         options = {**(options or {}), "miner": miner}

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ..losses.loss import WeightedLoss
 from .checkpoint import (
     SETTINGS,
     SavedRun,
@@ -91,7 +90,7 @@ def take_over(training: Training, run: SavedRun, path: Path, keep_settings: bool
     """Set the state of a run."""
     saved, engine = run.training, training.engine
     training.encoder.load_state(run.weights)
-    if saved["loss_built_shape"] is not None and isinstance(training.loss, WeightedLoss):
+    if saved["loss_built_shape"] is not None and hasattr(training.loss, "create_weights"):
         in_features, num_classes = saved["loss_built_shape"]
         if in_features * num_classes > sum(int(np.prod(one.shape)) for one in run.part("loss").values()):
             raise ValueError(f"{path} must have the weights of {num_classes} classes, and has fewer numbers")

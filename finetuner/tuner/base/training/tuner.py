@@ -45,7 +45,8 @@ class Tuner(TunerFacade):
             are passed as keyword arguments if the model has such arguments. For pairs it may be a tuple of two models,
             one per side, or a model with two inputs that returns both embeddings.
         loss: A name, such as ``"TripletLoss"``, a class or an instance. It may be one of the framework's own losses,
-            for a model that classifies, regresses or scores.
+            for a model that classifies, regresses or scores; or of another library, called with embeddings and classes.
+            A mapping from losses to weights is their weighted sum: ``{"NTXentLoss": 1.0, "DistillationLoss": 0.5}``.
         optimizer: The name of an optimizer of the framework, a class, or an instance that has the model's weights.
             An optimizer given by name has the same defaults in all frameworks, those of PyTorch.
         learning_rate: Of the optimizer, above 0. An instance keeps its own. A mapping gives the rate of the weights
@@ -54,7 +55,8 @@ class Tuner(TunerFacade):
         callbacks: A list of :class:`~finetuner.tuner.base.training.callbacks.Callback`. The default is a progress bar.
         device: Where to train, by the framework's name. ``"auto"`` uses an accelerator if there is one.
         seed: Seed of batches, views and the framework's random numbers, which are seeded again in each step.
-        loss_options: Arguments of a loss given by name or class.
+        loss_options: Arguments of a loss given by name or class. For several losses: a mapping from their names to
+            their arguments.
         miner: For the loss: a name, a class or an instance.
         miner_options: Arguments of a miner given by name or class.
         optimizer_options: Arguments of an optimizer given by name or class. All optimizers accept ``learning_rate``.
