@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +13,15 @@ import pytest
 from typer.main import get_command
 
 import finetuner
-from finetuner.cli import options
+from finetuner.cli import fit_options
 from finetuner.cli.commands import app
 from finetuner.cli.examples import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPLES
 from finetuner.cli.inputs import first_free_folder, parse_options
-from finetuner.cli.terminal import ANSI_ESCAPES, INTERRUPTED
+from finetuner.cli.terminal import ANSI_ESCAPES
 from finetuner.cli.user_code import resolve_callable
 from finetuner.tuner.base import miner as miners
 from finetuner.tuner.base import poolers
+from finetuner.tuner.base.training.schedules import SCHEDULES
 
 from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (folder and model are fixtures)
 from .toy import TEST, TRAIN
@@ -65,19 +65,36 @@ def names(module):
 
 def test_help_names_all_miners_and_poolers():
     for listed, expected in (
-        (options.MINERS, names(miners) - {"Miner"}),
-        (options.POOLERS, names(poolers) - {"Pooler"}),
+        (fit_options.MINERS, names(miners) - {"Miner"}),
+        (fit_options.POOLERS, names(poolers) - {"Pooler"}),
+        (fit_options.SCHEDULES, set(SCHEDULES)),
     ):
         assert len(listed) == len(set(listed))
         assert set(listed) == expected
-    for name in (*options.MINERS, *options.POOLERS):
+    for name in (*fit_options.MINERS, *fit_options.POOLERS, *fit_options.SCHEDULES, *fit_options.TRACKERS):
         assert name in help_text("fit")
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "embed", "demo"])
+def test_help_of_80_columns_is_complete(command):
+    text = help_text(command)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text  # what rich writes where it cuts
+    assert max(map(len, text.splitlines())) <= 80
+    for option in get_command(app).commands[command].params:
+        assert re.search(rf"(?m)^│ [ *] *{option.opts[0]} |^│ {option.opts[0]} ", text), option.opts
+        if isinstance(option.default, int | float) and not isinstance(option.default, bool):
+            assert f"[default: {option.default}]" in text
 
 
 @pytest.mark.parametrize(
     ("command", "examples"), [("fit", FIT_EXAMPLES), ("evaluate", EVALUATE_EXAMPLES), ("embed", EMBED_EXAMPLES)]
 )
-def test_examples_in_the_help(command, examples):
+def test_examples_in_the_help(command, examples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("options.toml").write_text('data = "train.npz"\nmodel = "model.py:make"\n')
+    Path("run-checkpoints", "epoch-1").mkdir(parents=True)
+    made = {"data": "train.npz", "model": "model.py:make", "output": "run"}
+    Path("run-checkpoints", "epoch-1", "config.json").write_text(json.dumps({"command": made}))
     printed = [line.strip() for line in help_text(command).splitlines()]
     for line in examples.splitlines():
         assert line.strip() in printed  # not wrapped, so it can be copied
@@ -103,7 +120,8 @@ def test_fit_writes_a_run(model, folder):
     chosen = ("--loss", "TripletLoss", "--loss-option", "margin=0.3", "--miner", "TripletEasyHardMiner")
     more = ("--miner-option", "neg_strategy=hard", "--metric", "hit@1", "--metric", "mAP@R", "--num-items-per-class", 6)
     result = fit(model, "--eval-data", "test.npz", *chosen, *more, "--micro-batch-size", 7)
-    files = "config.json history.json history.png metrics.json training.json training.safetensors weights.safetensors"
+    files = "config.json history.json history.png log.json metrics.json training.json training.safetensors "
+    files += "weights.safetensors"
     assert sorted(path.name for path in (folder / "run").iterdir()) == files.split()
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
     table = [line.split() for line in result.stdout.splitlines()]
@@ -144,7 +162,17 @@ def test_classes_of_one_file(model, folder):
 
 
 def test_callbacks(model, folder):
-    arguments = ("--early-stopping", 1, "--keep-best", "--monitor", "hit@1", "--checkpoint-every", 2, "--epochs", 6)
+    arguments = (
+        "--early-stopping",
+        1,
+        "--keep-best",
+        "--monitor",
+        "hit@1",
+        "--checkpoint-every",
+        "2 epochs",
+        "--epochs",
+        6,
+    )
     fit(model, "--eval-data", "test.npz", *arguments)
     assert (folder / "run-checkpoints" / "epoch-2" / "weights.safetensors").is_file()
     config = json.loads((folder / "run" / "config.json").read_text())
@@ -189,44 +217,6 @@ def test_threads(model, folder, backend):
         assert json.loads((folder / "run" / "config.json").read_text())["threads"] == 1
 
 
-def test_interrupted_in_python(model, folder):
-    arguments = ("--epochs", 9, "--preprocess", f"{model}:interrupting")
-    result = fit(model, "--eval-data", "test.npz", *arguments, code=INTERRUPTED)
-    assert "interrupted in epoch 3" in result.stderr
-    assert len(json.loads((folder / "run" / "history.json").read_text())) == 3
-    assert (folder / "run" / "weights.safetensors").is_file()
-
-
-def test_ctrl_c_saves_the_run(model, folder):
-    # A background job ignores the signal without this handler.
-    handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    command = [sys.executable, "-c", f"{handler}; from finetuner.cli import main; main()", "fit", "--data", "train.npz"]
-    command += ["--eval-data", "test.npz", "--model", f"{model}:make", "--epochs", "1000000"]
-    command += ["--batch-size", "24", "--output", "run"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    for line in process.stderr:
-        if line.startswith("epoch") and "2/1000000" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == INTERRUPTED, err
-    assert "Traceback" not in err
-    assert "interrupted in epoch" in err
-    assert "run " in out
-    assert {"weights.safetensors", "history.json"} <= {path.name for path in (folder / "run").iterdir()}
-    assert run("evaluate", "--data", "test.npz", "--run", "run").stdout
-
-
-def test_ctrl_c_before_training(model, folder, monkeypatch):
-    def interrupted(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("finetuner.data.load", interrupted)
-    assert fit(model, code=INTERRUPTED).stderr == "interrupted\n"
-    assert not (folder / "run").exists()
-
-
 # Evaluation and embedding ------------------------------------------------------------------------------
 
 
@@ -235,10 +225,13 @@ def test_evaluate_gives_the_metrics_of_the_run(model, folder, monkeypatch):
     after = json.loads((folder / "run" / "metrics.json").read_text())["after"]
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
-    table = [line.split() for line in run("evaluate", "--data", "../test.npz", "--run", "../run").stdout.splitlines()]
+    table = [
+        line.split()
+        for line in run("evaluate", "--data", "../test.npz", "--run", "../run", "--trust").stdout.splitlines()
+    ]
     for name in ("hit@1", "mAP@R"):
         assert [name, f"{after[name]:.4f}"] in table
-    cosine = run("evaluate", "--data", "../test.npz", "--run", "../run", "--distance", "cosine").stdout
+    cosine = run("evaluate", "--data", "../test.npz", "--run", "../run", "--trust", "--distance", "cosine").stdout
     assert f"{after['mAP@R']:.4f}" not in cosine
 
 
@@ -249,13 +242,15 @@ def test_a_pooler_is_restored(model, folder, trainable):
     config = json.loads((folder / "run" / "config.json").read_text())
     assert config["pooler"] == {"name": "GeM", "options": {"p": 2.4, "eps": 1e-6, "trainable": trainable == "true"}}
     after = json.loads((folder / "run" / "metrics.json").read_text())["after"]
-    table = [line.split() for line in run("evaluate", "--data", "test.npz", "--run", "run").stdout.splitlines()]
+    table = [
+        line.split() for line in run("evaluate", "--data", "test.npz", "--run", "run", "--trust").stdout.splitlines()
+    ]
     for name in ("hit@1", "mAP@R"):
         assert [name, f"{after[name]:.4f}"] in table
-    run("embed", "--data", "test.npz", "--run", "run", "--output", "e.npz")
+    run("embed", "--data", "test.npz", "--run", "run", "--trust", "--output", "e.npz")
     config["pooler"] = None
     (folder / "run" / "config.json").write_text(json.dumps(config))
-    without = ("embed", "--data", "test.npz", "--run", "run", "--output", "without.npz")
+    without = ("embed", "--data", "test.npz", "--run", "run", "--trust", "--output", "without.npz")
     if trainable == "true":
         assert "the weights must be those of the same model" in error(run(*without, code=1))
         return
@@ -263,7 +258,7 @@ def test_a_pooler_is_restored(model, folder, trainable):
     assert not np.allclose(arrays("e.npz")["embeddings"], arrays("without.npz")["embeddings"])
     config["pooler"] = "my_model:MyPooler"
     (folder / "run" / "config.json").write_text(json.dumps(config))
-    result = run("evaluate", "--data", "test.npz", "--run", "run", code=1)
+    result = run("evaluate", "--data", "test.npz", "--run", "run", "--trust", code=1)
     assert "must be one of finetuner's poolers to be restored, got my_model:MyPooler" in error(result)
 
 
@@ -275,12 +270,14 @@ def test_evaluate_a_model_in_an_index(model, folder):
 
 def test_embed(model, folder):
     fit(model)
-    result = run("embed", "--data", "test.npz", "--run", "run", "--label-column", "y", "--output", "new/e.npz")
+    result = run(
+        "embed", "--data", "test.npz", "--run", "run", "--trust", "--label-column", "y", "--output", "new/e.npz"
+    )
     labelled = arrays("new/e.npz")
     assert labelled["embeddings"].shape == (48, 8)
     np.testing.assert_array_equal(labelled["labels"], TEST.classes[TEST.labels])
     assert result.stdout == "new/e.npz  embeddings [48, 8], labels [48]\n"
-    run("embed", "--data", "test.npz", "--run", "run", "--output", "e.npz")
+    run("embed", "--data", "test.npz", "--run", "run", "--trust", "--output", "e.npz")
     plain = arrays("e.npz")
     assert list(plain) == ["embeddings"]
     np.testing.assert_array_equal(plain["embeddings"], labelled["embeddings"])
@@ -294,8 +291,8 @@ def test_text_in_tables(model, folder, tables):
     (folder / "new.csv").write_text("text,other\naa,1\nbcd,2\n")
     columns = ("--input-column", "text", "--label-column", "category", "--collate", f"{model}:words")
     fit(model, "--data", "train.csv", *columns, "--eval-classes", "c", "--eval-classes", "d")
-    run("evaluate", "--data", "train.csv", "--run", "run")
-    run("embed", "--data", "new.csv", "--run", "run", "--output", "e.npz")  # it has no labels
+    run("evaluate", "--data", "train.csv", "--run", "run", "--trust")
+    run("embed", "--data", "new.csv", "--run", "run", "--trust", "--output", "e.npz")  # it has no labels
     assert arrays("e.npz")["embeddings"].shape == (2, 8)
 
 
@@ -306,12 +303,12 @@ def test_images(model, folder, pillow):
         pillow.fromarray(np.random.default_rng(i).integers(0, 255, (9, 12), np.uint8)).save(path)
     arguments = ("--image-size", "10x8", "--image-mode", "L", "--preprocess", f"{model}:grey", "--in-memory")
     fit(model, "--data", "images", *arguments, "--batch-size", 8, "--num-workers", 0)
-    run("embed", "--data", "images", "--run", "run", "--output", "e.npz")
+    run("embed", "--data", "images", "--run", "run", "--trust", "--output", "e.npz")
     embedded = arrays("e.npz")
     assert embedded["embeddings"].shape == (16, 8)
     assert embedded["names"][0] == "class 0/0.png"
     last = ("--channels-last", "--preprocess", f"{model}:grey_last")
-    run("embed", "--data", "images", "--run", "run", *last, "--output", "last.npz")
+    run("embed", "--data", "images", "--run", "run", "--trust", *last, "--output", "last.npz")
     np.testing.assert_array_equal(arrays("last.npz")["embeddings"], embedded["embeddings"])
 
 

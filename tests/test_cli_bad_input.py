@@ -40,6 +40,34 @@ FILES = {
         (["--metric", "hit@0"], "metrics must .*'hit@0'"),
         (["--classes", "Z*"], "classes must .*train.npz.*'Z[*]'"),
         (["--early-stopping", "1", "--monitor", "hit@1"], "--monitor must be one of 'loss', got 'hit@1'"),
+        (["--schedule", "cosin"], "schedule must be one of .*, got 'cosin'; did you mean 'cosine'"),
+        (["--schedule-option", "cycles=2"], "the schedule 'constant' has no option 'cycles'"),
+        (["--warmup", "4"], "warmup must be shorter than the training of 4 steps, got 4 steps"),
+        (["--warmup", "1.5"], "warmup must be a whole number of steps, or a share below 1 of all steps, got 1.5"),
+        (["--learning-rate", "0"], "learning_rate must be above 0, got 0"),
+        (["--learning-rate-of", "haed=0.1"], "learning_rate must have patterns that match a weight, got 'haed'"),
+        (["--freeze", "haed"], "freeze must have patterns that match a weight, got 'haed'; the weights are "),
+        (["--freeze", "("], "freeze must have regular expressions, got '[(]'"),
+        (["--freeze", "0=0"], "freeze must be at least 1, got 0"),
+        (["--freeze", ""], "the model must have weights to train, and has none or all of them are frozen"),
+        (["--layer-decay", "2"], "layer_decay must be above 0 and at most 1, got 2"),
+        (["--clip-norm", "0"], "clip_norm must be above 0, got 0"),
+        (["--weight-decay", "-1"], "weight_decay must be at least 0, got -1"),
+        (["--weight-decay", "1", "--optimizer-option", "weight_decay=1"], "weight_decay must be given once"),
+        (["--precision", "fp8"], "precision must be one of 'fp32', 'bf16', 'fp16', 'auto', got 'fp8'"),
+        (["--blend", "2"], "blend must be from 0 to 1, got 2"),
+        (["--max-steps", "0"], "max_steps must be at least 1, got 0"),
+        (["--gradient-accumulation-steps", "0"], "gradient_accumulation_steps must be at least 1, got 0"),
+        (["--length-groups", "0"], "length_groups must be at least 1, got 0"),
+        (["--evaluate-every", "1 hour"], "evaluate_every must be like '500 steps' or '1 epoch', got '1 hour'"),
+        (["--log-every", "0"], "log_every must be at least 1, got 0"),
+        (["--checkpoint-every", "often"], "--checkpoint-every must be like '500 steps' or '1 epoch', got 'often'"),
+        (["--keep-checkpoints", "0"], "keep must be at least 1, got 0"),
+        (["--checkpoint-folder", "train.npz"], "train.npz must be a new or an empty folder, and it exists"),
+        (["--track", "cvs"], "--track must be one of 'csv', 'tensorboard', 'mlflow', 'wandb', got 'cvs'; did you mean"),
+        (["--eval-data", "a=no.npz"], "no.npz must be a file or a folder, and does not exist"),
+        (["--index-data", "test.npz"], "--index-data must be used with --eval-data or --eval-classes"),
+        (["--index-data", "no.npz"], "no.npz must be a file or a folder, and does not exist"),
         (["--device", "nonsense"], "device must be an available one, such as 'cpu', got 'nonsense'"),
         (["--threads", "0"], "--threads must be at least 1, got 0"),
         (["--output", "train.npz"], "train.npz must be a new or an empty folder, and it exists; nothing was written"),
@@ -96,7 +124,10 @@ def test_a_broken_image(model, folder, pillow):
     ("arguments", "message"),
     [
         (["evaluate"], "--model must be given if --run is not"),
-        (["evaluate", "--run", "nowhere"], "nowhere must be the folder of a saved run, and has no config.json"),
+        (
+            ["evaluate", "--run", "nowhere"],
+            "nowhere must be the folder of a saved run or of checkpoints, and has no config.json",
+        ),
         (["embed", "--model", "models.py:make", "--output", "e.txt"], "--output must end in .npz, got e.txt"),
         (["embed", "--model", "models.py:make", "--output", "test.npz"], "test.npz must be a new file, and it exists"),
     ],
@@ -125,7 +156,11 @@ def test_debug_shows_the_traceback(model, folder):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--loss-option", "margin"], ["--epochs", "x"], ["--image-size", "1x2x3"], ["--no"]]
+    "arguments",
+    [["--loss-option", "margin"], ["--epochs", "x"], ["--image-size", "1x2x3"], ["--no"]]
+    + [["--learning-rate-of", text] for text in ("head", "=0.1", "head=x")]
+    + [["--eval-data", "test.npz", "--eval-data", text] for text in ("test.npz", "a=test.npz")]
+    + [["--eval-data", "a=test.npz", "--eval-data", "a=train.npz"], ["--schedule-option", "cycles"]],
 )
 def test_usage(model, folder, arguments):
     assert "Error" in fit(model, *arguments, code=2).stderr

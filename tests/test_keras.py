@@ -64,7 +64,7 @@ def test_tensorflow_is_seeded_only_if_the_model_uses_its_generator(backend, kera
     first.save(tmp_path / "run")
     second.load(tmp_path / "run").fit(TRAIN, epochs=2, batch_size=48)
     assert same_arrays(weights(whole), weights(second))
-    assert whole.training_model.needs_global_seed is draws
+    assert whole.engine.training_model.needs_global_seed is draws
 
 
 # Saved files and layers.
@@ -220,13 +220,13 @@ def test_mixed_precision(ours, keras, backend):
 def test_failed_step_is_rolled_back(ours, backend):
     tuner = make_tuner(backend)
     tuner.fit(TRAIN, epochs=1, batch_size=48)
-    saved, slots = weights(tuner), tuner.optimizer_state(tuner.optimizer)[0]
+    saved, slots = weights(tuner), tuner.engine.optimizer_state(tuner.optimizer)[0]
     huge = TRAIN.x.copy()
     huge[3] = 3e38  # finite, but overflows in the network
-    with pytest.raises(ValueError, match="the model has the weights from before this epoch"):
+    with pytest.raises(ValueError, match="the model has the weights from before this batch"):
         tuner.fit((huge, TRAIN.labels), epochs=1, batch_size=48)
     assert same_arrays(saved, weights(tuner))
-    assert same_arrays(slots, tuner.optimizer_state(tuner.optimizer)[0])
+    assert same_arrays(slots, tuner.engine.optimizer_state(tuner.optimizer)[0])
 
 
 @pytest.mark.parametrize("kind", ["instance", "schedule", "class"])

@@ -67,6 +67,37 @@ def test_compiled_model_trains(backend, paddle):
     assert weights(compiled).keys() == weights(eager).keys()
 
 
+@pytest.mark.parametrize("freeze", [None, {"^1": 2}])
+def test_tuner_compiles_what_it_trains(backend, paddle, freeze):
+    """A copy of the model is compiled, and again when other weights are trained."""
+    calls = []
+
+    class Model(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            paddle.seed(0)
+            self.layers = paddle.nn.Sequential(
+                paddle.nn.Linear(D, 16), paddle.nn.BatchNorm1D(16), paddle.nn.Dropout(0.5), paddle.nn.Linear(16, 4)
+            )
+
+        def forward(self, x):
+            calls.append(1)
+            return self.layers(x)
+
+    def train(compile):
+        calls.clear()
+        patterns = None if freeze is None else {f"layers.{key[1:]}": epochs for key, epochs in freeze.items()}
+        tuner = backend.Tuner(Model(), callbacks=[], freeze=patterns, compile=compile)
+        run = tuner.fit(TRAIN, epochs=4, batch_size=16, micro_batch_size=8)
+        return [row["loss"] for row in run.history], weights(tuner), len(calls)
+
+    (losses, expected, _), (ours, compiled, count) = train(False), train(True)
+    np.testing.assert_allclose(ours, losses, rtol=1e-4)
+    assert compiled.keys() == expected.keys()
+    np.testing.assert_allclose(compiled["layers.1._mean"], expected["layers.1._mean"], rtol=1e-3, atol=1e-5)
+    assert count < 10
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -189,7 +220,7 @@ def test_learning_rate_schedule_is_resumed(backend, paddle, tmp_path, kind):
         }[kind]()
         model = backend.mlp(D, 32, 8)
         options = {"optimizer": make_adamw(paddle, model, scheduler)} if instance else {
-            "optimizer": paddle.optimizer.AdamW, "optimizer_options": {"learning_rate": scheduler}
+            "optimizer": paddle.optimizer.AdamW, "optimizer_options": {"learning_rate": scheduler, "weight_decay": 0.01}
         }  # fmt: skip
         tuner = backend.Tuner(model, callbacks=[Step()], **options)
         tuner.scheduler = scheduler
@@ -206,6 +237,70 @@ def test_learning_rate_schedule_is_resumed(backend, paddle, tmp_path, kind):
     assert same_arrays(weights(whole), weights(second))
     with pytest.raises(ValueError, match="optimizer must have the options of the one that was saved.* LR_Scheduler"):
         make_tuner(backend, optimizer="AdamW").load(tmp_path / "run", keep_settings=True)
+
+
+def test_scheduler_of_an_optimizer_is_called_after_each_step(backend, paddle, tmp_path):
+    def create():
+        model, scheduler = backend.mlp(D, 32, 8), paddle.optimizer.lr.StepDecay(0.01, 4, 0.5)
+        return backend.Tuner(model, optimizer=make_adamw(paddle, model, scheduler), schedule=scheduler, callbacks=[])
+
+    whole, first = create(), create()
+    run = whole.fit(TRAIN, epochs=2, batch_size=16, log_every=1)
+    assert [row["learning_rate"] for row in run.log] == [0.01] * 3 + [0.005] * 3
+    first.fit(TRAIN, epochs=1, batch_size=16)
+    first.save(tmp_path / "run")
+    second = create().load(tmp_path / "run")
+    second.fit(TRAIN, epochs=1, batch_size=16)
+    assert same_arrays(weights(whole), weights(second))
+
+
+def test_schedules_that_do_not_fit_the_optimizer(backend, paddle):
+    model, lr = backend.mlp(D, 32, 8), paddle.optimizer.lr
+    for own, schedule, message in (
+        (lr.StepDecay(0.01, 2), lr.StepDecay(0.01, 2), "must be a scheduler of the optimizer instance"),
+        (lr.StepDecay(0.01, 2), "cosine", "must be the scheduler of the optimizer, StepDecay, or 'constant'"),
+        (plateau := lr.ReduceOnPlateau(0.01), plateau, "must be a scheduler that needs no metric"),
+    ):
+        with pytest.raises(ValueError, match=f"schedule {message}"):
+            backend.Tuner(model, optimizer=make_adamw(paddle, model, own), schedule=schedule)
+
+
+def test_rates_of_groups_leave_the_weights_as_they_are(backend, paddle):
+    """Paddle reads the factor of a learning rate from the weight, where another optimizer would find it."""
+    slow = paddle.ParamAttr(learning_rate=0.0)
+    model = paddle.nn.Sequential(paddle.nn.Linear(D, 8, weight_attr=slow), paddle.nn.Linear(8, 4))
+    tuner = backend.Tuner(model, learning_rate={"^0": 0.1, "": 0.01}, weight_decay=0.1, optimizer="SGD", callbacks=[])
+    before = weights(tuner)
+    tuner.fit(TRAIN, epochs=1, batch_size=16)
+    assert tuner.engine.learning_rates() == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert [p.optimize_attr["learning_rate"] for p in model.parameters()] == [0.0, 1.0, 1.0, 1.0]
+    assert not any(p.regularizer for p in model.parameters())
+    moved = [name for name, value in weights(tuner).items() if not np.array_equal(value, before[name])]
+    assert moved == ["0.bias", "1.weight", "1.bias"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_sparse_gradients_are_clipped_and_averaged(backend, paddle, accumulate):
+    class Model(paddle.nn.Layer):
+        def __init__(self, sparse):
+            super().__init__()
+            paddle.seed(0)
+            self.embedding = paddle.nn.Embedding(20, 8, sparse=sparse)
+
+        def forward(self, ids):
+            return self.embedding(ids).mean(1)
+
+    def train(sparse):
+        options = {"optimizer": "SGD", "learning_rate": 0.5, "clip_norm": 0.1}
+        tuner = backend.Tuner(Model(sparse), callbacks=[], **options)
+        ids = np.random.default_rng(0).integers(0, 20, (48, 5))
+        run = tuner.fit(
+            (ids, np.arange(48) % 4), epochs=2, batch_size=16, gradient_accumulation_steps=accumulate, log_every=1
+        )
+        return [row["gradient_norm"] for row in run.log], weights(tuner)["embedding.weight"]
+
+    for ours, expected in zip(train(True), train(False), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD", "Momentum", "Lamb", "RMSProp", "Adagrad", "NAdam", "ASGD"])
@@ -254,6 +349,33 @@ def test_loading_optimizer_state_with_other_options_is_an_error(backend, paddle,
     other = make_tuner(backend, optimizer_options={"amsgrad": True})
     with pytest.raises(ValueError, match="optimizer must have the options of the one that was saved.*moment2_max"):
         other.load(tmp_path / "run", keep_settings=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda tensors: tensors.pop("optimizer.0.moment1"), "their states differ in 0.moment1"),
+        (lambda tensors: tensors.update({"optimizer.99.moment1": np.zeros(2)}), "their states differ in 99.moment1"),
+        (lambda tensors: tensors.update({"optimizer.0.moment1": np.zeros((2, 2))}), "0.moment1 has shape"),
+    ],
+)
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_damaged_optimizer_state_changes_nothing(backend, paddle, tmp_path, damage, message, trained):
+    from safetensors.numpy import load_file, save_file
+
+    make_tuner(backend).fit(TRAIN, epochs=1, batch_size=48).save(tmp_path / "run")
+    file = tmp_path / "run" / "training.safetensors"
+    tensors = load_file(file)
+    damage(tensors)
+    save_file(tensors, file)
+    tuner, other = make_tuner(backend), make_tuner(backend)
+    for one in (tuner, other) if trained else ():
+        one.fit(TRAIN, epochs=1, batch_size=16)
+    with pytest.raises(ValueError, match=message):
+        tuner.load(tmp_path / "run")
+    for one in (tuner, other):
+        one.fit(TRAIN, epochs=1, batch_size=16)
+    assert same_arrays(weights(tuner), weights(other))
 
 
 PADDLE_FIT = """

@@ -2,11 +2,14 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from .commands import FUNCTIONS, MODELS, run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -30,6 +33,22 @@ def test_the_examples(backend, tmp_path):
     before, after = map(float, done.stdout.split())
     assert after > before
     assert (tmp_path / "run" / "weights.safetensors").is_file()
+
+
+def test_the_commands(backend, tables, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = FUNCTIONS.replace("words", "tokenize")
+    (tmp_path / "my_model.py").write_text(MODELS[backend.name] + words)
+    rows = [f"{letter * 3} {'h' * (i % 3)},{letter}" for i in range(6) for letter in "abcd"]
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,category", *rows]))
+    (tmp_path / "new.csv").write_text("text\naa\nbcd\n")
+    block = re.search(r"```console\n(\$ finetuner fit.*?)```", README, re.S)[1].replace("\\\n", "")
+    commands = [shlex.split(line.removeprefix("$ finetuner ")) for line in block.splitlines()]
+    assert [command[0] for command in commands] == ["fit", "evaluate", "embed", "fit"]
+    for command in commands:
+        run(*command)
+    assert (tmp_path / "longer" / "weights.safetensors").is_file()
 
 
 def test_the_diff_between_frameworks(backend):

@@ -61,7 +61,7 @@ def test_the_command_line_has_the_arguments_of_fit():
             continue
         flag = flags[FLAGS.get(name, name)]
         if parameter.default not in (inspect.Parameter.empty, None):
-            assert flag.default == parameter.default, name
+            assert str(flag.default) == str(parameter.default), name  # text such as 50 or '1 epoch'
 
 
 @pytest.mark.parametrize("function", [finetuner.fit, finetuner.embed, finetuner.evaluate, base.Tuner, base.Tuner.fit])

@@ -294,7 +294,8 @@ def test_unfrozen_weights_are_trained(backend):
     """Weights that the user unfreezes between two fits are trained in the second."""
     model = backend.frozen(backend.mlp(D, 32, 8))
     if backend.name == "keras":
-        model.layers[-1].trainable = True
+        model.trainable = True
+        model.layers[0].trainable = False
     else:
         for p in list(model.parameters())[2:]:
             set_trainable(backend, p)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .framework import KerasFramework
 from .interop import KerasLoss
 from .losses import *
 from .miner import *
@@ -14,4 +15,4 @@ if not TYPE_CHECKING:  # type checkers follow the star imports
 
     __all__ = ["KerasLoss", *losses.__all__, *miner.__all__, *poolers.__all__, *sampled.__all__, *tuner.__all__]
 
-Tuner = KerasTuner
+Tuner, Framework = KerasTuner, KerasFramework

@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..base.data.batches import Batch, Batches, PairInputs
+from ..base.data.batches import Batch, Batches, LengthGroups, PairInputs
 from ..base.data.datasets import ClassDataset
 
-__all__ = ["SIDES", "convert_dataset", "load_batches", "to_device"]
+__all__ = ["ORDER", "SIDES", "convert_dataset", "load_batches", "to_device"]
 
+ORDER = "the order of the rows"  # the key that inputs in groups of similar length have
 SIDES = ("the first side", "the second side")  # keys of the two inputs in Keras' own training step
 
 
@@ -62,6 +63,10 @@ def prefetch(batches: Batches, num_workers: int) -> Iterator[Batch]:
 
 def to_device(x: Any) -> Any:
     """Arrays, also nested ones, as Keras takes them. Float64 becomes float32, and two inputs become a mapping."""
+    if isinstance(x, LengthGroups):
+        order = np.argsort(np.concatenate(x.positions), kind="stable").astype("int32")
+        groups = {f"group {number:04d}": to_device(part) for number, part in enumerate(x.inputs)}
+        return {**groups, ORDER: order}
     if isinstance(x, PairInputs):
         return dict(zip(SIDES, map(to_device, x), strict=True))
     if isinstance(x, Mapping):

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ..base.training.framework import check_embeddings
-from ..base.training.micro_batches import MicroBatch
-from .data import to_device
+from ..base.training.micro_batches import Parts
+from .data import ORDER, to_device
 from .gradients import aux_and_gradients
 from .models import TrainingModel
 
@@ -20,7 +21,7 @@ Tensors = list[Any]
 
 
 class GradientCache:
-    """The step of a :class:`TrainingModel` on micro-batches.
+    """The gradients of a :class:`TrainingModel`, of a batch or of micro-batches.
 
     Its functions are functions of weights and state (running statistics, random generators), like ``stateless_call``
     on every engine, and each is compiled separately. Both passes begin with the same state, so the second computes what
@@ -37,20 +38,40 @@ class GradientCache:
         self.training_model = training_model
         if not training_model.optimizer.built:
             training_model.optimizer.build(training_model.trainable_variables)
-        self.embed, self.differentiate_loss, self.accumulate, self.apply = (
+        self.embed, self.differentiate_loss, self.accumulate, self.differentiate_batch, self.apply = (
             compiled(function, training_model.jit_compile)
             for function in (
                 self.embed_part,
                 self.loss_and_gradients,
                 self.accumulate_gradients,
+                self.batch_loss_and_gradients,
                 training_model.optimizer.stateless_apply,
             )
         )
 
-    def step(self, micro_batches: Sequence[MicroBatch], targets: Sequence[Any]) -> float:
-        """Take one step and return the loss. If the loss is not finite, nothing is changed."""
+    def gradients(self, parts: Parts, targets: Sequence[Any]) -> tuple[float, Tensors]:
+        """The loss of a batch and its gradients by the weights. If the loss is not finite, nothing is changed."""
+        inputs = [to_device(part.inputs) for part in parts.micro_batches]
+        return self.of_parts(inputs, parts, targets) if parts.two_passes else self.of_batch(inputs, parts, targets)
+
+    def of_batch(self, inputs: Tensors, parts: Parts, targets: Sequence[Any]) -> tuple[float, Tensors]:
+        """The loss and its gradients, in one pass."""
         model = self.training_model
-        inputs, rows = [to_device(one.inputs) for one in micro_batches], [one.rows for one in micro_batches]
+        weights, before = ([variable.value for variable in group] for group in self.variables())
+        x = inputs[0]
+        if parts.order is not None:
+            groups = {f"group {number:04d}": part for number, part in enumerate(inputs)}
+            x = {**groups, ORDER: parts.order.astype("int32")}
+        scale = model.optimizer.scale_loss(ops.ones((), "float32"))
+        state, loss, logs, gradients = self.differentiate_batch(weights, before, x, targets, scale)
+        value = float(loss)
+        if math.isfinite(value):
+            self.keep(state, before, logs)
+        return value, gradients
+
+    def of_parts(self, inputs: Tensors, parts: Parts, targets: Sequence[Any]) -> tuple[float, Tensors]:
+        """The loss and its gradients, by two passes over the micro-batches."""
+        model, rows = self.training_model, [part.rows for part in parts.micro_batches]
         weights, before = ([variable.value for variable in group] for group in self.variables())
         one = ops.ones((), "float32")
         scale = model.optimizer.scale_loss(one)  # for float16, whose gradients would vanish
@@ -62,10 +83,14 @@ class GradientCache:
             # Reading the number waits; JAX would otherwise compute the next micro-batch at the same time.
             added_loss += float(extra) * count / sum(rows)
         whole = ops.concatenate(embeddings)
+        if parts.order is not None:
+            whole = ops.take(whole, parts.order.astype("int32"), axis=0)
         state, loss, logs, (*total, gradient) = self.differentiate_loss(weights, before, whole, targets, scale)
         value = float(loss) + added_loss
         if not math.isfinite(value):
-            return value
+            return value, total
+        if parts.order is not None:
+            gradient = ops.take(gradient, np.argsort(parts.order).astype("int32"), axis=0)
         after, start = random_state(one), 0
         for x, count, generators in zip(inputs, rows, states, strict=True):
             set_random_state(generators, one)
@@ -73,13 +98,16 @@ class GradientCache:
             total, state = self.accumulate(weights, state, x, gradient[start : start + count], share, total)
             start += count
         set_random_state(after, one)
+        self.keep(state, before, logs)
+        return value, total
+
+    def keep(self, state: Tensors, before: Tensors, logs: dict[str, Any]) -> None:
+        """Take over the state after a batch, and its logs."""
         for variable, old, new in zip(self.variables()[1], before, state, strict=True):
             if new is not old:
                 variable.assign(new)
         for name, log in logs.items():
-            model.log_metrics[name].update_state(log)
-        self.update(total)
-        return value
+            self.training_model.log_metrics[name].update_state(log)
 
     def update(self, gradients: Tensors) -> None:
         """Apply the gradients with the optimizer."""
@@ -118,6 +146,23 @@ class GradientCache:
             return loss * scale, (new, loss, self.training_model.current_logs())
 
         (state, loss, logs), gradients = aux_and_gradients(scaled_loss, [*weights, embeddings])
+        return state, loss, logs, gradients
+
+    def batch_loss_and_gradients(
+        self, weights: Tensors, state: Tensors, x: Any, targets: Sequence[Any], scale: Any
+    ) -> tuple[Tensors, Any, dict[str, Any], Tensors]:
+        """For a batch: the state after it, the loss with those of layers, its logs, and its gradients by weights."""
+
+        def scaled_loss(inputs: Tensors) -> Any:
+            call = self.training_model.stateless_call
+            made, new, losses = call(inputs, state, x, training=True, return_losses=True)
+            trained, kept = self.variables()
+            with keras.StatelessScope(zip([*trained, *kept], [*inputs, *new], strict=True)) as scope:
+                loss = self.training_model.batch_loss(targets, made) + total_loss(losses)
+            after = [scope.get_current_value(variable) for variable in kept]
+            return loss * scale, (after, loss, self.training_model.current_logs())
+
+        (state, loss, logs), gradients = aux_and_gradients(scaled_loss, weights)
         return state, loss, logs, gradients
 
     def accumulate_gradients(

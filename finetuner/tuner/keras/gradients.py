@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["aux_and_gradients", "compile_xla", "is_eager_torch"]
+__all__ = ["aux_and_gradients", "compile_xla", "is_eager_torch", "lerp"]
 
 
 def aux_and_gradients(function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, list[Any]]:
@@ -60,3 +60,28 @@ def is_eager_torch() -> bool:
     import torch
 
     return not torch.compiler.is_compiling()
+
+
+@functools.cache
+def compiled_lerp() -> Callable[..., Any]:
+    """The function of :func:`lerp`, compiled."""
+
+    def move(first: list[Any], second: list[Any], share: Any) -> list[Any]:
+        return [a + share * (b - a) for a, b in zip(first, second, strict=True)]
+
+    engine = keras.backend.backend()
+    if engine == "jax":
+        import jax
+
+        return jax.jit(move)
+    if engine == "tensorflow":
+        import tensorflow
+
+        return tensorflow.function(move, autograph=False, reduce_retracing=True)
+    return move
+
+
+def lerp(first: list[Any], second: list[Any], share: float) -> list[Any]:
+    """``first + share * (second - first)`` of lists of tensors, without gradients."""
+    second = [ops.stop_gradient(ops.convert_to_tensor(one)) for one in second]
+    return compiled_lerp()(first, second, ops.convert_to_tensor(share, "float32"))

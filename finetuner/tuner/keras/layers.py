@@ -30,5 +30,11 @@ class WeightedLoss(base.WeightedLoss, Loss):
             )
             setattr(self, name, weight)
 
+    def remove_weights(self) -> None:
+        for name in self.weights_on_host():
+            delattr(self, name)  # else the layer would go on to train it
+            setattr(self, name, None)
+        self.in_features = self.num_classes = None
+
     def weights_on_host(self) -> dict[str, np.ndarray]:
         return {weight.name: np.array(ops.convert_to_numpy(weight)) for weight in self.weights}

@@ -1,4 +1,4 @@
-"""Models that a tuner makes: two towers, and a model with its loss, for Keras."""
+"""Models: two towers, a model with its loss, calls, and the names of weights, for Keras."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,9 @@ from keras import ops
 
 from ..base.training.callbacks.progress import LOGS
 from ..base.training.framework import accepts_keywords, check_embeddings, check_pair_embeddings
-from .data import SIDES
+from .data import ORDER, SIDES
 
-__all__ = ["TrainingModel", "TwoTower", "call_model"]
+__all__ = ["TrainingModel", "TwoTower", "call_model", "check_config", "named_weights"]
 
 
 @keras.saving.register_keras_serializable("finetuner")
@@ -34,6 +34,42 @@ def call_model(model: keras.Model, inputs: Any, training: bool) -> Any:
     if isinstance(inputs, Mapping) and accepts_keywords(model.call, inputs):
         return model(**inputs, training=training)
     return model(inputs, training=training)
+
+
+def as_float32(embeddings: Any) -> Any:
+    """Embeddings of half precision in float32, in which losses are computed."""
+    half = keras.backend.standardize_dtype(embeddings.dtype) in ("float16", "bfloat16")
+    return ops.cast(embeddings, "float32") if half else embeddings
+
+
+def named_weights(module: Any) -> dict[str, Any]:
+    """The weights of a model or a loss that are trained, by their path; empty if they do not exist yet."""
+    return {variable.path: variable for variable in getattr(module, "trainable_variables", [])}
+
+
+def check_config(config: Any) -> None:
+    """Raise ``ValueError`` if the description of a model names code that is not Keras' or ours.
+
+    Keras imports what a description names, and a Lambda layer holds code itself. A class of the user's own that is
+    registered in this process is allowed.
+    """
+    if isinstance(config, list):
+        for value in config:
+            check_config(value)
+        return
+    if not isinstance(config, dict):
+        return
+    module, name = config.get("module"), config.get("class_name")
+    registered = keras.saving.get_custom_objects()
+    if isinstance(name, str) and config.get("registered_name") not in registered:
+        root = str(module or "keras").partition(".")[0]
+        if root not in ("keras", "finetuner", "builtins") or name in ("Lambda", "__lambda__", "function"):
+            raise ValueError(
+                f"the model in this folder names code, {module}.{name}; finetuner.load(folder, trust_code=True) runs "
+                "it, or give model=..."
+            )
+    for value in config.values():
+        check_config(value)
 
 
 def batch_length(inputs: Any) -> int | None:
@@ -73,6 +109,9 @@ class TrainingModel(keras.Model):
 
     def call(self, x: Any, training: bool = False) -> Any:
         """The embeddings of a batch of inputs."""
+        if isinstance(x, Mapping) and ORDER in x:  # groups of similar length
+            groups = [self.call(part, training) for name, part in x.items() if name != ORDER]
+            return ops.take(ops.concatenate(groups), x[ORDER], axis=0)
         if isinstance(x, Mapping) and x.keys() == set(SIDES):
             both = [x[side] for side in SIDES]
             functional = getattr(self.embed_model, "inputs", None) is not None
@@ -82,6 +121,22 @@ class TrainingModel(keras.Model):
             rows = ops.stack(check_pair_embeddings(sides, ops.is_tensor, count and 2 * count), axis=1)
             return ops.reshape(rows, (-1, rows.shape[-1]))
         return call_model(self.embed_model, x, training)
+
+    def train_step(self, *arguments: Any) -> Any:
+        """Keras' own step. State such as the statistics of batch norm stays as it was if the step is not taken."""
+        if keras.backend.backend() == "jax":
+            logs, (weights, state, slots, metrics) = super().train_step(*arguments)
+            place = next(i for i, variable in enumerate(self.optimizer.variables) if variable is self.optimizer.norm)
+            finite = ops.isfinite(slots[place])
+            kept = [ops.where(finite, new, old) for new, old in zip(state, arguments[0][1], strict=True)]
+            return logs, (weights, kept, slots, metrics)
+        variables = self.non_trainable_variables
+        before = [ops.copy(variable) for variable in variables]
+        logs = super().train_step(*arguments)
+        finite = ops.isfinite(self.optimizer.norm)
+        for variable, old in zip(variables, before, strict=True):
+            variable.assign(ops.where(finite, variable.value, old))
+        return logs
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -98,8 +153,9 @@ class TrainingModel(keras.Model):
         """The loss of a batch; NaN if an embedding is not finite."""
         targets = [ops.convert_to_tensor(target) for target in targets]  # arrays on the torch engine
         check_embeddings(embeddings, ops.is_tensor(embeddings), targets[0].shape[0])
-        loss = getattr(self.batch_objective, "on_batch", self.batch_objective)(embeddings, *targets)
-        return ops.where(ops.all(ops.isfinite(embeddings)), loss, float("nan"))
+        loss = getattr(self.batch_objective, "on_batch", self.batch_objective)(as_float32(embeddings), *targets)
+        finite = ops.logical_and(ops.all(ops.isfinite(embeddings)), ops.all(ops.isfinite(loss)))
+        return loss * ops.where(finite, 1.0, float("nan"))  # a product, so that the gradient is NaN as well
 
     def current_logs(self) -> dict[str, Any]:
         """The logs of the loss's last call."""

@@ -38,12 +38,13 @@ HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 class PytorchEngine(base.Engine):
     buffers_before: list[torch.Tensor]
+    parameters: list[nn.Parameter]  # of all optimizers
 
     # The step.
 
     def clear_gradients(self) -> None:
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
         self.buffers_before = [value.detach().clone() for value in self.statistics]
 
     def embed(self, parts: Parts) -> tuple[torch.Tensor, Callable[[torch.Tensor | None], None]]:
@@ -81,7 +82,7 @@ class PytorchEngine(base.Engine):
 
     def update(self, loss: torch.Tensor) -> StepResult:
         optimizers = list(self.optimizers.values())
-        parameters = [p for optimizer in optimizers for p in optimizer_params(optimizer) if p.grad is not None]
+        parameters = [p for p in self.parameters if p.grad is not None]
         divisor = self.accumulated * (1.0 if self.scale is None else self.scale.value)
         self.accumulated = 0
         if divisor != 1:
@@ -184,6 +185,11 @@ class PytorchEngine(base.Engine):
         )
         if created is not None:
             self.optimizers[kind] = created
+            self.set_parameters()
+
+    def set_parameters(self) -> None:
+        """List the parameters of all optimizers."""
+        self.parameters = [p for optimizer in self.optimizers.values() for p in optimizer_params(optimizer)]
 
     def clone_config(self, optimizer: torch.optim.Optimizer) -> tuple[Any, dict[str, Any]]:
         return type(optimizer), plain_settings(optimizer)
@@ -231,19 +237,14 @@ class PytorchEngine(base.Engine):
         optimizer = self.optimizers["optimizer"]
         held = {id(p) for p in optimizer_params(optimizer)}
         new = [p for p in named_weights(self.model).values() if p.requires_grad and id(p) not in held]
-        if new and getattr(optimizer, "made_by_name", False):  # unfrozen since, or frozen for ever
-            allowed = {
-                name
-                for group in self.optimization.groups(self.framework.weights(self.model), 0)
-                for name in group.names
-            }
-            new = [
-                p
-                for name, p in named_weights(self.model).items()
-                if name in allowed and id(p) not in held and p.requires_grad
-            ]
+        if new and getattr(optimizer, "made_by_name", False):  # they have been unfrozen since it was made
+            groups = self.optimization.groups(self.framework.weights(self.model), 0.0)
+            trained = {name for group in groups for name in group.names}
+            by_name = {name: p for name, p in named_weights(self.model).items() if id(p) not in held}
+            new = [p for name, p in by_name.items() if name in trained and p.requires_grad]
             if new:
                 optimizer.add_param_group({"params": new})
+        self.set_parameters()
 
     def end_training(self) -> None:
         self.set_frozen(set())

@@ -110,7 +110,9 @@ def gradient_norm(parameters: Sequence[nn.Parameter], device: torch.device) -> t
         return torch.zeros((), device=device)
     half = (torch.bfloat16, torch.float16)
     norms = torch._foreach_norm([g.float() if g.dtype in half else g for g in gradients])
-    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+    if len({norm.device for norm in norms}) > 1:
+        norms = [norm.to(device) for norm in norms]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def values_of(p: nn.Parameter) -> torch.Tensor:

@@ -45,6 +45,11 @@ class Encoder:
     Raises:
         ValueError: For an unknown name, or a pooler for a model without a pooling layer.
         TypeError: For a model of another framework.
+
+    Example:
+        >>> encoder = train_a_model().encoder
+        >>> encoder.embed(np.zeros((2, 8), np.float32)).shape
+        (2, 8)
     """
 
     def __init__(

@@ -33,7 +33,7 @@ class LossScale:
         [1024.0, 2048.0, 1024.0]
     """
 
-    value: float = 2.0**16
+    value: float = 2.0**15
     interval: int = 2000
     good_steps: int = 0
 

@@ -48,7 +48,7 @@ def save_run(training: Training, path: str | Path) -> Path:
         optimizer = engine.optimizers.get(kind)
         slots, settings = ({}, {}) if optimizer is None else engine.optimizer_state(optimizer)
         tensors |= {f"{kind}.{name}": value for name, value in slots.items()}
-        optimizers[kind] = None if optimizer is None else {"name": type(optimizer).__name__, **settings}
+        optimizers[kind] = None if optimizer is None else {"name": class_name(optimizer), **settings}
     plain = {
         "progress": training.progress.state_dict(),
         "classes": encode_class_names(training.setup.classes),
@@ -143,6 +143,11 @@ def restore(training: Training, before: Any) -> None:
 def check_optimizer_name(training: Training, kind: str, saved_state: dict[str, Any], path: Path) -> None:
     """Raise ``ValueError`` unless the tuner's optimizer of this kind has the class of the saved one."""
     saved, optimizer = (saved_state[kind] or {}).get("name"), training.engine.optimizers.get(kind)
-    name = None if optimizer is None else type(optimizer).__name__
+    name = None if optimizer is None else class_name(optimizer)
     if saved != name:
         raise ValueError(f"the {kind} must be {saved} to resume from {path}, got {name}")
+
+
+def class_name(optimizer: Any) -> str:
+    """The name of the class of an optimizer, or of the optimizers of several groups of weights."""
+    return getattr(optimizer, "class_name", type(optimizer).__name__)

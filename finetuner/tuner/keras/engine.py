@@ -1,0 +1,373 @@
+"""The training step of Keras."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..base.training import engine as base
+from ..base.training.bad_items import NotFiniteError
+from ..base.training.engine import StepResult
+from ..base.training.micro_batches import split_batch
+from ..base.training.precision import LossScale
+from .data import to_device
+from .framework import assign, copy_to_host
+from .gradient_cache import GradientCache
+from .gradients import lerp
+from .models import TrainingModel, named_weights
+from .optimizers import OptimizerGroups, Update, create_optimizer, plain_settings
+
+__all__ = ["KerasEngine"]
+
+POLICIES = {"bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
+
+
+class KerasEngine(base.Engine):
+    # The step. Keras compiles model, loss and update of an ordinary batch into one function.
+
+    def step(self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True) -> StepResult:
+        parts = split_batch(inputs, len(targets[0]), self.micro_batch_size)
+        with self.framework.on_device(), self.policies():
+            self.compile_for(parts.micro_batches[0].inputs)
+            if update and not self.accumulated and not parts.two_passes:
+                loss = self.whole_step(to_device(inputs), targets)
+            else:
+                loss = self.accumulate(parts, targets)
+                if update:
+                    self.update(loss)
+        if not update:
+            return StepResult(loss, None)
+        norm = float(self.training_model.optimizer.norm)
+        self.check(loss, norm)
+        return StepResult(loss, norm)
+
+    def whole_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> float:
+        """Take Keras' own step, and return the loss."""
+        return float(self.training_model.train_on_batch(inputs, targets, return_dict=True)["loss"])
+
+    def accumulate(self, parts: Any, targets: tuple[np.ndarray, ...]) -> float:
+        """Add the gradients of a batch to those of the last ones, and return the loss."""
+        self.training_model.reset_metrics()  # as Keras' own step does
+        if not self.accumulated:
+            self.state_before = [ops.copy(variable) for variable in self.training_model.non_trainable_variables]
+        if self.gradient_cache is None:
+            self.gradient_cache = GradientCache(self.training_model)
+        loss, gradients = self.gradient_cache.gradients(parts, targets)
+        if not math.isfinite(loss):
+            self.undo_step()
+            raise NotFiniteError(f"the loss must be finite, and is {loss}")
+        if self.accumulated:
+            gradients = [old + new for old, new in zip(self.gradients, gradients, strict=True)]
+        self.gradients, self.accumulated = gradients, self.accumulated + 1
+        return loss
+
+    def update(self, loss: float) -> StepResult:
+        gradients, count = self.gradients, self.accumulated
+        self.clear_gradients()
+        assert self.gradient_cache is not None
+        self.gradient_cache.update(gradients if count == 1 else [gradient / count for gradient in gradients])
+        return StepResult(loss, self.training_model.optimizer.norm)
+
+    def check(self, loss: float, norm: float) -> None:
+        """Raise :class:`NotFiniteError` if the step was not taken; in float16, adapt the scale of the loss."""
+        if self.scale is not None and math.isfinite(loss):
+            self.scale.update(math.isfinite(norm))
+            self.training_model.optimizer.scale.assign(self.scale.value)
+        elif not math.isfinite(loss):
+            raise NotFiniteError(f"the loss must be finite, and is {loss}")
+        elif not math.isfinite(norm):
+            self.undo_step()
+            raise NotFiniteError("the gradient must be finite, and is not for some of the weights")
+
+    def clear_gradients(self) -> None:
+        self.gradients: list[Any] = []
+        self.accumulated = 0
+
+    def undo_step(self) -> None:
+        self.clear_gradients()
+        if self.state_before is not None:
+            for variable, old in zip(self.training_model.non_trainable_variables, self.state_before, strict=True):
+                variable.assign(old)
+            self.state_before = None
+
+    def embed(self, parts: Any) -> Any:
+        raise NotImplementedError  # see GradientCache
+
+    def loss_gradient(self, embeddings: Any, targets: Any) -> Any:
+        raise NotImplementedError  # see GradientCache
+
+    # Precision and device.
+
+    def resolve_precision(self, precision: str) -> str:
+        if precision != "auto":
+            return precision
+        device = ops.zeros(1).device if keras.backend.backend() == "torch" else str(keras.distribution.list_devices())
+        return "fp32" if "cpu" in str(device).lower() else "bf16"
+
+    @contextlib.contextmanager
+    def policies(self) -> Iterator[None]:
+        """A context in which the layers of the model compute in the precision of the engine."""
+        if self.precision == "fp32":
+            yield
+            return
+        layers = [one for one in self.model._flatten_layers() if one.dtype_policy.name == "float32" and one.autocast]
+        for layer in layers:
+            layer.dtype_policy = POLICIES[self.precision]
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.dtype_policy = "float32"
+
+    def set_up(self, compile: bool) -> None:
+        if compile:
+            raise ValueError("compile must be used with PyTorch or Paddle: Keras compiles by itself")
+        if not isinstance(self.optimization.schedule, str) and not hasattr(self.optimization.schedule, "__name__"):
+            raise ValueError(
+                "schedule must be a name or a function; a schedule of Keras is the learning rate of an optimizer: "
+                "optimizer=keras.optimizers.Adam(schedule)"
+            )
+        if any(layer.compute_dtype == "float16" for layer in self.model._flatten_layers()):
+            self.scale = LossScale()  # the model has this policy itself
+        self.groups: dict[str, OptimizerGroups] = {}
+        self.spec: tuple[Any, dict[str, Any]] | None = None  # of the model's optimizer, if it was given by name
+        self.trained_ids: set[int] | None = None  # the ids of the weights that were trained in the last fit
+        self.rates: list[float] | None = None  # the present learning rates, once they are set
+        self.waiting: tuple[Any, dict[str, Any]] | None = None  # the optimizer of a model that is not built yet
+        self.state_before: list[Any] | None = None
+        self.forget_functions()
+        self.clear_gradients()
+
+    def forget_functions(self) -> None:
+        """Forget what was compiled for another loss, other optimizers or other frozen weights."""
+        self.training_model = TrainingModel(self.model, self.loss)
+        self.gradient_cache: GradientCache | None = None
+        self.evaluation_model: TrainingModel | None = None
+        self.compiled_kinds: tuple[str, ...] = ()
+
+    def compile_for(self, inputs: Any) -> None:
+        """Build the model, if it is not built yet, and prepare Keras' step."""
+        if not self.training_model.built:
+            self.training_model.predict_on_batch(to_device(inputs))
+        if self.waiting is not None:
+            self.make_optimizer("optimizer", *self.waiting)
+        if self.compiled_kinds != tuple(self.optimizers):
+            self.forget_functions()
+            groups = [self.groups[kind] for kind in self.optimizers]
+            update = Update(groups, self.optimization.clip_norm, self.scale is not None)
+            update.frozen = {
+                id(one) for group in groups for one, epochs in zip(group.optimizers, group.frozen, strict=True)
+                if epochs >= self.frozen_until
+            }  # fmt: skip
+            self.training_model.compile(optimizer=update, auto_scale_loss=False)
+            self.training_model.predict_on_batch(to_device(inputs))
+            update.build(self.training_model.trainable_variables)
+            if self.scale is not None:
+                update.scale.assign(self.scale.value)
+            self.compiled_kinds = tuple(self.optimizers)
+
+    # Optimizers.
+
+    def make_optimizer(self, kind: str, optimizer: Any, options: Mapping[str, Any]) -> None:
+        module, groups_of = self.loss, self.optimization.loss_groups
+        if kind == "optimizer":
+            module, groups_of = self.model, self.optimization.groups
+        weights = named_weights(module)
+        is_built = getattr(module, "built", True)
+        if not weights and (kind == "loss_optimizer" or is_built):
+            return
+        if isinstance(optimizer, keras.optimizers.Optimizer) and kind == "loss_optimizer":
+            held = {id(variable) for variable in getattr(optimizer, "_trainable_variables", [])}
+            if held and not held.issuperset(map(id, weights.values())):
+                raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
+        created = create_optimizer(
+            kind, optimizer, options, self.framework.registry("optimizer"), weights, groups_of, self.optimization
+        )
+        if kind == "optimizer" and not isinstance(optimizer, keras.optimizers.Optimizer):
+            self.spec = optimizer, dict(options)
+        self.waiting = (optimizer, dict(options)) if not is_built and kind == "optimizer" else None
+        if created is not None:
+            self.groups[kind] = created
+            self.optimizers[kind] = created.public
+            self.compiled_kinds = ()
+
+    def clone_config(self, optimizer: keras.optimizers.Optimizer) -> tuple[Any, dict[str, Any]]:
+        return type(optimizer), plain_settings(optimizer)
+
+    def members(self) -> list[tuple[Any, float | None]]:
+        """All optimizers with the learning rate of each at the beginning."""
+        groups = [self.groups[kind] for kind in self.optimizers]
+        return [pair for group in groups for pair in zip(group.optimizers, group.rates, strict=True)]
+
+    def learning_rates(self) -> list[float]:
+        if self.rates is not None:
+            return self.rates
+        return [float(optimizer.learning_rate) if rate is None else rate for optimizer, rate in self.members()]
+
+    def set_learning_rates(self, factor: float) -> None:
+        self.rates = [rate * factor for rate in self.base_learning_rates()]
+        for (optimizer, _), rate in zip(self.members(), self.rates, strict=True):
+            optimizer.learning_rate = rate
+
+    def base_learning_rates(self) -> list[float]:
+        for group in self.groups.values():
+            if None in group.rates:
+                group.rates = [float(optimizer.learning_rate) for optimizer in group.optimizers]
+        return [rate for kind in self.optimizers for rate in self.groups[kind].rates]
+
+    def set_base_learning_rates(self, rates: list[float]) -> None:
+        left = list(rates)
+        for kind in self.optimizers:
+            group = self.groups[kind]
+            group.rates = [left.pop(0) for _ in group.rates]
+            for optimizer, rate in zip(group.optimizers, group.rates, strict=True):
+                optimizer.learning_rate = rate
+
+    def schedule_state(self) -> dict[str, Any] | None:
+        return None
+
+    def load_schedule_state(self, state: dict[str, Any] | None) -> None:
+        """Nothing to do: Keras' own schedules are a part of the optimizer."""
+
+    def freeze(self, epoch: int) -> None:
+        until = max((group.frozen[i] for group in self.groups.values() for i in range(len(group.frozen))), default=0)
+        if until and epoch != self.frozen_until:
+            self.frozen_until, self.compiled_kinds = epoch, ()
+
+    def set_frozen(self, names: set[str]) -> None:
+        for layer in self.model._flatten_layers():
+            own = [variable for variable in layer._trainable_variables if variable.path in names]
+            if own and len(own) == len(layer._trainable_variables):
+                layer.trainable = False  # so batch norm keeps its statistics
+                self.frozen_layers.append(layer)
+            for variable in own:
+                if variable.trainable:
+                    variable.trainable = False
+                    self.frozen_variables.append(variable)
+
+    # The course of a fit.
+
+    frozen_until = 1  # groups that are frozen up to this epoch, or a later one, are not applied
+
+    def begin_training(self) -> None:
+        self.frozen_layers: list[Any] = []
+        self.frozen_variables: list[Any] = []
+        self.check_unfrozen()
+        names = [weight.name for weight in self.framework.weights(self.model)]
+        always = self.optimization.frozen(names, 10**9)
+        if always:
+            self.set_frozen(always)
+            self.compiled_kinds = ()
+
+    def check_unfrozen(self) -> None:
+        """Make new optimizers if weights have been unfrozen or frozen by the user since the last ones."""
+        now = set(map(id, self.model.trainable_variables))
+        if self.trained_ids is not None and now != self.trained_ids and self.spec is not None:
+            self.make_optimizer("optimizer", *self.spec)
+        self.trained_ids = now
+
+    def end_training(self) -> None:
+        for layer in self.frozen_layers:
+            layer.trainable = True
+        for variable in self.frozen_variables:
+            variable.trainable = True
+        self.clear_gradients()
+        self.state_before = None
+
+    def begin_epoch(self, seed: int | None) -> None:
+        if seed is None:
+            return
+        if self.training_model.needs_global_seed is not False:  # setting it makes TensorFlow discard its graphs
+            seed_engine(seed)
+        for position, variable in enumerate(self.model.variables):
+            if variable.path.endswith("seed_generator_state"):  # of a layer with its own generator, such as dropout
+                variable.assign(np.array([seed % 2**32, position], dtype="uint32"))
+
+    def begin_step(self, seed: int) -> None:
+        if keras.backend.backend() == "torch":
+            import torch
+
+            torch.default_generator.manual_seed(seed)
+
+    def loss_logs(self) -> dict[str, float]:
+        log_metrics = self.training_model.log_metrics
+        if log_metrics:  # in position of the symbolic values from compilation
+            self.loss.logs = {name: log_metrics[name].result() for name in self.loss.logs}
+        return {name: float(value) for name, value in self.loss.logs.items()} if log_metrics else {}
+
+    def to_floats(self, values: list[float]) -> list[float]:
+        return [float(value) for value in values]
+
+    def evaluate_loss(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        if self.evaluation_model is None:  # TensorFlow would trace a loss that is not compiled at each call
+            self.evaluation_model = TrainingModel(keras.layers.Identity(), self.loss)
+            self.evaluation_model.compile()
+        with self.framework.on_device():
+            return float(self.evaluation_model.test_on_batch(embeddings, targets, return_dict=True)["loss"])
+
+    def peak_memory(self) -> int | None:
+        return None
+
+    # State.
+
+    def optimizer_state(self, optimizer: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        kind = next(kind for kind, one in self.optimizers.items() if one is optimizer)
+        rates = [rate for rate in self.groups[kind].rates if isinstance(rate, float)]
+        return copy_to_host(optimizer.variables), {"rates": rates}
+
+    def load_optimizer_state(self, optimizer: Any, tensors: dict[str, np.ndarray], plain: dict[str, Any]) -> None:
+        kind = next(kind for kind, one in self.optimizers.items() if one is optimizer)
+        group, module = self.groups[kind], self.loss if kind == "loss_optimizer" else self.model
+        if len(plain["rates"]) == len(group.rates) and all(isinstance(rate, float) for rate in plain["rates"]):
+            group.rates = list(plain["rates"])
+        if not tensors:
+            return
+        variables = list(module.trainable_variables)
+        if kind == "optimizer" and "loss_optimizer" not in self.optimizers:
+            variables += list(getattr(self.loss, "trainable_variables", []))
+        has_slots = len(tensors) > 2 * len(group.optimizers)  # else it was saved before its first step
+        for one, own in Update([group], None, False).shares(variables):
+            if has_slots and one is not None and not one.built:
+                one.build([variables[i] for i in own])
+        if not has_slots and any(one.built for one in group.optimizers):
+            tensors = {**{str(i): np.zeros(v.shape, v.dtype) for i, v in enumerate(optimizer.variables)}, **tensors}
+        assign("the optimizer must have the options of the one that was saved", optimizer.variables, tensors)
+
+    def average_weights(self, average: Any, share: float) -> Any:
+        weights = [variable for variable in self.model.trainable_variables if "float" in str(variable.dtype)]
+        if average is None:
+            return {id(variable): ops.copy(variable) for variable in weights}
+        values = lerp([average[id(one)] for one in weights], [one.value for one in weights], share)
+        return average | dict(zip(map(id, weights), values, strict=True))
+
+    def average_to_state(self, average: Any) -> dict[str, np.ndarray]:
+        state = self.framework.state(self.model)
+        for position, variable in enumerate(self.model.variables):
+            if id(variable) in average:
+                state[str(position)] = np.array(ops.convert_to_numpy(average[id(variable)]))
+        return state
+
+    def average_from_state(self, tensors: dict[str, np.ndarray]) -> Any:
+        names = self.average_weights(None, 1.0)
+        return {
+            id(variable): ops.convert_to_tensor(tensors[str(position)])
+            for position, variable in enumerate(self.model.variables)
+            if id(variable) in names
+        }
+
+
+def seed_engine(seed: int) -> None:
+    """Seed the engine. Keras' ``set_random_seed`` would import TensorFlow if that is installed.
+
+    With JAX, all random numbers are from the layers' own generators.
+    """
+    if keras.backend.backend() == "tensorflow":
+        keras.utils.set_random_seed(seed)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)
