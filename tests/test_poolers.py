@@ -201,7 +201,7 @@ def test_p_is_trained_saved_and_loaded(backend, tmp_path):
     x, _ = images(backend)
     np.testing.assert_array_equal(loaded.embed(x), finetuner.embed(run.model, x))
     with pytest.raises(ValueError, match="the weights must be those of the same model"):
-        backend.Tuner(backend.conv(), callbacks=[]).load(tmp_path / "run")
+        backend.Tuner(backend.conv(), callbacks=[]).load(tmp_path / "run", weights_only=True)
 
 
 def test_resumed_training_matches_uninterrupted(backend, tmp_path):

@@ -15,7 +15,7 @@ from ..base.training.engine import StepResult
 from ..base.training.micro_batches import split_batch
 from ..base.training.precision import LossScale
 from .data import to_device
-from .framework import assign, copy_to_host
+from .framework import KerasFramework, assign, copy_to_host
 from .gradient_cache import GradientCache
 from .gradients import lerp
 from .models import TrainingModel, named_weights
@@ -27,6 +27,11 @@ POLICIES = {"bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
 class KerasEngine(base.Engine):
+    framework: KerasFramework
+    gradient_cache: GradientCache | None
+    gradients: list[Any]  # of the batches since the last update
+    state_before: list[Any] | None  # what the forward passes have changed since the last update
+
     # The step. Keras compiles model, loss and update of an ordinary batch into one function.
 
     def step(self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True) -> StepResult:
@@ -65,6 +70,16 @@ class KerasEngine(base.Engine):
         self.gradients, self.accumulated = gradients, self.accumulated + 1
         return loss
 
+    def clear_gradients(self) -> None:
+        self.gradients = []
+        self.accumulated = 0
+
+    def embed(self, parts: Any) -> Any:
+        raise NotImplementedError  # see GradientCache
+
+    def loss_gradient(self, embeddings: Any, targets: Any) -> Any:
+        raise NotImplementedError  # see GradientCache
+
     def update(self, loss: float) -> StepResult:
         gradients, count = self.gradients, self.accumulated
         self.clear_gradients()
@@ -83,22 +98,12 @@ class KerasEngine(base.Engine):
             self.undo_step()
             raise NotFiniteError("the gradient must be finite, and is not for some of the weights")
 
-    def clear_gradients(self) -> None:
-        self.gradients: list[Any] = []
-        self.accumulated = 0
-
     def undo_step(self) -> None:
         self.clear_gradients()
         if self.state_before is not None:
             for variable, old in zip(self.training_model.non_trainable_variables, self.state_before, strict=True):
                 variable.assign(old)
             self.state_before = None
-
-    def embed(self, parts: Any) -> Any:
-        raise NotImplementedError  # see GradientCache
-
-    def loss_gradient(self, embeddings: Any, targets: Any) -> Any:
-        raise NotImplementedError  # see GradientCache
 
     # Precision and device.
 
@@ -138,14 +143,14 @@ class KerasEngine(base.Engine):
         self.trained_ids: set[int] | None = None  # the ids of the weights that were trained in the last fit
         self.rates: list[float] | None = None  # the present learning rates, once they are set
         self.waiting: tuple[Any, dict[str, Any]] | None = None  # the optimizer of a model that is not built yet
-        self.state_before: list[Any] | None = None
+        self.state_before = None
         self.forget_functions()
         self.clear_gradients()
 
     def forget_functions(self) -> None:
         """Forget what was compiled for another loss, other optimizers or other frozen weights."""
         self.training_model = TrainingModel(self.model, self.loss)
-        self.gradient_cache: GradientCache | None = None
+        self.gradient_cache = None
         self.evaluation_model: TrainingModel | None = None
         self.compiled_kinds: tuple[str, ...] = ()
 
@@ -231,7 +236,7 @@ class KerasEngine(base.Engine):
         return None
 
     def load_schedule_state(self, state: dict[str, Any] | None) -> None:
-        """Nothing to do: Keras' own schedules are a part of the optimizer."""
+        pass  # Keras' own schedules are a part of the optimizer
 
     def freeze(self, epoch: int) -> None:
         until = max((group.frozen[i] for group in self.groups.values() for i in range(len(group.frozen))), default=0)

@@ -149,7 +149,7 @@ class KerasFramework(base.Framework):
 
 
 def resolve_device(device: str) -> str:
-    """The device of this name. Keras chooses the one for ``"auto"``."""
+    """The device of this name; an accelerator, if there is one, for ``"auto"``."""
     if device != "auto":
         try:
             with keras.device(device):

@@ -68,8 +68,8 @@ def create_optimizer(
     """The optimizers of ``weights``, from a name, class or instance; None if all weights are frozen."""
     if isinstance(optimizer, keras.optimizers.Optimizer):
         create(kind, optimizer, {}, options)
-        own = {id(variable) for variable in weights.values()} if kind == "loss_optimizer" else None
-        return OptimizerGroups([optimizer], [None], [own], [0])
+        ids = {id(variable) for variable in weights.values()} if kind == "loss_optimizer" else None
+        return OptimizerGroups([optimizer], [None], [ids], [0])
     options = dict(options)
     name = optimizer if isinstance(optimizer, str) else optimizer.__name__
     decay = default_decay(name, options, optimization)
@@ -80,7 +80,7 @@ def create_optimizer(
         first = optimization.learning_rate
         groups = [Group((), first if isinstance(first, float) else 1e-3, 0.0)]
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        groups = [group._replace(learning_rate=rate) for group in groups]  # type: ignore[arg-type]
+        groups = [group._replace(learning_rate=rate) for group in groups]
     else:
         groups = with_option_rate(groups, rate)
     if not groups:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from . import _import_paddle  # noqa: F401  # isort: skip (before anything that imports Paddle)
+from .framework import PaddleFramework
 from .losses import *
 from .miner import *
 from .poolers import *
@@ -13,4 +14,4 @@ if not TYPE_CHECKING:  # type checkers follow the star imports
 
     __all__ = [*losses.__all__, *miner.__all__, *poolers.__all__, *tuner.__all__]
 
-Tuner = PaddleTuner
+Tuner, Framework = PaddleTuner, PaddleFramework

@@ -1,7 +1,7 @@
 """Batches on their way to the model, for PaddlePaddle."""
 
-import traceback
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,11 @@ def convert_dataset(data: Any) -> Any:
 
 
 def load_batches(batches: Batches, num_workers: int) -> Iterable[Batch]:
-    """The batches in order; with workers, a ``DataLoader`` prepares them."""
+    """The batches in order; with workers, a ``DataLoader`` prepares them, with new workers in each epoch."""
+    batches.seeded = seeded
     if num_workers == 0:
         return (batches[number] for number in range(len(batches)))
+    # Persistent workers would take half a second to begin an epoch, and keep batches of one that was broken off.
     loader = paddle.io.DataLoader(
         OpaqueBatches(batches), batch_size=None, shuffle=False, num_workers=num_workers, collate_fn=identity
     )
@@ -58,17 +60,18 @@ class OpaqueBatches(paddle.io.Dataset):
         return len(self.batches)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, OpaqueBatch]:
-        return np.zeros(1, np.float32), OpaqueBatch(self.batch_or_error(number))
+        return np.zeros(1, np.float32), OpaqueBatch(self.batches.batch_or_error(number))
 
-    def batch_or_error(self, number: int) -> Batch | Exception:
-        """The batch, or the error. Only Python's own errors can be sent to another process reliably."""
-        try:
-            return self.batches[number]
-        except Exception as error:
-            is_builtin = type(error).__module__ == "builtins"
-            sent = error if is_builtin else RuntimeError(f"{type(error).__name__}: {error}")
-            sent.add_note(f"in a worker process:\n{traceback.format_exc()}")
-            return sent
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """A context in which the random numbers of the host are seeded."""
+    state = paddle.get_rng_state("cpu")
+    paddle.seed(seed)
+    try:
+        yield
+    finally:
+        paddle.set_rng_state(state, "cpu")
 
 
 def identity(batch: Any) -> Any:

@@ -6,18 +6,18 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from ..base.training.micro_batches import MicroBatch
+from ..base.training.micro_batches import MicroBatch, Parts
 
-__all__ = ["embed_micro_batches"]
+__all__ = ["STATEFUL_LAYERS", "embed_twice", "mutable_buffers"]
 
 # Layers with running statistics among their parameters, where other layers have buffers. Other parameters without a
 # gradient are not copied, since a frozen model may be large.
 STATEFUL_LAYERS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm, nn.SpectralNorm)
 
 
-def embed_micro_batches(
-    forward: Callable[[MicroBatch], paddle.Tensor], micro_batches: Sequence[MicroBatch], model: nn.Layer, device: str
-) -> tuple[paddle.Tensor, Callable[[], None]]:
+def embed_twice(
+    forward: Callable[[MicroBatch], paddle.Tensor], parts: Parts, model: nn.Layer, device: str
+) -> tuple[paddle.Tensor, Callable[[paddle.Tensor | None], None]]:
     """Embed all micro-batches without a graph.
 
     Both passes begin with the same buffers and draw the same random numbers, so the second computes what the first did.
@@ -28,33 +28,41 @@ def embed_micro_batches(
     """
     before = [value.detach().clone() for value in mutable_buffers(model)]
     states, embeddings = [], []
-    for micro_batch in micro_batches:
+    for part in parts.micro_batches:
         states.append(random_state(device))
         # Not under no_grad, where a model may compute differently: with a faster kernel, or another compiled graph.
         # A copy, since a compiled model may write its next output to the same memory.
-        embeddings.append(forward(micro_batch).detach().clone())
+        embeddings.append(forward(part).detach().clone())
     restore_buffers(model, before)
     whole = paddle.concat(embeddings)
-    whole.stop_gradient = False
+    order = None if parts.order is None else paddle.to_tensor(parts.order, place=whole.place)
 
-    def backward_micro_batches() -> None:
-        if whole.grad is None:  # the loss does not depend on the embeddings
+    def backward(gradient: paddle.Tensor | None) -> None:
+        if gradient is None:  # the loss does not depend on the embeddings
             return
         after = random_state(device)
-        gradients = paddle.split(whole.grad, [micro_batch.rows for micro_batch in micro_batches])
-        for micro_batch, state, gradient in zip(micro_batches, states, gradients, strict=True):
+        gradient = gradient.astype(whole.dtype)
+        if order is not None:
+            gradient = paddle.scatter(paddle.zeros_like(gradient), order, gradient)
+        gradients = paddle.split(gradient, [part.rows for part in parts.micro_batches])
+        for part, state, share in zip(parts.micro_batches, states, gradients, strict=True):
             set_random_state(state, device)
-            forward(micro_batch).backward(gradient)
+            forward(part).backward(share)
         set_random_state(after, device)
 
-    return whole, backward_micro_batches
+    return whole if order is None else whole.index_select(order), backward
 
 
-def mutable_buffers(model: nn.Layer) -> list[paddle.Tensor]:
-    """What a forward pass in training mode changes, such as the statistics of batch norm."""
-    layers = [layer for layer in model.sublayers(include_self=True) if isinstance(layer, STATEFUL_LAYERS)]
-    own = [p for layer in layers for p in layer.parameters(include_sublayers=False) if p.stop_gradient]
-    return [*model.buffers(), *own]
+def mutable_buffers(model: nn.Layer, running: bool = False) -> list[paddle.Tensor]:
+    """What a forward pass in training mode changes, such as the statistics of batch norm.
+
+    Args:
+        model: The model.
+        running: Whether to return the statistics of norms only, which are known to change.
+    """
+    norms = [layer for layer in model.sublayers(include_self=True) if isinstance(layer, STATEFUL_LAYERS)]
+    own = [p for layer in norms for p in layer.parameters(include_sublayers=False) if p.stop_gradient]
+    return own if running else [*model.buffers(), *own]
 
 
 @paddle.no_grad()

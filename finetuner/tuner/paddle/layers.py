@@ -31,5 +31,10 @@ class WeightedLoss(base.WeightedLoss, Loss):
         for name, array in arrays.items():
             setattr(self, name, nn.Parameter(paddle.to_tensor(array, dtype="float32", place=place)))
 
+    def remove_weights(self) -> None:
+        for name in self.weights_on_host():
+            setattr(self, name, None)
+        self.in_features = self.num_classes = None
+
     def weights_on_host(self) -> dict[str, np.ndarray]:
         return {name: p.numpy().copy() for name, p in self.named_parameters()}

@@ -19,6 +19,7 @@ from .framework import copy_to_host, forward
 from .gradient_cache import embed_twice, mutable_buffers
 from .models import named_weights
 from .optimizers import (
+    add_weights,
     check_scheduler,
     create_optimizer,
     decay_weights,
@@ -175,7 +176,6 @@ class PytorchEngine(base.Engine):
         if isinstance(optimizer, torch.optim.Optimizer):
             if kind == "optimizer":
                 check_optimizer_covers_poolers(self.model, optimizer_params(optimizer))
-                check_scheduler(self.optimization, optimizer)
             elif not optimizer_covers(optimizer, weights.values()):
                 raise ValueError(f"{kind} must hold the loss's weights, or be a name or a class, got an instance")
         elif not weights:
@@ -184,6 +184,8 @@ class PytorchEngine(base.Engine):
             kind, optimizer, options, self.framework.registry("optimizer"), weights, groups_of, self.optimization
         )
         if created is not None:
+            if kind == "optimizer":
+                check_scheduler(self.optimization, created)
             self.optimizers[kind] = created
             self.set_parameters()
 
@@ -236,14 +238,9 @@ class PytorchEngine(base.Engine):
         self.move()
         optimizer = self.optimizers["optimizer"]
         held = {id(p) for p in optimizer_params(optimizer)}
-        new = [p for p in named_weights(self.model).values() if p.requires_grad and id(p) not in held]
-        if new and getattr(optimizer, "made_by_name", False):  # they have been unfrozen since it was made
-            groups = self.optimization.groups(self.framework.weights(self.model), 0.0)
-            trained = {name for group in groups for name in group.names}
-            by_name = {name: p for name, p in named_weights(self.model).items() if id(p) not in held}
-            new = [p for name, p in by_name.items() if name in trained and p.requires_grad]
-            if new:
-                optimizer.add_param_group({"params": new})
+        new = {name for name, p in named_weights(self.model).items() if p.requires_grad and id(p) not in held}
+        if new:  # they have been unfrozen since the optimizer was made
+            add_weights(optimizer, named_weights(self.model), new, self.optimization)
         self.set_parameters()
 
     def end_training(self) -> None:

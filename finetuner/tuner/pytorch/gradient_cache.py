@@ -43,7 +43,9 @@ def embed_twice(
         gradients = torch.split(gradient, [part.rows for part in parts.micro_batches])
         for part, state, share in zip(parts.micro_batches, states, gradients, strict=True):
             set_random_state(state, device)
-            torch.autograd.backward(forward(part), share)
+            output = forward(part)
+            if output.requires_grad:  # not if all weights are frozen in this epoch
+                torch.autograd.backward(output, share)
         set_random_state(after, device)
 
     return whole if order is None else whole[order], backward

@@ -13,6 +13,7 @@ from ..base.training.parameter_groups import Group, Weight
 from .framework import copy_to_host
 
 __all__ = [
+    "add_weights",
     "check_scheduler",
     "create_optimizer",
     "decay_weights",
@@ -47,15 +48,8 @@ def create_optimizer(
     groups = with_option_rate(groups_of([Weight(key, p.ndim) for key, p in weights.items()], decay), rate)
     if not groups:
         return None
-    decays_itself = name == "AdamW"
-    params = []
-    for group in groups:
-        entry = {"params": [weights[key] for key in group.names], "lr": group.learning_rate}
-        if decays_itself and "weight_decay" not in options:
-            entry["weight_decay"] = group.weight_decay
-        elif group.weight_decay:
-            entry["decay_by_tuner"] = group.weight_decay
-        params.append(entry)
+    by_itself = name == "AdamW" and "weight_decay" not in options
+    params = [group_options(group, weights, by_itself) for group in groups]
     devices = {p.device.type for p in weights.values()}
     cls = known.get(optimizer) if isinstance(optimizer, str) else optimizer
     if cls in FUSED and not options.keys() & {"fused", "foreach", "capturable", "differentiable"}:
@@ -63,8 +57,32 @@ def create_optimizer(
     if cls is None or "lr" in inspect.signature(cls).parameters:
         options["lr"] = groups[0].learning_rate
     created = create(kind, optimizer, known, {**options, "params": params})
-    created.made_by_name = True
+    created.made_by_name = decay, by_itself
     return created
+
+
+def group_options(group: Group, weights: Mapping[str, nn.Parameter], decays_by_itself: bool) -> dict[str, Any]:
+    """A parameter group as PyTorch takes it."""
+    entry: dict[str, Any] = {"params": [weights[key] for key in group.names], "lr": group.learning_rate}
+    if decays_by_itself:
+        entry["weight_decay"] = group.weight_decay
+    elif group.weight_decay:
+        entry["decay_by_tuner"] = group.weight_decay
+    return entry
+
+
+def add_weights(
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter], new: set[str], optimization: Optimization
+) -> None:
+    """Give an optimizer that was made by name new weights, in the groups that they belong to."""
+    if not hasattr(optimizer, "made_by_name"):
+        return  # the user decides what an instance trains
+    decay, by_itself = optimizer.made_by_name
+    known = [Weight(name, p.ndim) for name, p in weights.items() if p.requires_grad]
+    for group in optimization.groups(known, decay):
+        added = group._replace(names=tuple(name for name in group.names if name in new))
+        if added.names:
+            optimizer.add_param_group(group_options(added, weights, by_itself))
 
 
 def check_scheduler(optimization: Optimization, optimizer: torch.optim.Optimizer) -> None:
@@ -109,7 +127,7 @@ def gradient_norm(parameters: Sequence[nn.Parameter], device: torch.device) -> t
     if not gradients:
         return torch.zeros((), device=device)
     half = (torch.bfloat16, torch.float16)
-    norms = torch._foreach_norm([g.float() if g.dtype in half else g for g in gradients])
+    norms = list(torch._foreach_norm([g.float() if g.dtype in half else g for g in gradients]))
     if len({norm.device for norm in norms}) > 1:
         norms = [norm.to(device) for norm in norms]
     return torch.linalg.vector_norm(torch.stack(norms))

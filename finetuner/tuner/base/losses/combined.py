@@ -36,6 +36,8 @@ class CombinedLoss(Loss):
         self.part_names = [f"part_{number}" for number in range(len(losses))]
         for name, loss in zip(self.part_names, losses, strict=True):
             setattr(self, name, loss)  # as a sublayer
+        compares = any(getattr(loss, "sampler", "class") == "class" for loss in losses)
+        self.sampler = "class" if compares else "random"  # type: ignore[misc]
 
     @property
     def parts(self) -> list[Any]:
@@ -46,12 +48,6 @@ class CombinedLoss(Loss):
     def part_types(self) -> list[str]:
         """The target type of each loss."""
         return [getattr(part, "target_type", "relations") for part in self.parts]
-
-    @property
-    def sampler(self) -> str:
-        """``"class"`` if one of the losses compares the items of a batch."""
-        samplers = {getattr(part, "sampler", "class") for part in self.parts}
-        return "class" if "class" in samplers else "random"
 
     @property
     def distance(self) -> Any:

@@ -13,6 +13,9 @@ from .... import checks
 __all__ = ["Group", "Weight", "check_patterns", "frozen_weights", "parameter_groups"]
 
 
+LOSS_WEIGHT = "loss.weight"  # a pattern may be for the weights of the loss, which exist later
+
+
 class Weight(NamedTuple):
     """A weight of a model."""
 
@@ -59,7 +62,7 @@ def parameter_groups(
     """
     names = [weight.name for weight in weights]
     if isinstance(learning_rate, Mapping):
-        check_patterns("learning_rate", learning_rate, names)
+        check_patterns("learning_rate", learning_rate, [*names, LOSS_WEIGHT])
         rates = [rate_by_pattern(name, learning_rate) for name in names]
     else:
         rates = [learning_rate] * len(names)

@@ -121,12 +121,13 @@ def snapshot(training: Training) -> Any:
     framework = training.encoder.framework
     optimizers = {kind: training.engine.optimizer_state(one) for kind, one in training.engine.optimizers.items()}
     shape = getattr(training.loss, "built_shape", None)
-    return training.encoder.state(), framework.state(training.loss), shape, optimizers
+    return training.encoder.state(), framework.state(training.loss), shape, optimizers, training.engine.schedule_state()
 
 
 def restore(training: Training, before: Any) -> None:
     """Undo :meth:`take_over`."""
-    weights, loss_state, shape, optimizers = before
+    weights, loss_state, shape, optimizers, schedule = before
+    training.engine.load_schedule_state(schedule)
     training.encoder.load_state(weights)
     if getattr(training.loss, "built_shape", None) != shape:
         training.loss.remove_weights()

@@ -1,0 +1,139 @@
+"""PaddlePaddle's models and data, as an encoder uses them."""
+
+import inspect
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+from safetensors.paddle import load_file, save_file
+
+from ...arrays import takes_two_arguments
+from ..base.data.batches import Batch, Batches, PairInputs
+from ..base.registry import public_classes
+from ..base.training import framework as base
+from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
+from ..base.training.parameter_groups import Weight
+from . import losses, miner, poolers
+from .combined_loss import CombinedLoss
+from .data import convert_dataset, load_batches, to_device
+from .models import TwoTower, call_model, named_weights, plain_forward, plain_model
+from .native_loss import NativeLoss
+from .surgery import replace_pooling
+
+__all__ = ["PaddleFramework"]
+
+
+class PaddleFramework(base.Framework):
+    name = "paddle"
+
+    def __init__(self, device: str = "auto"):
+        self.device = resolve_device(device)
+
+    def versions(self) -> dict[str, str]:
+        return {"paddle": paddle.__version__}
+
+    def num_threads(self) -> int:
+        # Paddle reads this once, at import, uses 1 if it is not set, and writes the number it uses. Its own
+        # FLAGS_paddle_num_threads means something else.
+        return int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+    def registry(self, kind: str) -> dict[str, Any]:
+        if kind == "optimizer":
+            known = {name: cls for name, cls in vars(paddle.optimizer).items() if inspect.isclass(cls)}
+            return {name: cls for name, cls in known.items() if name != "Optimizer"}
+        if kind == "loss":
+            return {name: getattr(nn, name) for name in NativeLoss.names} | public_classes(losses, "Loss")
+        return public_classes(miner, "Miner") if kind == "miner" else public_classes(poolers, "Pooler")
+
+    def check_model(self, model: Any) -> nn.Layer:
+        if not isinstance(model, nn.Layer):
+            raise TypeError(f"embed_model must be a paddle.nn.Layer, got {type(model).__name__}")
+        return model
+
+    def combine_towers(self, first: nn.Layer, second: nn.Layer) -> nn.Layer:
+        return TwoTower(first, second)
+
+    def has_two_inputs(self, model: nn.Layer) -> bool:
+        return takes_two_arguments(plain_forward(model))
+
+    def replace_pooling(self, model: nn.Layer, pooler: Any) -> nn.Layer:
+        return replace_pooling(model, pooler)
+
+    def wrap_native_loss(self, loss: Any) -> Any:
+        return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
+
+    def combine_losses(self, losses: Sequence[Any], weights: Sequence[float]) -> Any:
+        return CombinedLoss(losses, weights)
+
+    def convert_dataset(self, data: Any) -> Any:
+        return convert_dataset(data)
+
+    def load_batches(self, batches: Batches, num_workers: int) -> Iterable[Batch]:
+        return load_batches(batches, num_workers)
+
+    @paddle.no_grad()
+    def embed(self, model: nn.Layer, inputs: Any, count: int) -> np.ndarray:
+        training = model.training
+        model.eval()
+        model.to(device=self.device)
+        try:
+            return forward(model, to_device(inputs, self.device), count).astype("float32").numpy()
+        finally:
+            if training:
+                model.train()
+
+    def weights(self, module: Any) -> list[Weight]:
+        return [Weight(name, p.ndim) for name, p in named_weights(module).items() if not p.stop_gradient]
+
+    def state(self, module: Any) -> dict[str, paddle.Tensor]:
+        if not isinstance(module, nn.Layer):
+            return {}
+        return {name: copy_to_host(value) for name, value in plain_model(module).state_dict().items()}
+
+    def load_state(self, module: Any, tensors: dict[str, paddle.Tensor]) -> None:
+        if not isinstance(module, nn.Layer):
+            return
+        own = plain_model(module).state_dict()
+        check_same_shapes("the weights must be those of the same model", own, tensors)
+        plain_model(module).set_state_dict(tensors)
+
+    def model_config(self, model: nn.Layer) -> dict[str, Any] | None:
+        return None
+
+    def model_from_config(self, config: dict[str, Any], trust_code: bool) -> Any:
+        raise ValueError("a Paddle model cannot say how it is made, so it must be given: load(folder, model=...)")
+
+    def write_tensors(self, path: Path, tensors: dict[str, paddle.Tensor]) -> None:
+        save_file(tensors, path)
+
+    def read_tensors(self, path: Path) -> dict[str, paddle.Tensor]:
+        return load_file(path)
+
+
+def resolve_device(device: str) -> str:
+    """The device of this name; an accelerator, if there is one, for ``"auto"``."""
+    if device != "auto":
+        try:
+            paddle.empty([0]).to(device)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise device_error(device, error) from None
+        return device.lower()
+    return str(paddle.device.get_device())
+
+
+def forward(model: nn.Layer, inputs: Any, count: int) -> paddle.Tensor:
+    """Embeddings ``[count, D]`` of inputs on the device, in the model's current mode."""
+    if isinstance(inputs, PairInputs):
+        sides = check_pair_embeddings(model(*inputs), paddle.is_tensor, count)
+        return paddle.stack(sides, axis=1).flatten(0, 1)
+    embeddings = call_model(model, inputs)
+    return check_embeddings(embeddings, isinstance(embeddings, paddle.Tensor), count)
+
+
+def copy_to_host(value: paddle.Tensor) -> paddle.Tensor:
+    """A copy of a tensor on the host that shares no memory."""
+    return value.detach().cpu().clone().contiguous()
