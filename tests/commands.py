@@ -65,6 +65,8 @@ def pooled():
 """,
 }
 FUNCTIONS = f"""
+from pathlib import Path
+
 import numpy as np
 
 def words(texts):
@@ -75,6 +77,9 @@ def grey(image):
 
 def grey_last(image):
     return image[0, :{D}, 0]
+
+def same(item):
+    return item
 
 def wrong(item):
     return item["no"]
@@ -90,6 +95,12 @@ def interrupting(item):
 
 def broken():
     return {{}}["x"]
+
+def taking(item):
+    path = Path("run", "taken.txt")
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return item
 
 number = 3
 """

@@ -100,6 +100,16 @@ def test_a_resumed_training_gives_the_same_bits(model, folder):
     assert [row["epoch"] for row in json.loads((folder / "run" / "history.json").read_text())] == [0, 1, 2, 3, 4]
 
 
+def test_a_resumed_training_goes_on_in_its_own_checkpoints_only(model, folder):
+    fit(model, "--checkpoint-folder", "mine", "--epochs", 2)
+    run("fit", "--resume", "mine", "--trust", "--epochs", 3, "--output", "second", "--keep-checkpoints", 2)
+    assert sorted(path.name for path in (folder / "mine").iterdir()) == ["epoch-2", "epoch-3"]
+    run("fit", "--resume", "run", "--trust", "--epochs", 3, "--output", "third", "--checkpoint-every", "1 epoch")
+    assert [path.name for path in (folder / "third-checkpoints").iterdir()] == ["epoch-3"]
+    again = ("--resume", "run", "--trust", "--epochs", 3, "--output", "fourth", "--checkpoint-folder", "mine")
+    assert error(run("fit", *again, code=1)).startswith("mine must be a new or an empty folder")
+
+
 def test_resume_a_finished_run_for_more_epochs(model, folder):
     fit(model, "--epochs", 2)
     fit(model, "--epochs", 4, "--output", "whole")

@@ -90,6 +90,21 @@ def test_a_callback_stops_at_once(backend):
     assert not run.interrupted
 
 
+@pytest.fixture
+def default_handlers():
+    """The handlers of a program in a terminal. In the background, SIGINT is ignored."""
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("default_handlers")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_signals_end_a_training_after_the_step(backend, uninterrupted, name, tmp_path):
     whole, _ = uninterrupted

@@ -305,7 +305,7 @@ def test_unfrozen_weights_are_trained(backend):
     middle = list(weights(tuner).values())
     assert np.array_equal(before[0], middle[0])
     if backend.name == "keras":
-        model.trainable = True
+        model.layers[0].trainable = True
     else:
         for p in model.parameters():
             set_trainable(backend, p)

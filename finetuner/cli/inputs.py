@@ -1,4 +1,4 @@
-"""What the user passes: options, paths, data, models and the settings of a saved run."""
+"""What the user passes: options as text, paths and data."""
 
 import itertools
 import json
@@ -10,18 +10,19 @@ from typing import Any
 import typer
 
 from .terminal import print_message
-from .user_code import build_model, resolve_callable
 
 __all__ = [
-    "build_callbacks",
+    "COLUMN_OPTIONS",
+    "IMAGE_OPTIONS",
     "check_inputs",
     "check_output",
     "first_free_folder",
-    "load_model_and_functions",
+    "parse_eval_data",
+    "parse_freeze",
     "parse_image_size",
+    "parse_learning_rates",
     "parse_options",
     "read_data",
-    "run_settings",
 ]
 
 COLUMN_OPTIONS = ("input_column", "label_column", "session_column", "role_column")
@@ -70,6 +71,70 @@ def parse_image_size(text: str) -> int | tuple[int, ...]:
     return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
+def parse_learning_rates(rate: float, pairs: list[str] | None) -> float | dict[str, float]:
+    """Parse ``PATTERN=RATE`` pairs. A pattern may contain ``=``, too.
+
+    Args:
+        rate: The learning rate of the weights that match no pattern.
+        pairs: The pairs; None for none.
+
+    Raises:
+        typer.BadParameter: If a pair is not ``PATTERN=RATE``.
+
+    Example:
+        >>> parse_learning_rates(1e-5, ["head=0.01"])
+        {'head': 0.01, '': 1e-05}
+    """
+    rates: dict[str, float] = {}
+    for pair in pairs or []:
+        pattern, _, value = pair.rpartition("=")
+        try:
+            rates[pattern] = float(value)
+        except ValueError:
+            pattern = ""
+        if not pattern:
+            raise typer.BadParameter(f"must be PATTERN=RATE, got {pair!r}", param_hint="--learning-rate-of")
+    return {**rates, "": rate} if rates else rate
+
+
+def parse_freeze(patterns: list[str] | None) -> dict[str, float] | None:
+    """Parse patterns of frozen weights: ``PATTERN``, or ``PATTERN=EPOCHS``.
+
+    Example:
+        >>> parse_freeze(["embeddings", "encoder=2"])
+        {'embeddings': inf, 'encoder': 2}
+    """
+    frozen: dict[str, float] = {}
+    for text in patterns or []:
+        pattern, equals, epochs = text.rpartition("=")
+        if equals and epochs.isdecimal():
+            frozen[pattern] = int(epochs)
+        else:
+            frozen[text] = float("inf")
+    return frozen or None
+
+
+def parse_eval_data(texts: list[str] | None) -> dict[str, Path]:
+    """Parse evaluation sets: one ``PATH``, whose name is empty, or ``NAME=PATH`` for each.
+
+    Raises:
+        typer.BadParameter: If there are several, and one has no name or the name of another.
+
+    Example:
+        >>> parse_eval_data(["banks=banks.csv", "news=news.csv"])
+        {'banks': PosixPath('banks.csv'), 'news': PosixPath('news.csv')}
+    """
+    sets: dict[str, Path] = {}
+    for text in texts or []:
+        name, equals, path = text.partition("=")
+        if not (equals and name and path) or Path(text).exists():
+            name, path = "", text
+        if len(texts or []) > 1 and (not name or name in sets):
+            raise typer.BadParameter(f"must be NAME=PATH for several sets, got {text!r}", param_hint="--eval-data")
+        sets[name] = Path(path)
+    return sets
+
+
 # Paths ---------------------------------------------------------------------------------------------------
 
 
@@ -109,9 +174,9 @@ def check_output(path: Path, kind: str = "folder") -> None:
         raise OSError(f"{path} must be in a writable folder, and {parent} is not one")
 
 
-def first_free_folder(name: str) -> Path:
-    """The first of ``name``, ``name-2``, ``name-3``, ... that does not exist."""
-    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+def first_free_folder(name: str, start: int = 1) -> Path:
+    """The first of ``name``, ``name-2``, ``name-3``, ... that does not exist. ``start`` is the first number to try."""
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(start))
     return next(path for path in map(Path, names) if not path.exists())
 
 
@@ -152,105 +217,7 @@ def read_data(
     except (TypeError, ValueError) as error:
         if str(path) in str(error):
             raise
-        raise type(error)(f"{path}: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # a UnicodeDecodeError needs more than a text
+        raise kind(f"{path}: {error}") from error
     print_message(f"{title:<6} {data if labelled else f'{len(data)} items'}")
     return data
-
-
-# Models --------------------------------------------------------------------------------------------------
-
-
-def build_callbacks(command: Mapping[str, Any], has_eval_data: bool) -> list[Any]:
-    """The callbacks for the options of ``fit``.
-
-    Args:
-        command: The options.
-        has_eval_data: Whether there are a validation loss and metrics to monitor.
-
-    Raises:
-        ValueError: If the run has no value of the name that is to be monitored.
-        FileExistsError: If the folder for checkpoints exists and is not empty.
-    """
-    from .. import checks
-    from ..evaluation import DEFAULT_METRICS
-    from ..tuner.base import BestModel, Checkpoint, EarlyStopping, ProgressBar
-
-    monitors = ["val_loss", *(command["metric"] or DEFAULT_METRICS), "loss"] if has_eval_data else ["loss"]
-    monitor = checks.one_of("--monitor", command["monitor"] or monitors[0], monitors)
-    callbacks: list[Any] = [ProgressBar()]
-    if command["keep_best"]:
-        callbacks.append(BestModel(monitor))
-    if command["early_stopping"] is not None:
-        callbacks.append(EarlyStopping(monitor, command["early_stopping"]))
-    if command["checkpoint_every"] is not None:
-        folder = Path(f"{Path(command['output'])}-checkpoints")
-        check_output(folder)
-        callbacks.append(Checkpoint(folder, command["checkpoint_every"]))
-    return callbacks
-
-
-def load_model_and_functions(
-    settings: Mapping[str, Any], run: Path | None = None, device: str = "auto"
-) -> tuple[Any, dict[str, Any]]:
-    """Create the model, load the weights of a run into it, and import the functions that prepare its input.
-
-    Args:
-        settings: The options of the command, or the result of :func:`run_settings`.
-        run: The folder of a saved run; None for a model without saved weights.
-        device: Where to compute.
-
-    Returns:
-        The model, and a mapping with ``preprocess_fn`` and ``collate_fn``.
-    """
-    functions = {f"{name}_fn": resolve_callable(f"--{name}", settings.get(name)) for name in ("preprocess", "collate")}
-    model = build_model("--model", settings["model"], settings["seed"])
-    if run is not None:
-        from ..tuner import tuner_class
-
-        pooler = pooler_arguments(run, settings.get("pooler"))
-        tuner = tuner_class(model)(model, callbacks=[], device=device, **pooler)
-        model = tuner.load(run, weights_only=True).embed_model
-    return model, functions
-
-
-def pooler_arguments(run: Path, pooler: Any) -> dict[str, Any]:
-    """The arguments of a tuner that restore the pooler of a run.
-
-    Args:
-        run: The folder of the run, for the error message.
-        pooler: The pooler in the configuration of the run; None for none.
-
-    Raises:
-        ValueError: If it is not a pooler of finetuner. The configuration does not have the arguments of others.
-    """
-    if isinstance(pooler, str):
-        raise ValueError(f"the pooler of {run} must be one of finetuner's poolers to be restored, got {pooler}")
-    return {"pooler": pooler["name"], "pooler_options": pooler["options"]} if pooler else {}
-
-
-def run_settings(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a command, with the settings of a saved run as defaults.
-
-    Args:
-        run: The folder of the run; None for none.
-        options: The options of the command. None and False count as not given.
-
-    Raises:
-        FileNotFoundError: If ``run`` is not the folder of a run.
-        ValueError: If neither the run nor the options name a model.
-    """
-    settings: dict[str, Any] = {}
-    if run is not None:
-        from ..files import read_json
-
-        config = read_json(run / "config.json")
-        settings = dict(config.get("command", {}))
-        loss = config.get("loss")
-        settings["pooler"] = config.get("pooler")
-        settings["distance"] = loss["options"].get("distance") if isinstance(loss, dict) else None
-    settings.setdefault("seed", 0)
-    settings |= {name: value for name, value in options.items() if value is not None and value is not False}
-    if settings.get("model") is None:
-        reason = f"{run} was not written by `finetuner fit`" if run else "--run is not"
-        raise ValueError(f"--model must be given if {reason}")
-    return settings

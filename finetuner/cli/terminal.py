@@ -1,6 +1,8 @@
 """What the program prints: messages, warnings, errors in one line, tables of metrics. And its exit codes."""
 
 import functools
+import json
+import math
 import re
 import signal
 import traceback
@@ -14,10 +16,22 @@ import typer
 from .console_noise import ignore_framework_warnings
 from .user_code import user_files
 
-__all__ = ["INTERRUPTED", "handle_errors", "ignore_interrupts", "print_message", "print_metrics"]
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "error_line",
+    "error_message",
+    "exit_after_signal",
+    "handle_errors",
+    "ignore_signals",
+    "print_json",
+    "print_message",
+    "print_metrics",
+]
 
-INTERRUPTED = 130  # the exit code that shells use after Ctrl-C
 FAILED = 1
+INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells use after Ctrl-C
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, ImportError)  # their message says what to do
 ANSI_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 KERAS_PREFIXES = ("Exception encountered when calling ", "Could not automatically infer the output shape")
@@ -105,13 +119,20 @@ def describe_error(error: BaseException) -> str:
 
 
 @contextmanager
-def ignore_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C, for example while a run is written."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignore_signals() -> Iterator[None]:
+    """Ignore Ctrl-C, SIGTERM and SIGHUP, for example while a run is written."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def exit_after_signal(interrupted: bool, number: int | None) -> None:
+    """Exit as a program does that a signal has ended, if one has. Without a number it was Ctrl-C."""
+    if interrupted:
+        raise typer.Exit(INTERRUPTED if number is None else 128 + number)
 
 
 def metrics_table(columns: Mapping[str, Mapping[str, float]]) -> Any:
@@ -127,10 +148,10 @@ def metrics_table(columns: Mapping[str, Mapping[str, float]]) -> Any:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("metric")
+    table.add_column("metric", overflow="fold")  # a long name is folded, and a number is never cut
     has_change = len(columns) == 2
     for title in (*columns, "change") if has_change else columns:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for name in next(iter(columns.values())):
         values = [column[name] for column in columns.values()]
         cells: list[Any] = [f"{value:.4f}" for value in values]
@@ -151,3 +172,8 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
         console.print()
         console.print(metrics_table(metrics))
         console.print()
+
+
+def print_json(metrics: Mapping[str, float]) -> None:
+    """Print metrics as one JSON object. NaN, which JSON does not have, is printed as null."""
+    typer.echo(json.dumps({name: value if math.isfinite(value) else None for name, value in metrics.items()}))

@@ -239,9 +239,10 @@ class KerasEngine(base.Engine):
         pass  # Keras' own schedules are a part of the optimizer
 
     def freeze(self, epoch: int) -> None:
-        until = max((group.frozen[i] for group in self.groups.values() for i in range(len(group.frozen))), default=0)
-        if until and epoch != self.frozen_until:
-            self.frozen_until, self.compiled_kinds = epoch, ()
+        first, last = sorted((epoch, self.frozen_until))
+        if any(first <= epochs < last for group in self.groups.values() for epochs in group.frozen):
+            self.compiled_kinds = ()
+        self.frozen_until = epoch
 
     def set_frozen(self, names: set[str]) -> None:
         for layer in self.model._flatten_layers():

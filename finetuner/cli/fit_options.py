@@ -1,0 +1,286 @@
+"""The options of ``finetuner fit`` that no other command has.
+
+The names of losses, miners, poolers and schedules are written out here, as importing them would make ``--help`` slow.
+``tests/test_cli.py`` compares them with the library.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from .option_files import use_options_of_resumed_run, use_options_of_run
+from .options import EVALUATION, LOSS, MODEL, OPTIMIZATION, OTHER, RECORDS, TRAINING, option
+
+__all__ = [
+    "MINERS",
+    "POOLERS",
+    "SCHEDULES",
+    "TRACKERS",
+    "Blend",
+    "CheckpointEvery",
+    "CheckpointFolder",
+    "ClipNorm",
+    "Compile",
+    "EarlyStopping",
+    "EmaDecay",
+    "Epochs",
+    "EvaluateEvery",
+    "Freeze",
+    "GradientAccumulationSteps",
+    "KeepBest",
+    "KeepCheckpoints",
+    "LayerDecay",
+    "LearningRate",
+    "LearningRateOf",
+    "LengthGroups",
+    "Like",
+    "LogEvery",
+    "Loss",
+    "LossOption",
+    "LossOptimizer",
+    "LossOptimizerOption",
+    "MaxSteps",
+    "MicroBatchSize",
+    "Miner",
+    "MinerOption",
+    "Monitor",
+    "NumItemsPerClass",
+    "Optimizer",
+    "OptimizerOption",
+    "Output",
+    "Pooler",
+    "PoolerOption",
+    "Precision",
+    "Resume",
+    "Sampler",
+    "Schedule",
+    "ScheduleOption",
+    "Track",
+    "Warmup",
+    "WeightDecay",
+]
+
+MINERS = ("TripletEasyHardMiner", "SiameseEasyHardMiner")
+POOLERS = ("GeM", "AveragePooling", "MaxPooling", "CLSPooling")
+SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "warmup_stable_decay")
+TRACKERS = ("csv", "tensorboard", "mlflow", "wandb")
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """``names`` as text: ``A, B or C``."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+# Model ---------------------------------------------------------------------------------------------------
+
+Pooler = Annotated[
+    str | None, option("--pooler", MODEL, f"Replaces the model's last pooling layer: {alternatives(POOLERS)}.", "NAME")
+]
+PoolerOption = Annotated[
+    list[str] | None,
+    option("--pooler-option", MODEL, "Argument of the pooler, such as p=2.4. Repeatable.", "KEY=VALUE"),
+]
+Precision = Annotated[
+    str, option("--precision", MODEL, "Of the model in a training step: fp32, bf16, fp16 or auto.", "NAME")
+]
+Compile = Annotated[bool, option("--compile", MODEL, "Compile the model. Keras compiles by itself.")]
+
+# Loss ----------------------------------------------------------------------------------------------------
+
+Loss = Annotated[
+    str,
+    option(
+        "--loss",
+        LOSS,
+        "A loss of finetuner, such as SupConLoss or ArcFaceLoss, or of the framework. The documentation lists all.",
+        "NAME",
+    ),
+]
+LossOption = Annotated[
+    list[str] | None,
+    option("--loss-option", LOSS, "Argument of the loss, such as margin=0.3. Repeatable.", "KEY=VALUE"),
+]
+Miner = Annotated[str | None, option("--miner", LOSS, f"{alternatives(MINERS)}. Default: none.", "NAME")]
+MinerOption = Annotated[
+    list[str] | None,
+    option("--miner-option", LOSS, "Argument of the miner, such as neg_strategy=hard. Repeatable.", "KEY=VALUE"),
+]
+LossOptimizer = Annotated[
+    str | None,
+    option("--loss-optimizer", LOSS, "Optimizer of the loss's own weights. Default: the same as the model's.", "NAME"),
+]
+LossOptimizerOption = Annotated[
+    list[str] | None,
+    option(
+        "--loss-optimizer-option",
+        LOSS,
+        "Argument of this optimizer, such as learning_rate=0.1. Repeatable.",
+        "KEY=VALUE",
+    ),
+]
+
+# Optimization --------------------------------------------------------------------------------------------
+
+Optimizer = Annotated[str, option("--optimizer", OPTIMIZATION, "An optimizer of the framework.", "NAME")]
+OptimizerOption = Annotated[
+    list[str] | None,
+    option(
+        "--optimizer-option", OPTIMIZATION, "Argument of the optimizer, such as momentum=0.9. Repeatable.", "KEY=VALUE"
+    ),
+]
+LearningRate = Annotated[float, option("--learning-rate", OPTIMIZATION, "Learning rate of the optimizer.")]
+LearningRateOf = Annotated[
+    list[str] | None,
+    option(
+        "--learning-rate-of",
+        OPTIMIZATION,
+        "Learning rate of the weights whose names match a pattern, such as head=1e-2. The first match counts; "
+        "--learning-rate is for the others. Repeatable.",
+        "PATTERN=RATE",
+    ),
+]
+Schedule = Annotated[
+    str, option("--schedule", OPTIMIZATION, f"Of the learning rate: {alternatives(SCHEDULES)}.", "NAME")
+]
+ScheduleOption = Annotated[
+    list[str] | None,
+    option("--schedule-option", OPTIMIZATION, "Argument of the schedule, such as cycles=3. Repeatable.", "KEY=VALUE"),
+]
+Warmup = Annotated[
+    float,
+    option("--warmup", OPTIMIZATION, "Steps in which the learning rate rises; below 1, their share of all steps."),
+]
+WeightDecay = Annotated[
+    float | None, option("--weight-decay", OPTIMIZATION, "Decoupled weight decay, without biases and norms.")
+]
+ClipNorm = Annotated[float | None, option("--clip-norm", OPTIMIZATION, "Largest norm of the gradient.")]
+LayerDecay = Annotated[
+    float | None,
+    option("--layer-decay", OPTIMIZATION, "Factor of the learning rate from each layer to the one before it."),
+]
+Freeze = Annotated[
+    list[str] | None,
+    option(
+        "--freeze",
+        OPTIMIZATION,
+        "Do not train the weights whose names match this regular expression; with =EPOCHS, for so many epochs. "
+        "Repeatable.",
+        "PATTERN",
+    ),
+]
+EmaDecay = Annotated[
+    float | None, option("--ema-decay", OPTIMIZATION, "Decay of an average of the weights, which is used and saved.")
+]
+Blend = Annotated[
+    float | None,
+    option("--blend", OPTIMIZATION, "Move the trained model towards the one before: 0 is before, 1 is as trained."),
+]
+
+# Training ------------------------------------------------------------------------------------------------
+
+Epochs = Annotated[int, option("--epochs", TRAINING, "Number of passes through the data.")]
+MaxSteps = Annotated[int | None, option("--max-steps", TRAINING, "Number of steps after which the training ends.")]
+MicroBatchSize = Annotated[
+    int | None,
+    option(
+        "--micro-batch-size",
+        TRAINING,
+        "Rows in memory at once (gradient caching). The loss still compares the whole batch.",
+    ),
+]
+GradientAccumulationSteps = Annotated[
+    int,
+    option(
+        "--gradient-accumulation-steps",
+        TRAINING,
+        "Batches whose mean gradient is one step. --micro-batch-size is usually better.",
+    ),
+]
+LengthGroups = Annotated[
+    int, option("--length-groups", TRAINING, "Groups of similar length in a batch, so that less of it is padding.")
+]
+Sampler = Annotated[
+    str,
+    option(
+        "--sampler",
+        TRAINING,
+        "class puts items of a class into one batch, random draws items independently, auto is what the loss needs.",
+        "NAME",
+    ),
+]
+NumItemsPerClass = Annotated[
+    int | None, option("--num-items-per-class", TRAINING, "Number of items of each class in a batch.")
+]
+
+# Evaluation ----------------------------------------------------------------------------------------------
+
+EvaluateEvery = Annotated[
+    str, option("--evaluate-every", EVALUATION, "When to evaluate, such as 500, '500 steps' or '2 epochs'.", "WHEN")
+]
+EarlyStopping = Annotated[
+    int | None,
+    option("--early-stopping", EVALUATION, "Stop after this many evaluations without improvement.", "PATIENCE"),
+]
+KeepBest = Annotated[
+    bool, option("--keep-best", EVALUATION, "Keep the weights of the best evaluation instead of the last.")
+]
+Monitor = Annotated[
+    str | None,
+    option(
+        "--monitor",
+        EVALUATION,
+        "What --early-stopping and --keep-best compare: val_loss, a metric, or loss. "
+        "Default: the first of these that there is.",
+        "NAME",
+    ),
+]
+
+# Checkpoints and logs ------------------------------------------------------------------------------------
+
+CheckpointEvery = Annotated[
+    str | None,
+    option(
+        "--checkpoint-every",
+        RECORDS,
+        "When to save a checkpoint, such as 500, '500 steps' or '1 epoch'. A training can be resumed from it.",
+        "WHEN",
+    ),
+]
+CheckpointFolder = Annotated[
+    Path | None, option("--checkpoint-folder", RECORDS, "Folder of checkpoints. Default: OUTPUT-checkpoints.", "FOLDER")
+]
+KeepCheckpoints = Annotated[
+    int | None, option("--keep-checkpoints", RECORDS, "Number of the newest checkpoints to keep. Default: all.")
+]
+LogEvery = Annotated[
+    str, option("--log-every", RECORDS, "When to add a row to log.json, such as 50 or '1 epoch'.", "WHEN")
+]
+Track = Annotated[
+    list[str] | None,
+    option("--track", RECORDS, f"Also send the numbers to {alternatives(TRACKERS)}. Repeatable.", "NAME"),
+]
+
+# Other ---------------------------------------------------------------------------------------------------
+
+Output = Annotated[Path, option("--output", OTHER, "New or empty folder for the run.", "FOLDER")]
+Like = Annotated[
+    Path | None,
+    option(
+        "--like",
+        OTHER,
+        "Folder of a run. Its options are the defaults, but for --output.",
+        "FOLDER",
+        use_options_of_run,
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    option(
+        "--resume",
+        OTHER,
+        "Folder of a run or of checkpoints. The training goes on from there, with the options of that run as defaults, "
+        "to the end that --epochs and --max-steps say.",
+        "FOLDER",
+        use_options_of_resumed_run,
+    ),
+]
