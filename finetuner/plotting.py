@@ -83,7 +83,7 @@ def plot_history(
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(color=GRID_COLOR, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(lines) > 1 or title in ("loss", "retrieval"):
+        if title != lines[0][0].replace("_", " ") or len(lines) > 1:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=TEXT_COLOR)
     return _save(figure, path)
 
