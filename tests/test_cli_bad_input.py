@@ -142,11 +142,14 @@ def test_weights_of_another_model(model, folder):
     assert line.startswith("the weights must be those of the same model")
 
 
-def test_a_run_that_was_saved_in_python(model, folder):
+def test_a_run_that_was_saved_in_python(model, folder, backend):
     embed_model = resolve_callable("--model", f"{model}:make")()
     finetuner.fit(embed_model, TRAIN, callbacks=[], epochs=1, batch_size=24).save("run")
-    line = error(run("evaluate", "--data", "test.npz", "--run", "run", code=1))
-    assert line == "--model must be given if run was not written by `finetuner fit`"
+    if backend.name == "keras":  # the folder says how the model is made
+        run("evaluate", "--data", "test.npz", "--run", "run")
+    else:
+        line = error(run("evaluate", "--data", "test.npz", "--run", "run", code=1))
+        assert line == "--model must be given if run was not written by `finetuner fit`"
     run("evaluate", "--data", "test.npz", "--run", "run", "--model", f"{model}:make")
 
 

@@ -11,6 +11,7 @@ from finetuner.cli.commands import app
 from finetuner.cli.inputs import parse_eval_data, parse_freeze, parse_learning_rates
 from finetuner.cli.option_files import check_value, option_types, read_toml_options
 from finetuner.cli.user_code import resolve_callable
+from finetuner.tuner.base import Callback
 
 from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (folder and model are fixtures)
 from .toy import TEST
@@ -20,19 +21,11 @@ def config_of(folder, name="run"):
     return json.loads((folder / name / "config.json").read_text())
 
 
-def first_weight(model):
-    """The name of the first weight of the model, whatever the framework calls it."""
-    made = resolve_callable("--model", f"{model}:make")()
-    if hasattr(made, "named_parameters"):
-        return next(name for name, _ in made.named_parameters())
-    return made.weights[0].path
-
-
 # Training ------------------------------------------------------------------------------------------------
 
 
 def test_the_options_of_a_training(model, folder):
-    name = re.escape(first_weight(model))
+    name = "weight|kernel"  # PyTorch and Paddle, or Keras
     schedule = ("--schedule", "cosine_with_restarts", "--schedule-option", "cycles=3", "--warmup", 0.25)
     weights = ("--weight-decay", 0.1, "--clip-norm", 1, "--layer-decay", 0.9, "--ema-decay", 0.9, "--blend", 0.5)
     rates = ("--learning-rate", 1e-2, "--learning-rate-of", f"{name}=1e-4", "--freeze", f"{name}=1")
@@ -72,9 +65,32 @@ def test_several_evaluation_sets_and_a_gallery(model, folder):
 
 
 def test_csv_of_the_numbers(model, folder):
-    pytest.importorskip("finetuner.tuner.base.training.callbacks.trackers")
     fit(model, "--track", "csv", "--log-every", 1)
-    assert len((folder / "run.csv").read_text().splitlines()) > 4
+    lines = (folder / "run.csv").read_text().splitlines()
+    assert lines[0].startswith("step,train/loss")
+    assert len(lines) == 5
+    (folder / "run").rename(folder / "first")
+    run("fit", "--resume", "first", "--trust", "--epochs", 3)  # the output is free again, and the file is continued
+    assert [line.partition(",")[0] for line in (folder / "run.csv").read_text().splitlines()] == ["step", *"123456"]
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
+def test_other_trackers(model, folder, name, monkeypatch):
+    made = {}
+    for tracker in ("TensorBoard", "MLflow", "WandB"):
+        monkeypatch.setattr(
+            f"finetuner.tuner.base.{tracker}",
+            lambda *values, tracker=tracker, **options: made.setdefault(tracker, (*values, options)) and Callback(),
+        )
+    fit(model, "--track", name)
+    assert (
+        made
+        == {
+            "tensorboard": {"TensorBoard": ("run-tensorboard", {})},
+            "mlflow": {"MLflow": ({"run_name": "run"},)},
+            "wandb": {"WandB": ({"name": "run"},)},
+        }[name]
+    )
 
 
 def test_evaluate_prints_json(model, folder):

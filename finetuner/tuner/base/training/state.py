@@ -18,6 +18,7 @@ class TrainedModel(Protocol):
     engine: Engine
     seed: int
     loss: Any
+    config: Any
 
     def model_state(self) -> dict[str, Any]:
         """A copy of the model's weights on the host."""
