@@ -24,13 +24,14 @@ def config_of(folder, name="run"):
 # Training ------------------------------------------------------------------------------------------------
 
 
-def test_the_options_of_a_training(model, folder):
+def test_the_options_of_a_training(model, folder, backend):
     name = "weight|kernel"  # PyTorch and Paddle, or Keras
     schedule = ("--schedule", "cosine_with_restarts", "--schedule-option", "cycles=3", "--warmup", 0.25)
     weights = ("--weight-decay", 0.1, "--clip-norm", 1, "--layer-decay", 0.9, "--ema-decay", 0.9, "--blend", 0.5)
     rates = ("--learning-rate", 1e-2, "--learning-rate-of", f"{name}=1e-4", "--freeze", f"{name}=1")
     times = ("--max-steps", 5, "--evaluate-every", "1 step", "--log-every", 1, "--gradient-accumulation-steps", 1)
-    more = ("--precision", "bf16", "--length-groups", 2, "--optimizer", "AdamW", "--epochs", 3)
+    precision = "fp32" if backend.name == "paddle" else "bf16"
+    more = ("--precision", precision, "--length-groups", 2, "--optimizer", "AdamW", "--epochs", 3)
     fit(model, "--eval-data", "test.npz", *schedule, *weights, *rates, *times, *more)
     config = config_of(folder)
     expected = {
@@ -43,7 +44,7 @@ def test_the_options_of_a_training(model, folder):
         "layer_decay": 0.9,
         "ema_decay": 0.9,
         "freeze": {name: 1},
-        "precision": "bf16",
+        "precision": precision,
     }
     assert {key: config[key] for key in expected} == expected
     assert config["fit"]["max_steps"] == 5
@@ -52,6 +53,13 @@ def test_the_options_of_a_training(model, folder):
     assert [row["step"] for row in history] == [0, 1, 2, 3, 4, 5]
     log = json.loads((folder / "run" / "log.json").read_text())
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5]
+
+
+def test_a_precision_that_the_engine_lacks(model, folder, backend):
+    if backend.name != "paddle":
+        pytest.skip("PyTorch and Keras have all precisions on a CPU")
+    line = error(fit(model, "--precision", "bf16", "--device", "cpu", code=1))
+    assert line.endswith("Paddle has no mixed precision on a CPU")
 
 
 def test_several_evaluation_sets_and_a_gallery(model, folder):
