@@ -164,6 +164,15 @@ def train_without_validation(backend, preprocess, workers):
     return weights(tuner)
 
 
+def test_an_interrupted_fit_with_other_settings_begins_the_epoch_again(backend):
+    tuner = make_tuner(backend, [StopAfter(2, "interrupt")])
+    tuner.fit(TRAIN, epochs=1, batch_size=12)
+    tuner.callbacks.clear()
+    with pytest.warns(UserWarning, match="epoch 1, which was interrupted, is begun again: batch_size is 12 there"):
+        run = tuner.fit(TRAIN, epochs=1, batch_size=16)
+    assert [row["step"] for row in run.history] == [2 + 3]
+
+
 CHANGES = {
     "learning rate": ({"learning_rate": 0.5}, "learning_rate is 0.001 there and 0.5 here"),
     "schedule": ({"schedule": "linear"}, "schedule is 'cosine' there and 'linear' here"),

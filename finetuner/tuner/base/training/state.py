@@ -58,7 +58,12 @@ class Progress:
 
     def begin_epoch(self) -> None:
         """Go on to the next epoch."""
-        self.epoch, self.batch = self.epoch + 1, 0
+        self.epoch += 1
+        self.restart_epoch()
+
+    def restart_epoch(self) -> None:
+        """Go back to the first batch of the current epoch."""
+        self.batch = 0
         self.losses, self.loss_sum, self.log_sums, self.items = 0, 0.0, {}, 0
 
     def take_over(self, state: "State") -> None:

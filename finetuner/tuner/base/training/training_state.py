@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,7 +135,10 @@ class Training:
         self.unblended = None
 
     def begin_fit(self, fit_config: dict[str, Any], resumed: bool) -> Progress:
-        """The progress at the beginning of a fit; check that a fit in the middle of an epoch has the same batches.
+        """The progress at the beginning of a fit.
+
+        A fit after one that was interrupted goes on in the middle of its epoch. With other settings or data, the epoch
+        is begun again, with a warning.
 
         Raises:
             ValueError: If a resumed fit has other settings or data.
@@ -142,7 +146,13 @@ class Training:
         before = self.loaded.config.get("fit", {}) if self.loaded is not None else self.config.get("fit", {})
         if resumed or self.progress.batch:
             different = differing_settings(before, fit_config, FIT_SETTINGS)
-            if different:
+            if different and not resumed:
+                warnings.warn(
+                    f"epoch {self.progress.epoch + 1}, which was interrupted, is begun again: {'; '.join(different)}",
+                    stacklevel=4,
+                )
+                self.progress.restart_epoch()
+            elif different:
                 raise ValueError(
                     f"a fit that is resumed must have the same settings and data, and {'; '.join(different)}"
                 )
