@@ -79,6 +79,9 @@ def test_example_on_a_backend(backend, place, tmp_path, monkeypatch):
     def train_a_model(callbacks=(), epochs=1):
         return make_tuner(backend, callbacks).fit(TRAIN, epochs=epochs)
 
+    for library, name in (("tensorboard", "TensorBoard"), ("mlflow", "MLflow"), ("wandb", "WandB")):
+        if place.endswith(f".{name}"):
+            pytest.importorskip(library)
     native = importlib.import_module(f"finetuner.tuner.{backend.name}")
     names = {name: getattr(native, name) for name in native.__all__}
     names = {**shared_names(EXAMPLES[place]), **names, "tensor": backend.tensor, "train_a_model": train_a_model}

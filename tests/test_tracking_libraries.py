@@ -17,8 +17,6 @@ from .tracking import EVAL_NUMBERS, FIT, TRAIN_NUMBERS, NotFinite, Raise, expect
 
 pytest.importorskip("faiss")
 
-# MLflow's own use of SQLAlchemy 2.1.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
 
 # TensorBoard.
 

@@ -8,16 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
-from ..base.training.micro_batches import split_batch
+from ..base.training.micro_batches import Parts, split_batch
 from ..base.training.precision import LossScale
 from .data import to_device
 from .framework import KerasFramework, assign, copy_to_host
 from .gradient_cache import GradientCache
-from .gradients import lerp
+from .gradients import global_norm, lerp
 from .models import TrainingModel, named_weights
 from .optimizers import OptimizerGroups, Update, create_optimizer, plain_settings
 
@@ -47,14 +48,14 @@ class KerasEngine(base.Engine):
         if not update:
             return StepResult(loss, None)
         norm = float(self.training_model.optimizer.norm)
-        self.check(loss, norm)
+        self.check(loss, norm, parts, targets)
         return StepResult(loss, norm)
 
     def whole_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> float:
         """Take Keras' own step, and return the loss."""
         return float(self.training_model.train_on_batch(inputs, targets, return_dict=True)["loss"])
 
-    def accumulate(self, parts: Any, targets: tuple[np.ndarray, ...]) -> float:
+    def accumulate(self, parts: Parts, targets: tuple[np.ndarray, ...]) -> float:
         """Add the gradients of a batch to those of the last ones, and return the loss."""
         self.training_model.reset_metrics()  # as Keras' own step does
         if not self.accumulated:
@@ -74,7 +75,7 @@ class KerasEngine(base.Engine):
         self.gradients = []
         self.accumulated = 0
 
-    def embed(self, parts: Any) -> Any:
+    def embed(self, parts: Parts) -> Any:
         raise NotImplementedError  # see GradientCache
 
     def loss_gradient(self, embeddings: Any, targets: Any) -> Any:
@@ -87,16 +88,29 @@ class KerasEngine(base.Engine):
         self.gradient_cache.update(gradients if count == 1 else [gradient / count for gradient in gradients])
         return StepResult(loss, self.training_model.optimizer.norm)
 
-    def check(self, loss: float, norm: float) -> None:
+    def check(self, loss: float, norm: float, parts: Parts, targets: tuple[np.ndarray, ...]) -> None:
         """Raise :class:`NotFiniteError` if the step was not taken; in float16, adapt the scale of the loss."""
-        if self.scale is not None and math.isfinite(loss):
+        if not math.isfinite(norm):
+            self.undo_step()
+        self.state_before = None
+        if not math.isfinite(loss):
+            raise NotFiniteError(f"the loss must be finite, and is {loss}")
+        if self.scale is not None:
             self.scale.update(math.isfinite(norm))
             self.training_model.optimizer.scale.assign(self.scale.value)
-        elif not math.isfinite(loss):
-            raise NotFiniteError(f"the loss must be finite, and is {loss}")
         elif not math.isfinite(norm):
-            self.undo_step()
-            raise NotFiniteError("the gradient must be finite, and is not for some of the weights")
+            names = self.bad_weights(parts, targets)
+            raise NotFiniteError(f"the gradient must be finite, and is not for {base.preview_names(names)}")
+
+    def bad_weights(self, parts: Parts, targets: tuple[np.ndarray, ...]) -> list[str]:
+        """The names of the model's weights whose gradients are not finite. They are computed again."""
+        names = {id(variable): name for name, variable in named_weights(self.model).items()}
+        with self.framework.on_device(), self.policies():
+            self.accumulate(parts, targets)
+        pairs = zip(self.training_model.trainable_variables, self.gradients, strict=True)
+        bad = [variable for variable, gradient in pairs if not math.isfinite(float(global_norm([gradient])))]
+        self.undo_step()
+        return [names[id(variable)] for variable in bad if id(variable) in names]
 
     def undo_step(self) -> None:
         self.clear_gradients()
@@ -131,7 +145,7 @@ class KerasEngine(base.Engine):
     def set_up(self, compile: bool) -> None:
         if compile:
             raise ValueError("compile must be used with PyTorch or Paddle: Keras compiles by itself")
-        if not isinstance(self.optimization.schedule, str) and not hasattr(self.optimization.schedule, "__name__"):
+        if self.optimization.has_native_schedule or isinstance(self.optimization.schedule, LearningRateSchedule):
             raise ValueError(
                 "schedule must be a name or a function; a schedule of Keras is the learning rate of an optimizer: "
                 "optimizer=keras.optimizers.Adam(schedule)"
@@ -140,9 +154,9 @@ class KerasEngine(base.Engine):
             self.scale = LossScale()  # the model has this policy itself
         self.groups: dict[str, OptimizerGroups] = {}
         self.spec: tuple[Any, dict[str, Any]] | None = None  # of the model's optimizer, if it was given by name
-        self.trained_ids: set[int] | None = None  # the ids of the weights that were trained in the last fit
-        self.rates: list[float] | None = None  # the present learning rates, once they are set
         self.waiting: tuple[Any, dict[str, Any]] | None = None  # the optimizer of a model that is not built yet
+        self.frozen_layers: list[Any] = []  # and weights of layers that are trained otherwise
+        self.epoch = 1
         self.state_before = None
         self.forget_functions()
         self.clear_gradients()
@@ -152,28 +166,26 @@ class KerasEngine(base.Engine):
         self.training_model = TrainingModel(self.model, self.loss)
         self.gradient_cache = None
         self.evaluation_model: TrainingModel | None = None
-        self.compiled_kinds: tuple[str, ...] = ()
+        self.compiled = False
 
     def compile_for(self, inputs: Any) -> None:
         """Build the model, if it is not built yet, and prepare Keras' step."""
-        if not self.training_model.built:
+        if self.compiled:
+            return
+        if not self.model.built:
             self.training_model.predict_on_batch(to_device(inputs))
         if self.waiting is not None:
             self.make_optimizer("optimizer", *self.waiting)
-        if self.compiled_kinds != tuple(self.optimizers):
-            self.forget_functions()
-            groups = [self.groups[kind] for kind in self.optimizers]
-            update = Update(groups, self.optimization.clip_norm, self.scale is not None)
-            update.frozen = {
-                id(one) for group in groups for one, epochs in zip(group.optimizers, group.frozen, strict=True)
-                if epochs >= self.frozen_until
-            }  # fmt: skip
-            self.training_model.compile(optimizer=update, auto_scale_loss=False)
-            self.training_model.predict_on_batch(to_device(inputs))
-            update.build(self.training_model.trainable_variables)
-            if self.scale is not None:
-                update.scale.assign(self.scale.value)
-            self.compiled_kinds = tuple(self.optimizers)
+            self.build_optimizers()
+            self.freeze(self.epoch)
+        self.training_model.built = True
+        groups = [self.groups[kind] for kind in self.optimizers]
+        update = Update(groups, self.optimization.clip_norm, self.scale is not None)
+        update.build(self.training_model.trainable_variables)
+        if self.scale is not None:
+            update.scale.assign(self.scale.value)
+        self.training_model.compile(optimizer=update, auto_scale_loss=False)
+        self.compiled = True
 
     # Optimizers.
 
@@ -198,39 +210,36 @@ class KerasEngine(base.Engine):
         if created is not None:
             self.groups[kind] = created
             self.optimizers[kind] = created.public
-            self.compiled_kinds = ()
+            self.forget_functions()
+
+    def build_optimizers(self) -> None:
+        """Create the state of the optimizers, if their weights exist."""
+        for kind, group in self.groups.items():
+            if kind in self.optimizers and self.waiting is None and not group.built:
+                group.build((self.model if kind == "optimizer" else self.loss).trainable_variables)
 
     def clone_config(self, optimizer: keras.optimizers.Optimizer) -> tuple[Any, dict[str, Any]]:
         return type(optimizer), plain_settings(optimizer)
 
-    def members(self) -> list[tuple[Any, float | None]]:
-        """All optimizers with the learning rate of each at the beginning."""
-        groups = [self.groups[kind] for kind in self.optimizers]
-        return [pair for group in groups for pair in zip(group.optimizers, group.rates, strict=True)]
-
     def learning_rates(self) -> list[float]:
-        if self.rates is not None:
-            return self.rates
-        return [float(optimizer.learning_rate) if rate is None else rate for optimizer, rate in self.members()]
+        return [rate for kind in self.optimizers for rate in self.groups[kind].current_rates()]
 
     def set_learning_rates(self, factor: float) -> None:
-        self.rates = [rate * factor for rate in self.base_learning_rates()]
-        for (optimizer, _), rate in zip(self.members(), self.rates, strict=True):
-            optimizer.learning_rate = rate
+        for kind in self.optimizers:
+            self.groups[kind].set_rates(factor)
 
     def base_learning_rates(self) -> list[float]:
-        for group in self.groups.values():
-            if None in group.rates:
-                group.rates = [float(optimizer.learning_rate) for optimizer in group.optimizers]
-        return [rate for kind in self.optimizers for rate in self.groups[kind].rates]
+        groups = [self.groups[kind] for kind in self.optimizers]
+        pairs = [pair for one in groups for pair in zip(one.current_rates(), one.base_rates, strict=True)]
+        return [current if base is None else base for current, base in pairs]
 
     def set_base_learning_rates(self, rates: list[float]) -> None:
         left = list(rates)
         for kind in self.optimizers:
             group = self.groups[kind]
-            group.rates = [left.pop(0) for _ in group.rates]
-            for optimizer, rate in zip(group.optimizers, group.rates, strict=True):
-                optimizer.learning_rate = rate
+            group.base_rates = [left.pop(0) for _ in group.optimizers]
+            group.rates = list(group.base_rates)
+            group.assign_rates()
 
     def schedule_state(self) -> dict[str, Any] | None:
         return None
@@ -239,48 +248,51 @@ class KerasEngine(base.Engine):
         pass  # Keras' own schedules are a part of the optimizer
 
     def freeze(self, epoch: int) -> None:
-        first, last = sorted((epoch, self.frozen_until))
-        if any(first <= epochs < last for group in self.groups.values() for epochs in group.frozen):
-            self.compiled_kinds = ()
-        self.frozen_until = epoch
+        self.epoch = epoch  # for a model whose weights do not exist yet
+        super().freeze(epoch)
 
     def set_frozen(self, names: set[str]) -> None:
+        if names == self.frozen:
+            return
+        for layer in self.frozen_layers:
+            layer.trainable = True
+        self.frozen_layers, self.frozen = [], names
+        by_id = {id(variable): name for name, variable in named_weights(self.model).items()}
         for layer in self.model._flatten_layers():
-            own = [variable for variable in layer._trainable_variables if variable.path in names]
-            if own and len(own) == len(layer._trainable_variables):
-                layer.trainable = False  # so batch norm keeps its statistics
+            own = layer._trainable_variables
+            frozen = [one for one in own if by_id.get(id(one)) in names]
+            if frozen and len(frozen) == len(own) and not layer._layers:
                 self.frozen_layers.append(layer)
-            for variable in own:
-                if variable.trainable:
+                layer.trainable = False  # so batch norm keeps its statistics
+            else:
+                self.frozen_layers += frozen
+                for variable in frozen:
                     variable.trainable = False
-                    self.frozen_variables.append(variable)
+        self.forget_functions()
 
     # The course of a fit.
 
-    frozen_until = 1  # groups that are frozen up to this epoch, or a later one, are not applied
-
     def begin_training(self) -> None:
-        self.frozen_layers: list[Any] = []
-        self.frozen_variables: list[Any] = []
-        self.check_unfrozen()
-        names = [weight.name for weight in self.framework.weights(self.model)]
-        always = self.optimization.frozen(names, 10**9)
-        if always:
-            self.set_frozen(always)
-            self.compiled_kinds = ()
+        self.build_optimizers()
+        self.add_unfrozen()
 
-    def check_unfrozen(self) -> None:
-        """Make new optimizers if weights have been unfrozen or frozen by the user since the last ones."""
-        now = set(map(id, self.model.trainable_variables))
-        if self.trained_ids is not None and now != self.trained_ids and self.spec is not None:
-            self.make_optimizer("optimizer", *self.spec)
-        self.trained_ids = now
+    def add_unfrozen(self) -> None:
+        """Make optimizers for weights that have been unfrozen since the others were made."""
+        if self.spec is None or self.waiting is not None:
+            return
+        weights, group = named_weights(self.model), self.groups["optimizer"]
+        held = {id(weight) for members in group.members for weight in members}
+        if weights and not held.issuperset(map(id, weights.values())):
+            known, groups_of = self.framework.registry("optimizer"), self.optimization.groups
+            created = create_optimizer("optimizer", *self.spec, known, weights, groups_of, self.optimization)
+            if created is not None:
+                group.add(created)
+                self.optimizers["optimizer"] = group.public
+                self.build_optimizers()
+                self.forget_functions()
 
     def end_training(self) -> None:
-        for layer in self.frozen_layers:
-            layer.trainable = True
-        for variable in self.frozen_variables:
-            variable.trainable = True
+        self.set_frozen(set())
         self.clear_gradients()
         self.state_before = None
 
@@ -297,7 +309,7 @@ class KerasEngine(base.Engine):
         if keras.backend.backend() == "torch":
             import torch
 
-            torch.default_generator.manual_seed(seed)
+            torch.manual_seed(seed)  # of all devices
 
     def loss_logs(self) -> dict[str, float]:
         log_metrics = self.training_model.log_metrics
@@ -321,27 +333,24 @@ class KerasEngine(base.Engine):
     # State.
 
     def optimizer_state(self, optimizer: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        kind = next(kind for kind, one in self.optimizers.items() if one is optimizer)
-        rates = [rate for rate in self.groups[kind].rates if isinstance(rate, float)]
-        return copy_to_host(optimizer.variables), {"rates": rates}
+        self.build_optimizers()
+        group = self.group_of(optimizer)
+        return copy_to_host(optimizer.variables), {"base_rates": group.base_rates, "rates": group.rates}
 
     def load_optimizer_state(self, optimizer: Any, tensors: dict[str, np.ndarray], plain: dict[str, Any]) -> None:
-        kind = next(kind for kind, one in self.optimizers.items() if one is optimizer)
-        group, module = self.groups[kind], self.loss if kind == "loss_optimizer" else self.model
-        if len(plain["rates"]) == len(group.rates) and all(isinstance(rate, float) for rate in plain["rates"]):
-            group.rates = list(plain["rates"])
-        if not tensors:
-            return
-        variables = list(module.trainable_variables)
-        if kind == "optimizer" and "loss_optimizer" not in self.optimizers:
-            variables += list(getattr(self.loss, "trainable_variables", []))
-        has_slots = len(tensors) > 2 * len(group.optimizers)  # else it was saved before its first step
-        for one, own in Update([group], None, False).shares(variables):
-            if has_slots and one is not None and not one.built:
-                one.build([variables[i] for i in own])
-        if not has_slots and any(one.built for one in group.optimizers):
-            tensors = {**{str(i): np.zeros(v.shape, v.dtype) for i, v in enumerate(optimizer.variables)}, **tensors}
+        group = self.group_of(optimizer)
+        for rate in (*plain["base_rates"], *plain["rates"]):
+            if rate is not None and not isinstance(rate, float | int):
+                raise ValueError(f"the learning rate of a saved optimizer must be a number, got {rate!r}")
+        if not len(plain["base_rates"]) == len(plain["rates"]) == len(group.optimizers):
+            raise ValueError("the optimizer must have as many groups of weights as the one that was saved")
+        self.build_optimizers()
         assign("the optimizer must have the options of the one that was saved", optimizer.variables, tensors)
+        group.base_rates, group.rates = list(plain["base_rates"]), list(plain["rates"])
+
+    def group_of(self, optimizer: Any) -> OptimizerGroups:
+        """The optimizers that users see as this one."""
+        return next(group for group in self.groups.values() if group.public is optimizer)
 
     def average_weights(self, average: Any, share: float) -> Any:
         weights = [variable for variable in self.model.trainable_variables if "float" in str(variable.dtype)]

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["aux_and_gradients", "compile_xla", "is_eager_torch", "lerp"]
+__all__ = ["aux_and_gradients", "compile_xla", "global_norm", "is_eager_torch", "lerp"]
 
 
 def aux_and_gradients(function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, list[Any]]:
@@ -53,6 +53,16 @@ def compile_xla(function: Callable[..., Any], *first: Any) -> Callable[..., Any]
     return function
 
 
+def global_norm(gradients: list[Any]) -> Any:
+    """The Euclidean norm of all gradients, in float32."""
+    gradients = [ops.cast(gradient, "float32") for gradient in gradients]
+    if keras.backend.backend() == "torch" and gradients:
+        import torch
+
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return ops.sqrt(sum((ops.sum(ops.square(one)) for one in gradients), start=ops.zeros((), "float32")))
+
+
 def is_eager_torch() -> bool:
     """Whether the engine is PyTorch without a compiler, so that sizes may depend on the values of tensors."""
     if keras.backend.backend() != "torch":
@@ -78,10 +88,14 @@ def compiled_lerp() -> Callable[..., Any]:
         import tensorflow
 
         return tensorflow.function(move, autograph=False, reduce_retracing=True)
-    return move
+    import torch
+
+    return torch._foreach_lerp
 
 
 def lerp(first: list[Any], second: list[Any], share: float) -> list[Any]:
     """``first + share * (second - first)`` of lists of tensors, without gradients."""
     second = [ops.stop_gradient(ops.convert_to_tensor(one)) for one in second]
+    if not first or keras.backend.backend() == "torch":
+        return list(compiled_lerp()(first, second, share)) if first else []
     return compiled_lerp()(first, second, ops.convert_to_tensor(share, "float32"))

@@ -43,8 +43,24 @@ def as_float32(embeddings: Any) -> Any:
 
 
 def named_weights(module: Any) -> dict[str, Any]:
-    """The weights of a model or a loss that are trained, by their path; empty if they do not exist yet."""
-    return {variable.path: variable for variable in getattr(module, "trainable_variables", [])}
+    """The weights of a model or a loss that are trained, by their path; empty if they do not exist yet.
+
+    A weight of a loss has the path inside the loss, such as ``weight``. A path that is there twice gets a number.
+    """
+    names: dict[str, Any] = {}
+    for variable in getattr(module, "variables", []):
+        name = variable.path if isinstance(module, keras.Model) else loss_path(module, variable)
+        names[name if name not in names else f"{name}:{len(names)}"] = variable
+    trained = {id(variable) for variable in getattr(module, "trainable_variables", [])}
+    return {name: variable for name, variable in names.items() if id(variable) in trained}
+
+
+def loss_path(loss: Any, variable: Any) -> str:
+    """The name of a weight inside a loss, or inside one of the losses of a sum."""
+    for name in getattr(loss, "part_names", ()):
+        if any(one is variable for one in getattr(getattr(loss, name), "variables", [])):
+            return f"{name}.{variable.name}"
+    return str(variable.name)
 
 
 def check_config(config: Any) -> None:
@@ -53,23 +69,22 @@ def check_config(config: Any) -> None:
     Keras imports what a description names, and a Lambda layer holds code itself. A class of the user's own that is
     registered in this process is allowed.
     """
-    if isinstance(config, list):
-        for value in config:
+    if isinstance(config, list | dict):
+        for value in config.values() if isinstance(config, dict) else config:
             check_config(value)
+    if not isinstance(config, dict) or "class_name" not in config:
         return
-    if not isinstance(config, dict):
+    module, name, registered = (config.get(key) for key in ("module", "class_name", "registered_name"))
+    wanted = config.get("config") if name == "function" else registered or name  # what Keras looks for among those
+    if isinstance(wanted, str) and wanted in keras.saving.get_custom_objects():
         return
-    module, name = config.get("module"), config.get("class_name")
-    registered = keras.saving.get_custom_objects()
-    if isinstance(name, str) and config.get("registered_name") not in registered:
-        root = str(module or "keras").partition(".")[0]
-        if root not in ("keras", "finetuner", "builtins") or name in ("Lambda", "__lambda__", "function"):
-            raise ValueError(
-                f"the model in this folder names code, {module}.{name}; finetuner.load(folder, trust_code=True) runs "
-                "it, or give model=..."
-            )
-    for value in config.values():
-        check_config(value)
+    package = "keras" if module is None else str(module).partition(".")[0]
+    is_ours = package in ("keras", "finetuner", "builtins") and name not in ("Lambda", "__lambda__")
+    if not is_ours or registered not in (None, name, *([wanted] if name == "function" else [])):
+        raise ValueError(
+            f"the model in this folder names code, {module}.{name}; finetuner.load(folder, trust_code=True) runs it, "
+            "or give model=..."
+        )
 
 
 def batch_length(inputs: Any) -> int | None:
@@ -134,6 +149,8 @@ class TrainingModel(keras.Model):
         before = [ops.copy(variable) for variable in variables]
         logs = super().train_step(*arguments)
         finite = ops.isfinite(self.optimizer.norm)
+        if keras.backend.backend() == "torch" and finite:
+            return logs
         for variable, old in zip(variables, before, strict=True):
             variable.assign(ops.where(finite, variable.value, old))
         return logs

@@ -5,22 +5,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from ..base.registry import create
 from ..base.training.optimization import Optimization, default_decay, with_option_rate
 from ..base.training.parameter_groups import Group, Weight
+from .gradients import global_norm
 
 __all__ = ["OptimizerGroups", "Update", "create_optimizer", "plain_settings"]
 
-# PyTorch's defaults, where Keras has others. Keras adds epsilon to the root of the uncorrected second moment.
+# PyTorch's defaults, where Keras has others. Keras adds the epsilon of RMSprop and Adagrad below the root, so it is the
+# square of PyTorch's.
 DEFAULTS: dict[str, dict[str, float]] = {
     "Adam": {"epsilon": 1e-8},
     "AdamW": {"epsilon": 1e-8},
     "Adamax": {"epsilon": 1e-8},
     "Nadam": {"epsilon": 1e-8},
-    "RMSprop": {"rho": 0.99, "epsilon": 1e-8},
-    "Adagrad": {"initial_accumulator_value": 0.0, "epsilon": 1e-10},
+    "RMSprop": {"rho": 0.99, "epsilon": 1e-16},
+    "Adagrad": {"initial_accumulator_value": 0.0, "epsilon": 1e-20},
     "Adadelta": {"rho": 0.9, "epsilon": 1e-6},
 }
 
@@ -30,15 +34,14 @@ class OptimizerGroups:
 
     Attributes:
         optimizers: The optimizers.
-        rates: The learning rate of each at the beginning.
-        members: The ids of the weights of each; None for all other weights.
-        frozen: The number of epochs in which each is not applied.
+        members: The weights of each; None if they are not known yet.
+        base_rates: The learning rate of each at the beginning; None if the user's instance has its own.
+        rates: The present learning rate of each, in the same form.
     """
 
-    def __init__(
-        self, optimizers: Sequence[Any], rates: Sequence[Any], members: Sequence[Any], frozen: Sequence[float]
-    ):
-        self.optimizers, self.rates, self.members, self.frozen = optimizers, list(rates), members, frozen
+    def __init__(self, optimizers: Sequence[Any], members: Sequence[Any], rates: Sequence[float | None]):
+        self.optimizers, self.members = list(optimizers), list(members)
+        self.base_rates, self.rates = list(rates), list(rates)
 
     @property
     def public(self) -> Any:
@@ -55,6 +58,63 @@ class OptimizerGroups:
         """The state of all optimizers."""
         return [variable for optimizer in self.optimizers for variable in optimizer.variables]
 
+    @property
+    def built(self) -> bool:
+        """Whether all optimizers have their state."""
+        return all(optimizer.built for optimizer in self.optimizers)
+
+    def build(self, weights: Sequence[Any]) -> None:
+        """Create the state of all optimizers. ``weights`` are those of an optimizer whose weights are not known."""
+        for i, optimizer in enumerate(self.optimizers):
+            if not optimizer.built:
+                optimizer.build(list(weights if self.members[i] is None else self.members[i]))
+            if self.members[i] is None:
+                self.members[i] = list(optimizer._trainable_variables)
+
+    def add(self, other: "OptimizerGroups") -> None:
+        """Take over optimizers for weights that no optimizer has yet; those of other weights are left out."""
+        held = {id(weight) for members in self.members for weight in members}
+        for i, optimizer in enumerate(other.optimizers):
+            new = [weight for weight in other.members[i] if id(weight) not in held]
+            if new:
+                self.optimizers.append(optimizer)
+                self.members.append(new)
+                self.base_rates.append(other.base_rates[i])
+                self.rates.append(other.rates[i])
+
+    def current_rates(self) -> list[float]:
+        """The present learning rate of each optimizer, also if the user has set another one."""
+        values = [float(ops.convert_to_numpy(optimizer.learning_rate)) for optimizer in self.optimizers]
+        return [
+            value if rate is None or value != as_variable(rate) else rate
+            for value, rate in zip(values, self.rates, strict=True)
+        ]
+
+    def set_rates(self, factor: float) -> None:
+        """Multiply the learning rates at the beginning by ``factor``."""
+        self.base_rates = [
+            current if rate is None else rate
+            for current, rate in zip(self.current_rates(), self.base_rates, strict=True)
+        ]
+        self.rates = [rate * factor for rate in self.base_rates]  # type: ignore[operator]
+        self.assign_rates()
+
+    def assign_rates(self) -> None:
+        """Give the optimizers the present learning rates, except those that have a schedule of Keras."""
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            if rate is not None and not has_schedule(optimizer):
+                optimizer.learning_rate = rate
+
+
+def as_variable(rate: float) -> float:
+    """A number as a float32 variable has it."""
+    return float(np.float32(rate))
+
+
+def has_schedule(optimizer: Any) -> bool:
+    """Whether the learning rate of an optimizer is a schedule of Keras."""
+    return isinstance(getattr(optimizer, "_learning_rate", None), LearningRateSchedule)
+
 
 def create_optimizer(
     kind: str,
@@ -68,8 +128,8 @@ def create_optimizer(
     """The optimizers of ``weights``, from a name, class or instance; None if all weights are frozen."""
     if isinstance(optimizer, keras.optimizers.Optimizer):
         create(kind, optimizer, {}, options)
-        ids = {id(variable) for variable in weights.values()} if kind == "loss_optimizer" else None
-        return OptimizerGroups([optimizer], [None], [ids], [0])
+        check_instance(optimizer, optimization)
+        return OptimizerGroups([optimizer], [list(weights.values()) if kind == "loss_optimizer" else None], [None])
     options = dict(options)
     name = optimizer if isinstance(optimizer, str) else optimizer.__name__
     decay = default_decay(name, options, optimization)
@@ -79,24 +139,31 @@ def create_optimizer(
     else:  # the model is not built yet
         first = optimization.learning_rate
         groups = [Group((), first if isinstance(first, float) else 1e-3, 0.0)]
-    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        groups = [group._replace(learning_rate=rate) for group in groups]
-    else:
-        groups = with_option_rate(groups, rate)
+    own_schedule = isinstance(rate, LearningRateSchedule)
+    groups = groups if own_schedule else with_option_rate(groups, rate)
     if not groups:
         return None
     options = {**DEFAULTS.get(name, {}), **options} if isinstance(optimizer, str) else options
     created = []
     for group in groups:
-        own = {**options, "learning_rate": group.learning_rate}
+        arguments = {**options, "learning_rate": rate if own_schedule else group.learning_rate}
         if "weight_decay" not in options and (group.weight_decay or name == "AdamW"):
-            own["weight_decay"] = group.weight_decay
-        created.append(create(kind, optimizer, known, own))
-    rates = [group.learning_rate if isinstance(group.learning_rate, float) else None for group in groups]
-    members: list[Any] = [None]  # all weights of the model
-    if len(groups) > 1 or kind == "loss_optimizer":
-        members = [{id(weights[key]) for key in group.names} for group in groups]
-    return OptimizerGroups(created, rates, members, [group.frozen_epochs for group in groups])
+            arguments["weight_decay"] = group.weight_decay
+        created.append(create(kind, optimizer, known, arguments))
+        check_instance(created[-1], optimization)
+    members = [[weights[key] for key in group.names] for group in groups]
+    return OptimizerGroups(created, members, [None if own_schedule else group.learning_rate for group in groups])
+
+
+def check_instance(optimizer: Any, optimization: Optimization) -> None:
+    """Raise ``ValueError`` if an optimizer wraps others, or if its learning rate cannot be set and must be."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer | keras.optimizers.MultiOptimizer):
+        raise ValueError(
+            f"optimizer must be a plain optimizer of Keras, got {type(optimizer).__name__}; precision='fp16' scales "
+            "the loss, and a mapping as learning_rate has several rates"
+        )
+    if optimization.sets_rates and has_schedule(optimizer):
+        raise ValueError("schedule and warmup must be left out with an optimizer whose learning rate is a schedule")
 
 
 def plain_settings(optimizer: Any) -> dict[str, Any]:
@@ -112,57 +179,47 @@ def plain_settings(optimizer: Any) -> dict[str, Any]:
 class Update(keras.optimizers.Optimizer):
     """The update of all weights: the norm of the gradient, clipping, and one optimizer for each group.
 
-    If the gradient is not finite, no weight and no state of an optimizer changes.
+    If the gradient is not finite, no weight and no state of an optimizer changes. An optimizer whose weights are all
+    frozen is not applied.
 
     Args:
-        groups: The optimizers of the model's and of the loss's weights.
+        groups: The optimizers of the model's and of the loss's weights, with their state.
         clip_norm: The largest norm of the gradient; None for no limit.
         scales: Whether the loss is multiplied by :attr:`scale`, for float16.
 
     Attributes:
         norm: The norm of the last gradient of all weights, before clipping.
         scale: The factor of the loss.
-        frozen: The ids of the optimizers that are not applied.
     """
 
     def __init__(self, groups: Sequence[OptimizerGroups], clip_norm: float | None, scales: bool):
         super().__init__(learning_rate=0.0)
-        self.groups, self.clip_norm, self.scales = list(groups), clip_norm, scales
-        self.frozen: set[int] = set()
+        self.groups, self.clip_norm, self.scales = tuple(groups), clip_norm, scales
+        self.slots: list[Any] = []
+        self.owner: dict[int, Any] = {}  # by the id of a weight, its optimizer
 
     def build(self, variables: list[Any]) -> None:
-        """Create the state of all optimizers."""
+        """Find the optimizer of each variable."""
         if self.built:
             return
         self.norm = self.add_variable((), "zeros", "float32", name="norm")
         self.scale = self.add_variable((), "ones", "float32", name="scale")
-        for optimizer, own in self.shares(variables):
-            if not optimizer.built and own:
-                optimizer.build([variables[i] for i in own])
+        self.slots = [variable for group in self.groups for variable in group.variables]
+        self.owner |= {
+            id(weight): optimizer
+            for group in self.groups
+            for optimizer, members in zip(group.optimizers, group.members, strict=True)
+            for weight in members
+        }
+        lost = [variable.path for variable in variables if id(variable) not in self.owner]
+        if lost:
+            raise ValueError(f"the optimizer must have all weights that are trained, and does not have {lost[0]}")
         super().build(variables)
-
-    def shares(self, variables: Sequence[Any]) -> list[tuple[Any, list[int]]]:
-        """Each optimizer with the positions of its variables."""
-        positions: dict[int, tuple[Any, list[int]]] = {}
-        for position, variable in enumerate(variables):
-            optimizer = self.optimizer_of(variable)
-            positions.setdefault(id(optimizer), (optimizer, []))[1].append(position)
-        return list(positions.values())
-
-    def optimizer_of(self, variable: Any) -> Any:
-        """The optimizer of a variable: the one whose group has it, or the first without a list of its variables."""
-        rest = None
-        for group in self.groups:
-            for optimizer, members in zip(group.optimizers, group.members, strict=True):
-                if members is not None and id(variable) in members:
-                    return optimizer
-                rest = optimizer if members is None and rest is None else rest
-        return rest
 
     @property
     def variables(self) -> list[Any]:
         """The state of all optimizers, and that of this object."""
-        return [*self._variables, *(variable for group in self.groups for variable in group.variables)]
+        return [*self._variables, *self.slots]
 
     def scale_loss(self, loss: Any) -> Any:
         """The loss times the scale."""
@@ -171,36 +228,33 @@ class Update(keras.optimizers.Optimizer):
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Update the weights by their gradients, if these are finite."""
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
-        if not self.built:
-            self.build(variables)
-        applied = [
-            (optimizer, [i for i in own if grads[i] is not None])
-            for optimizer, own in self.shares(variables)
-            if id(optimizer) not in self.frozen
-        ]
-        dense = {i: ops.convert_to_tensor(grads[i]) for _, own in applied for i in own}
+        pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
+        gradients = [ops.convert_to_tensor(gradient) for gradient, _ in pairs]
         if self.scales:
-            dense = {i: gradient / ops.cast(self.scale, gradient.dtype) for i, gradient in dense.items()}
-        squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in dense.values()]
-        norm = ops.sqrt(sum(squares, start=ops.zeros((), "float32")))
+            gradients = [gradient / ops.cast(self.scale, gradient.dtype) for gradient in gradients]
+        norm = global_norm(gradients)
         self.norm.assign(norm)
         if self.clip_norm is not None:
             factor = ops.minimum(1.0, self.clip_norm / (norm + 1e-6))
-            dense = {i: gradient * ops.cast(factor, gradient.dtype) for i, gradient in dense.items()}
+            gradients = [gradient * ops.cast(factor, gradient.dtype) for gradient in gradients]
+        shares: dict[int, tuple[Any, list[Any], list[Any]]] = {}
+        for gradient, (_, variable) in zip(gradients, pairs, strict=True):
+            optimizer = self.owner[id(variable)]
+            _, own_gradients, own = shares.setdefault(id(optimizer), (optimizer, [], []))
+            own_gradients.append(gradient)
+            own.append(variable)
 
         def update() -> None:
-            for optimizer, own in applied:
-                if own:
-                    optimizer.apply([dense[i] for i in own], [variables[i] for i in own])
+            for optimizer, own_gradients, own in shares.values():
+                optimizer.apply(own_gradients, own)
 
-        changed = [*variables, *(variable for group in self.groups for variable in group.variables)]
-        if_finite(ops.isfinite(norm), update, changed)
+        if_finite(ops.isfinite(norm), update, [*variables, *self.slots])
 
 
 def if_finite(finite: Any, update: Callable[[], None], variables: Sequence[Any]) -> None:
     """Call ``update`` where ``finite`` is true, and otherwise leave ``variables`` as they are."""
     engine = keras.backend.backend()
-    if engine == "torch" and finite.device.type == "cpu":
+    if engine == "torch":
         if finite:
             update()
     elif engine == "tensorflow":
