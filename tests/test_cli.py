@@ -122,7 +122,8 @@ def test_fit_writes_a_run(model, folder):
     result = fit(model, "--eval-data", "test.npz", *chosen, *more, "--micro-batch-size", 7)
     files = "config.json history.json history.png log.json metrics.json training.json training.safetensors "
     files += "weights.safetensors"
-    assert sorted(path.name for path in (folder / "run").iterdir()) == files.split()
+    written = {path.name for path in (folder / "run").iterdir()} - {"model.json"}  # Keras' models say how they are made
+    assert sorted(written) == files.split()
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
     table = [line.split() for line in result.stdout.splitlines()]
     assert ["metric", "before", "after", "change"] in table
