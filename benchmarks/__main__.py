@@ -12,7 +12,18 @@ from pathlib import Path
 
 from .report import machine
 
-TABLES = ["triplets", "logsumexp", "miners", "engines", "gradient_cache", "loop", "feeding", "evaluation", "starting"]
+TABLES = [
+    "triplets",
+    "logsumexp",
+    "miners",
+    "engines",
+    "gradient_cache",
+    "loop",
+    "text",
+    "feeding",
+    "evaluation",
+    "starting",
+]
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from .harness import THREADS, Times
 __all__ = ["Table", "machine", "megabytes", "ratio"]
 
 PACKAGES = ("finetuner", "numpy", "torch", "keras", "tensorflow", "jax", "paddlepaddle", "faiss-cpu")
-PEERS = ("pytorch-metric-learning",)
+PEERS = ("pytorch-metric-learning", "sentence-transformers", "transformers")
 
 
 @dataclass

@@ -162,21 +162,28 @@ def test_csv(backend, tmp_path):
     assert [row["step"] for row in rows_of(path)] == ["0", "2", "3", "4", "4"]
 
 
-@pytest.mark.parametrize("checkpoint", [2, 4])
-def test_csv_of_a_resumed_training(backend, checkpoint, tmp_path):
-    fit(backend, CSVLogger(tmp_path / "whole.csv"), log_every=1)
-    saved = {"checkpoint_folder": tmp_path / "runs", "checkpoint_every": checkpoint, "log_every": 1}
+@pytest.mark.parametrize(("checkpoint", "evaluate_every"), [(2, 3), (4, 3), (4, "1 epoch")])
+def test_csv_of_a_resumed_training(backend, checkpoint, evaluate_every, tmp_path):
+    """Also from a checkpoint at the end of an epoch, which is written before the evaluation of this epoch."""
+    options = {"log_every": 1, "evaluate_every": evaluate_every}
+    fit(backend, CSVLogger(tmp_path / "whole.csv"), **options)
+    saved = {"checkpoint_folder": tmp_path / "runs", "checkpoint_every": checkpoint, **options}
     with pytest.raises(OSError, match="full"):
         fit(backend, CSVLogger(tmp_path / "log.csv"), Raise(checkpoint + 1, OSError("full")), **saved)
     before = rows_of(tmp_path / "log.csv")
     assert before[-1]["step"] == str(checkpoint + 1)
     with (tmp_path / "log.csv").open("a") as file:
         file.write("99,0.5,")  # of a process that was killed
-    fit(backend, CSVLogger(tmp_path / "log.csv"), resume=tmp_path / "runs", log_every=1)
+    fit(backend, CSVLogger(tmp_path / "log.csv"), resume=tmp_path / "runs", **options)
     assert (tmp_path / "log.csv").read_text().count("step") == 1
     whole = without_times(rows_of(tmp_path / "whole.csv"))
     resumed = without_times(rows_of(tmp_path / "log.csv"))
     assert resumed == whole
+
+
+def test_csv_drops_an_incomplete_line(tmp_path):
+    (tmp_path / "log.csv").write_text("step,train/loss\n1,0.5\n2,0.")
+    assert CSVLogger(tmp_path / "log.csv").read() == (["step", "train/loss"], [["1", "0.5"]])
 
 
 def test_csv_of_a_run_that_had_no_tracker(backend, tmp_path):

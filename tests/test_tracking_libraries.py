@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from finetuner.tuner.base import MLflow, TensorBoard, WandB
+from finetuner.tuner.base import Callback, MLflow, TensorBoard, WandB
 
 from .test_guides import ROOT, code_of_page
 from .toy import TEST, TRAIN, make_tuner
@@ -121,10 +121,16 @@ def test_mlflow_of_a_resumed_training(backend, store, tmp_path):
     with pytest.raises(OSError, match="full"):
         fit(backend, first, Raise(3, OSError("full")), **saved)
     assert first.client.get_run(first.run_id).info.status == "FAILED"
-    second = MLflow(tracking_uri=store)
-    tuner = make_tuner(backend, [second])
+    second, during = MLflow(tracking_uri=store), []
+
+    class Watch(Callback):
+        def on_epoch_end(self, state):
+            during.append(second.client.get_run(second.run_id).info.status)
+
+    tuner = make_tuner(backend, [second, Watch()])
     run = tuner.fit(TRAIN, TEST, resume=tmp_path / "runs", **FIT)
     assert second.run_id == first.run_id
+    assert during == ["RUNNING", "RUNNING"]
     assert second.client.get_run(second.run_id).info.status == "FINISHED"
     for name, other in (("train/loss", "train/loss"), ("eval/hit_at_1", "eval/hit@1")):
         assert measured(second, name) == expected(run, other)
