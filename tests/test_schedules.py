@@ -1,12 +1,14 @@
 """Schedules, parameter groups, triggers and the loss scale: plain Python, the same for all frameworks."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from finetuner import Every
 from finetuner.arrays import item_lengths
 from finetuner.tuner.base import Schedule
-from finetuner.tuner.base.data.batches import Batches, LengthGroups
+from finetuner.tuner.base.data.batches import Batches, LengthGroups, group_starts
 from finetuner.tuner.base.data.datasets import ClassDataset
 from finetuner.tuner.base.data.samplers import IterableSampler
 from finetuner.tuner.base.training.micro_batches import split_batch
@@ -242,3 +244,16 @@ def test_any_iterable_is_a_sampler():
 def test_wrong_iterables(batches, error, message):
     with pytest.raises(error, match=message):
         IterableSampler(batches, 4).batches()
+
+
+def test_length_groups_have_the_least_padding():
+    rng = np.random.default_rng(1)
+    for count, groups in ((7, 3), (9, 2), (9, 4), (5, 8)):
+        lengths = np.sort(rng.integers(1, 20, size=count))[::-1]
+
+        def padded(starts, lengths=lengths):
+            bounds = [0, *starts, len(lengths)]
+            return sum(lengths[a] * (b - a) for a, b in itertools.pairwise(bounds))
+
+        choices = [starts for k in range(min(groups, count)) for starts in itertools.combinations(range(1, count), k)]
+        assert padded(group_starts(lengths, groups)) == min(map(padded, choices))

@@ -145,9 +145,34 @@ class Batches(Sequence[Batch]):
             return collated(items, len(indices), collate_fn)
         items = as_list(items, len(indices))
         order = np.argsort(-lengths, kind="stable")
-        positions = [group for group in np.array_split(order, self.length_groups) if len(group)]
+        positions = np.split(order, group_starts(lengths[order], self.length_groups))
         parts = [collated([items[i] for i in group], len(group), collate_fn) for group in positions]
         return LengthGroups(parts, positions)
+
+
+def group_starts(lengths: np.ndarray, groups: int) -> list[int]:
+    """Where to split items, sorted by descending length, into ``groups`` groups with the least padding.
+
+    Args:
+        lengths: ``[N]`` lengths, the longest first. A group is padded to its first item.
+        groups: The number of groups. There are fewer if there are fewer lengths.
+
+    Returns:
+        The starts of all groups but the first.
+    """
+    changes = np.flatnonzero(np.diff(lengths)) + 1  # equal lengths stay together
+    bounds = np.concatenate([[0], changes, [len(lengths)]])
+    cost = np.where(bounds, np.inf, 0.0)  # of the items before each bound, in the groups so far
+    chosen = []
+    for _ in range(min(groups, len(bounds) - 1)):
+        counts = bounds[:, None] - bounds[:-1]  # in a group up to a bound, from each start
+        costs = np.where(counts > 0, cost[:-1] + lengths[bounds[:-1]] * counts, np.inf)
+        chosen.append(costs.argmin(axis=1))
+        cost = costs.min(axis=1)
+    starts = [len(bounds) - 1]
+    for starts_of_last in reversed(chosen):
+        starts.append(int(starts_of_last[starts[-1]]))
+    return bounds[starts[-2:0:-1]].tolist()
 
 
 @contextmanager
