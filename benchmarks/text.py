@@ -1,6 +1,7 @@
 """Fine-tuning a sentence encoder, beside sentence-transformers: same weights, batches, losses and optimizer."""
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -24,18 +25,19 @@ JOBS = {
 NAMES = {"classes": "Banking77, classes", "pairs": "Banking77, pairs", "scores": "STS 2014, scores"}
 TEXTS = 512
 LENGTHS = [32, 64]  # tokens
-STEPS, ROUNDS = 4, 3  # the first step of a training is not measured
+STEPS = 8  # the first one is not measured
 SAME = 1e-4  # the largest difference of losses and embeddings
 GOALS = {OURS: 1.0, GROUPS: 0.6}
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+ENVIRONMENT["MALLOC_ARENA_MAX"] = "1"  # else threads would not get their memory as a program with one thread does
 
 NOTE = (
     f"CPU time of a step of MiniLM with 6 layers on the same {BATCH} texts or pairs, in one thread, without dropout. "
     "Tokens: the longest that a text may have. Both use AdamW with weight decay, a linear schedule and a clipped "
     f"gradient. The losses of all steps differ by less than {SAME:g}. They are "
     f"{', '.join(f'{other} and {own}' for other, own in JOBS.values())}. sentence-transformers pads the two sides of "
-    f"pairs separately, and finetuner together. A batch has the time of the fastest of {ROUNDS} rounds, since other "
-    "load only adds to it. The columns are medians of the batches. Goals: a ratio of at most "
+    "pairs separately, and finetuner together. The contenders take turns after each step. Times are medians of "
+    f"{STEPS - 1} steps, and ratios are medians over the same batches. Goals: a ratio of at most "
     f"{GOALS[OURS]:g}, and of {GOALS[GROUPS]:g} with `length_groups=4`."
 )
 MEMORY_NOTE = "The peak of two training steps above the memory before them, in a new process."
@@ -45,8 +47,8 @@ EMBED_NOTE = (
 )
 
 
-Record = list[tuple[float, float]]  # for each step, its loss and the CPU time of the process at its end
-Training = Callable[[], Record]
+Report = Callable[[float], None]  # called with the loss at the end of each step
+Training = Callable[[Report], None]
 
 
 def ours(job: str, length: int, steps: int, groups: int) -> Training:
@@ -66,13 +68,12 @@ def ours(job: str, length: int, steps: int, groups: int) -> Training:
         "pairs": {"temperature": 0.05},
         "scores": {"low": 0, "high": 5},
     }
-    record: Record = []
 
-    class Recorder(finetuner.Callback):
-        def on_batch_end(self, state: Any) -> None:
-            record.append((float(state.device_losses[-1]), time.process_time()))
+    def train(report: Report = print) -> None:
+        class Recorder(finetuner.Callback):
+            def on_batch_end(self, state: Any) -> None:
+                report(float(state.device_losses[-1]))
 
-    def train() -> Record:
         finetuner.fit(
             model,
             data,
@@ -91,7 +92,6 @@ def ours(job: str, length: int, steps: int, groups: int) -> Training:
             callbacks=[Recorder()],
             device="cpu",
         )
-        return record
 
     return train
 
@@ -115,7 +115,6 @@ def theirs(job: str, length: int, steps: int) -> Training:
     if labels is not None:
         table["label"] = [label / 5 for label in labels] if job == "scores" else labels
     loss = getattr(losses, JOBS[job][0])(model)
-    record: Record = []
     values: list[float] = []
     loss.register_forward_hook(lambda module, inputs, output: values.append(output.item()))
 
@@ -125,10 +124,6 @@ def theirs(job: str, length: int, steps: int) -> Training:
 
         def __len__(self) -> int:
             return len(plan)
-
-    class Recorder(TrainerCallback):
-        def on_step_end(self, *arguments: Any, **options: Any) -> None:
-            record.append((values[-1], time.process_time()))
 
     def batch_sampler(dataset: Any, batch_size: int, drop_last: bool, **options: Any) -> Any:
         return Planned(range(len(dataset)), batch_size, drop_last)
@@ -145,13 +140,15 @@ def theirs(job: str, length: int, steps: int) -> Training:
         disable_tqdm=True,
         use_cpu=True,
     )
-    trainer = SentenceTransformerTrainer(
-        model, arguments, train_dataset=Dataset.from_dict(table), loss=loss, callbacks=[Recorder()]
-    )
+    trainer = SentenceTransformerTrainer(model, arguments, train_dataset=Dataset.from_dict(table), loss=loss)
 
-    def train() -> Record:
+    def train(report: Report = print) -> None:
+        class Recorder(TrainerCallback):
+            def on_step_end(self, *arguments: Any, **options: Any) -> None:
+                report(values[-1])
+
+        trainer.add_callback(Recorder())
         trainer.train()
-        return record
 
     return train
 
@@ -176,35 +173,66 @@ def build(contender: str, job: str, length: int, steps: int = STEPS) -> Any:
     return ours(job, length, steps, 4 if contender == GROUPS else 1)
 
 
-def measure(contenders: list[str], job: str, length: int, rounds: int) -> dict[str, Any]:
-    """CPU seconds of each step, or of the embedding, in the fastest of all rounds, by contender.
+def measure(contenders: list[str], job: str, length: int, steps: int) -> dict[str, Any]:
+    """CPU seconds of each step, or of each embedding, by contender.
 
-    All take turns, and their results must agree.
+    All take turns after each step, so that other load affects all of them, and their results must agree.
     """
-    seconds: dict[str, list[Any]] = {name: [] for name in contenders}
-    results: dict[str, Any] = {}
-    for turn in range(rounds):
-        for name in contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]:
-            call = build(name, job, length)
-            if job == "embed":
-                call()  # to warm up
-                start = time.process_time()
-                results[name] = call()
-                seconds[name].append([time.process_time() - start])
-            else:
-                losses, ends = zip(*call(), strict=True)
-                results[name] = np.array(losses)
-                seconds[name].append(np.diff(ends))
+    calls = {name: build(name, job, length, steps) for name in contenders}
+    if job == "embed":
+        results: dict[str, Any] = {name: call() for name, call in calls.items()}  # to warm up
+        turns: dict[str, Callable[[], Any]] = calls
+    else:
+        results = {name: [] for name in contenders}
+        turns = {name: in_turns(call, results[name]) for name, call in calls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    order = contenders
+    for _ in range(steps):
+        for name in order:
+            start = time.process_time()
+            turns[name]()
+            seconds[name].append(time.process_time() - start)
+        order = [*order[1:], order[0]]
     for name in contenders[1:]:
-        difference = float(np.abs(results[name] - results[contenders[0]]).max())
+        difference = float(np.abs(np.array(results[name]) - np.array(results[contenders[0]])).max())
         assert difference < SAME, f"{name} differs from {contenders[0]} by {difference:.2g} in {job}"
-    return {name: np.min(values, axis=0).tolist() for name, values in seconds.items()}
+    return seconds
+
+
+def in_turns(train: Training, losses: list[float]) -> Callable[[], None]:
+    """Start a training in a thread. The function that is returned runs it to the end of its next step."""
+    resume, paused = threading.Semaphore(0), threading.Semaphore(0)
+    errors: list[BaseException] = []
+
+    def report(loss: float) -> None:
+        losses.append(loss)
+        paused.release()
+        resume.acquire()
+
+    def run() -> None:
+        resume.acquire()
+        try:
+            train(report)
+        except BaseException as error:
+            errors.append(error)
+        paused.release()
+
+    threading.Thread(target=run, daemon=True).start()
+
+    def step() -> None:
+        resume.release()
+        paused.acquire()
+        if errors:
+            raise errors[0]
+
+    return step
 
 
 def row(job: str, length: int, contenders: list[str], quick: bool) -> list[Any]:
     """CPU seconds, ratios and goals of a job."""
-    case = {"job": job, "length": length, "rounds": 1 if quick else ROUNDS}
+    case = {"job": job, "length": length, "steps": 3 if quick else STEPS}
     timed = run_process("measure", "text", contenders, case, ENVIRONMENT, 0)
+    timed = {name: values[1:] for name, values in timed.items()}
     cells = [f"{median(timed[name]):.2f} s" for name in contenders]
     for name in contenders[1:]:
         value = median(own / other for own, other in zip(timed[name], timed[THEIRS], strict=True))  # of the same batch
