@@ -83,6 +83,16 @@ def test_stopped_at_a_step(backend, uninterrupted, step, tmp_path):
     assert resumed.best_epoch == run.best_epoch
 
 
+def test_an_evaluation_that_was_due_when_it_stopped_is_made_up_for(backend, tmp_path):
+    fit = {**FIT, "epochs": 1, "gradient_accumulation_steps": 1, "evaluate_every": 2}
+    whole = tuner_of(backend).fit(TRAIN, TEST, **fit)
+    tuner_of(backend, StopAfter(2, "interrupt")).fit(TRAIN, TEST, **fit).save(tmp_path / "run")
+    resumed = tuner_of(backend).fit(TRAIN, TEST, resume=tmp_path / "run", **fit)
+    assert [row["step"] for row in whole.history][:2] == [0, 2]
+    assert without_times(resumed.history) == without_times(whole.history)
+    assert resumed.best_epoch == whole.best_epoch
+
+
 def test_a_callback_stops_at_once(backend):
     run = tuner_of(backend, StopAfter(3)).fit(TRAIN, TEST, **FIT)
     assert run.log[-1]["step"] == 3

@@ -84,6 +84,11 @@ class Loop:
         state = self.state
         return state.stop or (state.max_steps is not None and state.step >= state.max_steps)
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether the last row of the history is of the present step."""
+        return bool(self.state.history) and self.state.history[-1]["step"] == self.state.step
+
     def run_epoch(self, interrupts: Interrupts) -> None:
         """Run what is left of the current epoch."""
         state, progress, engine = self.state, self.progress, self.state.tuner.engine
@@ -99,6 +104,8 @@ class Loop:
         engine.begin_epoch(None if progress.batch else epoch_seed)
         self.started = self.log_started = time.perf_counter()
         self.items_before = self.log_items = state.items
+        if progress.batch:  # the training was interrupted or saved before the evaluation of its last step
+            self.evaluate_if_due()
         for batch in self.loader(progress.epoch, progress.batch):
             interrupts.hold()
             self.take_step(batch, seeds[state.batch])
@@ -155,8 +162,14 @@ class Loop:
             if self.log_every.fires(state.step, state.epoch, False):
                 self.add_log_row()
         self.call_hooks("on_batch_end")
-        due = self.evaluate_every.fires(state.step, state.epoch, False)
-        if update and self.validate is not None and due and state.batch < state.batches and not self.finished:
+        if update:
+            self.evaluate_if_due()
+
+    def evaluate_if_due(self) -> None:
+        """Evaluate within an epoch, unless the step has been evaluated."""
+        state = self.state
+        due = self.evaluate_every.fires(state.step, state.epoch, False) and not self.evaluated
+        if self.validate is not None and due and state.batch < state.batches and not self.finished:
             state.history.append(self.history_row() | self.evaluate())
             self.call_hooks("on_evaluation_end")
 
