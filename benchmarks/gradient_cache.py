@@ -52,15 +52,15 @@ def convolutions(framework: str) -> Any:
 
 
 def make_tuner(contender: str, framework: str, model: str) -> Any:
-    """Create a tuner that is ready for ``train_step``."""
+    """Create a tuner that is ready for ``engine.step``."""
     from finetuner.tuner import tuner_class
 
     embed_model = transformer() if model == "transformer" else convolutions(framework)
     tuner = tuner_class(embed_model)(embed_model, loss="NTXentLoss", callbacks=[], device="cpu")
-    tuner.micro_batch_size = MICRO if contender == "cached" else None
-    tuner.ensure_loss_optimizer()
-    tuner.begin_training()
-    tuner.begin_epoch(0)
+    tuner.engine.micro_batch_size = MICRO if contender == "cached" else None
+    tuner.training.ensure_loss_optimizer()
+    tuner.engine.begin_training()
+    tuner.engine.begin_epoch(0)
     return tuner
 
 
@@ -72,7 +72,7 @@ def make_step(tuner: Any, framework: str, model: str, batch: int) -> Any:
     y = classes(batch)
 
     def step() -> Any:
-        tuner.train_step(x, (y,))
+        tuner.engine.step(x, (y,))
         return tuner.model_state()  # waits until the weights are computed
 
     return step
