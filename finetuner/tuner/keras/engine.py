@@ -32,6 +32,7 @@ class KerasEngine(base.Engine):
     gradient_cache: GradientCache | None
     gradients: list[Any]  # of the batches since the last update
     state_before: list[Any] | None  # what the forward passes have changed since the last update
+    device_type = "cpu"  # of PyTorch as the engine
 
     # The step. Keras compiles model, loss and update of an ordinary batch into one function.
 
@@ -273,6 +274,9 @@ class KerasEngine(base.Engine):
     # The course of a fit.
 
     def begin_training(self) -> None:
+        if keras.backend.backend() == "torch":
+            with self.framework.on_device():
+                self.device_type = ops.zeros(1).device.type
         self.build_optimizers()
         self.add_unfrozen()
 
@@ -309,7 +313,9 @@ class KerasEngine(base.Engine):
         if keras.backend.backend() == "torch":
             import torch
 
-            torch.manual_seed(seed)  # of all devices
+            torch.default_generator.manual_seed(seed)  # faster than to seed all devices
+            if self.device_type != "cpu":
+                torch.get_device_module(self.device_type).manual_seed(seed)
 
     def loss_logs(self) -> dict[str, float]:
         log_metrics = self.training_model.log_metrics

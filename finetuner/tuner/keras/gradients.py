@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["aux_and_gradients", "compile_xla", "global_norm", "is_eager_torch", "lerp"]
+__all__ = ["aux_and_gradients", "compile_xla", "dense", "global_norm", "is_eager_torch", "lerp"]
 
 
 def aux_and_gradients(function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, list[Any]]:
@@ -53,14 +53,20 @@ def compile_xla(function: Callable[..., Any], *first: Any) -> Callable[..., Any]
     return function
 
 
+def dense(gradients: list[Any]) -> list[Any]:
+    """The gradients as tensors: TensorFlow's gradient of an embedding table is a list of rows."""
+    return list(map(ops.convert_to_tensor, gradients)) if keras.backend.backend() == "tensorflow" else gradients
+
+
 def global_norm(gradients: list[Any]) -> Any:
     """The Euclidean norm of all gradients, in float32."""
-    gradients = [ops.cast(gradient, "float32") for gradient in gradients]
     if keras.backend.backend() == "torch" and gradients:
         import torch
 
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    return ops.sqrt(sum((ops.sum(ops.square(one)) for one in gradients), start=ops.zeros((), "float32")))
+        norms = torch._foreach_norm([gradient.float() for gradient in gradients])
+        return torch.linalg.vector_norm(torch.stack(norms))
+    squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
+    return ops.sqrt(sum(squares, start=ops.zeros((), "float32")))
 
 
 def is_eager_torch() -> bool:

@@ -148,11 +148,12 @@ class TrainingModel(keras.Model):
         variables = self.non_trainable_variables
         before = [ops.copy(variable) for variable in variables]
         logs = super().train_step(*arguments)
-        finite = ops.isfinite(self.optimizer.norm)
-        if keras.backend.backend() == "torch" and finite:
-            return logs
-        for variable, old in zip(variables, before, strict=True):
-            variable.assign(ops.where(finite, variable.value, old))
+        if variables:
+            finite = ops.isfinite(self.optimizer.norm)
+            if keras.backend.backend() == "torch" and finite:
+                return logs
+            for variable, old in zip(variables, before, strict=True):
+                variable.assign(ops.where(finite, variable.value, old))
         return logs
 
     def compute_loss(

@@ -12,7 +12,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from ..base.registry import create
 from ..base.training.optimization import Optimization, default_decay, with_option_rate
 from ..base.training.parameter_groups import Group, Weight
-from .gradients import global_norm
+from .gradients import dense, global_norm
 
 __all__ = ["OptimizerGroups", "Update", "create_optimizer", "plain_settings"]
 
@@ -218,8 +218,9 @@ class Update(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[Any]:
-        """The state of all optimizers, and that of this object."""
-        return [*self._variables, *self.slots]
+        """The state of all optimizers, and what of this object a step uses."""
+        own = [self.norm, *([self.scale] if self.scales else [])] if self.built else []
+        return [*own, *self.slots]
 
     def scale_loss(self, loss: Any) -> Any:
         """The loss times the scale."""
@@ -229,7 +230,7 @@ class Update(keras.optimizers.Optimizer):
         """Update the weights by their gradients, if these are finite."""
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
-        gradients = [ops.convert_to_tensor(gradient) for gradient, _ in pairs]
+        gradients = dense([gradient for gradient, _ in pairs])
         if self.scales:
             gradients = [gradient / ops.cast(self.scale, gradient.dtype) for gradient in gradients]
         norm = global_norm(gradients)

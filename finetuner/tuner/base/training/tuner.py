@@ -48,7 +48,8 @@ class Tuner(TunerFacade):
             for a model that classifies, regresses or scores; or of another library, called with embeddings and classes.
             A mapping from losses to weights is their weighted sum: ``{"NTXentLoss": 1.0, "DistillationLoss": 0.5}``.
         optimizer: The name of an optimizer of the framework, a class, or an instance that has the model's weights.
-            An optimizer given by name has the same defaults in all frameworks, those of PyTorch.
+            An optimizer given by name has the same defaults in all frameworks, those of PyTorch. Keras' Nadam is
+            another algorithm than PyTorch's NAdam, and trains differently.
         learning_rate: Of the optimizer, above 0. An instance keeps its own. A mapping gives the rate of the weights
             whose names match a pattern, such as ``{"head": 1e-3, "": 1e-5}``: a pattern is a regular expression, and
             the first match counts. The weights of the loss are called ``loss.weight``.
