@@ -27,7 +27,14 @@ import numpy as np
 from .backends import BACKENDS, backend_of
 
 WIDTH, ITEMS = 256, 240
-FIT = {"epochs": 4, "batch_size": 24, "num_items_per_class": 4, "metrics": ["mAP@R"], "checkpoint_every": 2}
+FIT = {
+    "epochs": 4,
+    "batch_size": 24,
+    "num_items_per_class": 4,
+    "metrics": ["mAP@R"],
+    "checkpoint_every": 2,
+    "evaluate_every": 3,  # within the epochs, and not at the steps of the checkpoints alone
+}
 STOPS = 3  # of a chain, at most
 
 
@@ -49,7 +56,7 @@ def train(backend, folder, note):
         warmup=0.1,
         clip_norm=1.0,
         ema_decay=0.9,
-        callbacks=[BestModel("mAP@R"), EarlyStopping("mAP@R", patience=3)],
+        callbacks=[BestModel("mAP@R"), EarlyStopping("mAP@R", patience=6)],
     )
     checkpoints = folder / "checkpoints"
     has_one = checkpoints.exists() and any(path.name.startswith("step-") for path in checkpoints.iterdir())

@@ -68,6 +68,14 @@ def test_wrong_combinations(backend, options, message):
         make_tuner(backend, **options)
 
 
+def test_options_of_an_instance_are_refused(backend):
+    losses = {backend.losses.NTXentLoss(): 1.0, "TripletLoss": 1.0}
+    with pytest.raises(ValueError, match="names of the losses, TripletLoss, got 'NTXentLoss'"):
+        make_tuner(backend, loss=losses, loss_options={"NTXentLoss": {"temperature": 1.0}})
+    tuner = make_tuner(backend, loss=losses, loss_options={"TripletLoss": {"margin": 0.25}})
+    assert tuner.loss.part_1.margin == 0.25
+
+
 def test_data_that_one_of_the_losses_cannot_use(backend):
     with pytest.raises(ValueError, match="CosineSimilarityLoss needs a score for each pair"):
         make_tuner(backend, loss={"NTXentLoss": 1.0, "CosineSimilarityLoss": 1.0}).fit(TRAIN)

@@ -93,6 +93,39 @@ def test_an_evaluation_that_was_due_when_it_stopped_is_made_up_for(backend, tmp_
     assert resumed.best_epoch == whole.best_epoch
 
 
+def test_early_stopping_by_a_made_up_evaluation_takes_no_further_step(backend, tmp_path):
+    fit = {**FIT, "epochs": 2, "gradient_accumulation_steps": 1, "evaluate_every": 2, "metrics": ["hit@1"]}
+
+    def train(*callbacks, **options):
+        tuner = make_tuner(backend, [EarlyStopping("hit@1", patience=1, min_delta=2.0), *callbacks], **SETTINGS)
+        return tuner, tuner.fit(TRAIN, TEST, **fit, **options)
+
+    whole, run = train()
+    assert whole.step == 4  # the first evaluation is taken as an improvement, the second is not
+    train(StopAfter(4, "interrupt"))[1].save(tmp_path / "run")
+    second, resumed = train(resume=tmp_path / "run")
+    assert second.step == 4
+    assert same_arrays(weights(second), weights(whole))
+    assert without_times(resumed.history) == without_times(run.history)
+    run.save(tmp_path / "stopped")
+    third, again = train(resume=tmp_path / "stopped")
+    assert third.step == 4  # a run that early stopping has ended is at its end
+    assert without_times(again.history) == without_times(run.history)
+
+
+def test_callbacks_begin_anew_with_another_tuner(backend):
+    callbacks = [BestModel("hit@1"), EarlyStopping("hit@1", patience=2)]
+    fit = {**FIT, "metrics": ["hit@1"], "epochs": 2}
+    make_tuner(backend, callbacks, **SETTINGS).fit(TRAIN, TEST, **fit)
+    callbacks[0].best = callbacks[1].best = 2.0  # better than anything that the next training can reach
+    callbacks[0].weights = {name: np.zeros_like(value) for name, value in callbacks[0].weights.items()}
+    second = make_tuner(backend, callbacks, **SETTINGS)
+    run = second.fit(TRAIN, TEST, **fit)
+    assert run.best_epoch in (1, 2)
+    assert any(np.any(value) for value in weights(second).values())
+    assert run.metrics["after"]["hit@1"] == max(row["hit@1"] for row in run.history[1:])
+
+
 def test_a_callback_stops_at_once(backend):
     run = tuner_of(backend, StopAfter(3)).fit(TRAIN, TEST, **FIT)
     assert run.log[-1]["step"] == 3

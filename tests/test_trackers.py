@@ -124,7 +124,8 @@ def test_the_run_id_is_saved_and_a_new_training_has_none(backend, tmp_path):
     resumed = Recorder()
     fit(backend, resumed, resume=tmp_path / "run")
     assert resumed.calls[0] == ("start", 3, "new")
-    assert [step for kind, step, *_ in resumed.calls if kind == "log"] == [4, 6, 6, 8, 8]
+    logged = [step for kind, step, *_ in resumed.calls if kind == "log"]
+    assert logged == [3, 4, 6, 6, 8, 8]  # the evaluation of step 3 was due when the training was stopped
     fit(backend, resumed)
     assert resumed.calls[-1] == ("finish", "finished")
     assert [call for call in resumed.calls if call[0] == "start"][1] == ("start", 0, None)

@@ -105,8 +105,10 @@ class Loop:
         self.started = self.log_started = time.perf_counter()
         self.items_before = self.log_items = state.items
         if progress.batch:  # the training was interrupted or saved before the evaluation of its last step
+            interrupts.hold()
             self.evaluate_if_due()
-        for batch in self.loader(progress.epoch, progress.batch):
+            interrupts.release()
+        for batch in () if self.finished else self.loader(progress.epoch, progress.batch):
             interrupts.hold()
             self.take_step(batch, seeds[state.batch])
             if progress.batch == state.batch:  # not among the batches of one step
@@ -124,7 +126,7 @@ class Loop:
         """Validate, and add a row to the history, at the end of an epoch or of the training."""
         state, progress = self.state, self.progress
         ended = state.batch == state.batches
-        if not ended and state.history and state.history[-1]["step"] == state.step:
+        if not ended and self.evaluated:
             return  # a callback has stopped the training after an evaluation
         row = self.history_row()
         last = self.finished or (ended and progress.epoch + 1 >= state.epochs)

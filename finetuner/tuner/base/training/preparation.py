@@ -49,14 +49,13 @@ def create_loss(framework: Framework, loss: Any, options: Any, miner: Any, miner
     if isinstance(loss, Mapping):
         if miner is not None or miner_options:
             raise ValueError("miner must be an option of one of the losses, where loss is a mapping")
-        names = {one if isinstance(one, str) else type(one).__name__ for one in loss}
-        unknown = [name for name in options or {} if name not in names]
+        # An instance has its options already.
+        names = {one: one if isinstance(one, str) else getattr(one, "__name__", None) for one in loss}
+        unknown = [name for name in options or {} if name not in names.values()]
         if unknown:
-            raise ValueError(f"loss_options must have the names of the losses, {', '.join(names)}, got {unknown[0]!r}")
-        parts = [
-            create_loss(framework, one, (options or {}).get(one if isinstance(one, str) else None), None, None)
-            for one in loss
-        ]
+            known = ", ".join(name for name in names.values() if name) or "which are instances and have none"
+            raise ValueError(f"loss_options must have the names of the losses, {known}, got {unknown[0]!r}")
+        parts = [create_loss(framework, one, (options or {}).get(name), None, None) for one, name in names.items()]
         return framework.combine_losses(parts, list(loss.values()))
     if miner is not None:
         miner = create("miner", miner, framework.registry("miner"), miner_options)

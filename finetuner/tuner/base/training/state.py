@@ -108,6 +108,7 @@ class State:
         batch_items: The number of rows in the current batch.
         history: One mapping per epoch or evaluation, see :class:`~finetuner.tuner.base.training.run.Run`.
         log: One mapping per ``log_every`` steps.
+        continued: Whether the fit goes on from a loaded run or in the middle of an epoch.
         stop: Whether to end the training after this step.
         interrupted: Whether Ctrl-C, SIGTERM or SIGHUP ended the training.
         best_epoch: The epoch whose weights a callback has kept.
@@ -124,6 +125,7 @@ class State:
     batch_items: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
+    continued: bool = False
     stop: bool = False
     interrupted: bool = False
     best_epoch: int | None = None

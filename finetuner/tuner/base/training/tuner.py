@@ -305,6 +305,7 @@ class Tuner(TunerFacade):
 
         last_step = None if max_steps is None else progress.first_step + max_steps
         state = State(self, progress.first_epoch + epochs, last_step, history=training.history, log=training.log)
+        state.continued = training.loaded is not None or progress.batch > 0
         factor = self.engine.optimization.plan(steps_of_fit(len(sampler), accumulate, epochs, max_steps))
         self.engine.begin_training()
         try:

@@ -48,6 +48,10 @@ class Checkpoint(Callback):
         if self.monitor is not None:
             self.monitor.best = state["best"]
 
+    def on_fit_begin(self, state: State) -> None:
+        if self.monitor is not None:
+            self.monitor.on_fit_begin(state)
+
     def on_batch_end(self, state: State) -> None:
         if self.every.steps is not None and self.every.fires(state.step, state.epoch, False):
             self.save(state, f"step-{state.step}")

@@ -41,6 +41,14 @@ class Monitor(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = state["best"]
 
+    def on_fit_begin(self, state: State) -> None:
+        if not state.continued:  # a callback may have served another training before
+            self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self.best = None
+
     def value(self, state: State) -> float | None:
         """The number in the last row of the history; None if the row is one without an evaluation."""
         row = state.history[-1]
@@ -95,6 +103,14 @@ class EarlyStopping(Monitor):
         super().load_state_dict(state)
         self.waited = state["waited"]
 
+    def on_fit_begin(self, state: State) -> None:
+        super().on_fit_begin(state)
+        state.stop = state.stop or self.waited >= self.patience  # the run was saved when it had stopped
+
+    def reset(self) -> None:
+        super().reset()
+        self.waited = 0
+
     def on_epoch_end(self, state: State) -> None:
         value = self.value(state)
         if value is not None:
@@ -137,6 +153,10 @@ class BestModel(Monitor):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.weights, self.epoch, self.step = state["weights"], state["epoch"], state["step"]
+
+    def reset(self) -> None:
+        super().reset()
+        self.weights = self.epoch = self.step = None
 
     def on_epoch_end(self, state: State) -> None:
         value = self.value(state)
