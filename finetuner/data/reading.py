@@ -1,65 +1,117 @@
-"""Read a path into a dataset."""
+"""Read files into a dataset."""
 
-import fnmatch
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..arrays import take
-from ..checks import closest_match, preview
-from ..files import existing_path
-from ..tuner.base.data import ClassDataset, Dataset, SessionDataset
+from ..checks import integer, preview
+from ..tuner.base.data import ClassDataset, Dataset, InstanceDataset
+from .common import TableOptions
 from .images import ImageFiles
-from .tables import as_model_input, read_numpy, read_table
+from .kinds import COLUMNS, kind_of_data, read_dataset, same_item
+from .opening import format_suffix
+from .selection import ItemReader, refuse_options, select_classes
+from .sources import PathLike, find_files
+from .tables import read_numpy, read_table
+from .values import as_items
 
 __all__ = ["load", "load_inputs"]
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: PathLike | Sequence[PathLike],
     *,
     input_column: str | Sequence[str] | None = None,
     label_column: str | None = None,
     session_column: str | None = None,
     role_column: str | None = None,
+    anchor_column: str | None = None,
+    positive_column: str | None = None,
+    negative_column: str | None = None,
+    score_column: str | None = None,
+    target_column: str | Sequence[str] | None = None,
+    query_column: str | None = None,
+    relevance_column: str | None = None,
+    unlabelled: bool = False,
+    augment: Callable[..., Any] | None = None,
     classes: str | Sequence[str] | None = None,
+    numeric: bool | Sequence[str] = False,
+    encoding: str | None = None,
+    separator: str | None = None,
+    column_names: Sequence[str] | None = None,
+    max_bytes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     image_mode: str | None = None,
     channels_first: bool = True,
     in_memory: bool = False,
 ) -> Dataset:
-    r"""Read labelled data: a class for each item, or a session and a role for each item.
+    r"""Read files into a dataset. The columns that are named decide which dataset it is.
 
-    The class of an image is its folder. Float64 inputs become float32.
+    ====================================================================  ==============================
+    columns                                                               result
+    ====================================================================  ==============================
+    ``label_column``, or images with one folder for each class            :class:`ClassDataset`
+    ``session_column``, ``role_column``                                   :class:`SessionDataset`
+    ``anchor_column``, ``positive_column``, perhaps ``score_column``      :class:`PairDataset`
+    ``anchor_column``, ``positive_column``, ``negative_column``           :class:`TripletDataset`
+    ``target_column``                                                     :class:`TargetDataset`
+    ``query_column``, ``relevance_column``                                :class:`RankingDataset`
+    ``unlabelled=True``                                                   :class:`InstanceDataset`
+    ====================================================================  ==============================
+
+    Cells of CSV and TSV files are text. As labels they are compared to the letter: ``01`` and ``1`` are two classes. A
+    column of items with digits stays text unless ``numeric`` is given. Values of typed files (JSON, Parquet, arrays)
+    keep their type; dates and decimals of Parquet become labels as text. Float64 items become float32. What the
+    reader inferred, such as a separator, is logged by the logger ``finetuner.data``.
 
     Args:
-        path: A table, an ``.npz``, or images in a folder or ``.zip``.
+        path: A table (CSV, TSV, JSON, JSON Lines, Parquet), an ``.npz``, a folder of shards of a table, a folder that
+            ``datasets.Dataset.save_to_disk`` wrote, or images in a folder or ``.zip``. A pattern such as
+            ``"train-*.parquet"``, or a list of paths, is read as one table. Tables may be compressed by gzip, bzip2
+            or xz.
         input_column: The column with the items. Several columns give a mapping of arrays and lists. It may be omitted
-            if the labels leave only one column. Text becomes a list of ``str``, numbers become an array ``[N]``, and
-            lists of numbers become an array ``[N, D]``.
-        label_column: The column with the classes, numbers or strings.
-        session_column: The column with the sessions. Use it in place of ``label_column``.
-        role_column: The column with the roles of the items: 0 for an anchor, 1 for a match, -1 for no match. Required
-            with ``session_column``.
+            if the labels leave only one column. Text becomes a list of ``str``, numbers become an array ``[N]``, lists
+            of numbers become an array ``[N, D]``, or a list of lists if they differ in length. A Parquet column of
+            image files becomes images.
+        label_column: The column with the classes, numbers or strings, or lists of these for several labels per item.
+        session_column: The column with the sessions.
+        role_column: The column with the roles of the items in their session: 0 for an anchor, 1 for a match, -1 for no
+            match.
+        anchor_column: The column with the first items of pairs or triplets; ``input_column`` is used without it.
+        positive_column: The column with the items that belong to the anchors, or that are compared with them.
+        negative_column: The column with the items that do not belong to the anchors.
+        score_column: The column with the similarity of each pair, a number.
+        target_column: The column with a number or a vector for each item. Several columns of numbers give vectors.
+        query_column: The column with the query of each item.
+        relevance_column: The column with the relevance of each item to its query, a number.
+        unlabelled: Whether to read items without labels. Two views of an item belong together.
+        augment: A function that varies an item in training, see :class:`ClassDataset`. Without it the views of
+            unlabelled data are equal, and only the model's dropout makes them differ.
         classes: Class names or shell patterns, such as ``["Greek/*", "Latin/*"]``. Items of other classes are dropped.
+        numeric: Whether text in columns of items is read as numbers: True, or the names of these columns.
+        encoding: The encoding of text files, such as ``"cp1252"``. The default is UTF-8, or UTF-16 or UTF-32 if the
+            file begins with a byte order mark.
+        separator: The character between the cells of a CSV or TSV, or ``"tab"``. The default of a CSV is a comma, or
+            what its first line is separated by (``;``, tab or ``|``). A TSV is read without quoting, except if a
+            program has quoted its cells; with a ``separator`` it is read by the rules of CSV.
+        column_names: The names of all columns of a CSV or TSV without a header.
+        max_bytes: The most bytes that a compressed file may unpack to. The default is 200 times its size, at least
+            64 MiB.
         image_size: ``(height, width)`` in pixels, or one integer for both. None keeps the size of the images.
         image_mode: ``"RGB"`` (the default), ``"L"`` (grey) or ``"RGBA"``.
         channels_first: Whether an image is ``[C, H, W]`` or ``[H, W, C]``.
         in_memory: Whether to decode all images now, rather than on each access.
 
     Returns:
-        A :class:`ClassDataset`, or a :class:`SessionDataset` if ``session_column`` is given. Its ``x`` is a list, an
-        array, a mapping of these, an :class:`ImageFiles`, or, if ``in_memory``, an :class:`ImageArray`.
+        The dataset. Its items are a list, an array, a mapping of these, an :class:`ImageFiles`, or, if ``in_memory``,
+        an :class:`ImageArray`.
 
     Raises:
-        FileNotFoundError: If ``path`` does not exist.
+        FileNotFoundError: If ``path`` does not exist, or a pattern has no match.
         ImportError: If the library that reads this format is not installed.
         TypeError: If ``image_size`` is not an integer or a pair of integers.
         ValueError: If the format is unknown, the file is broken or empty, a column is not given, is unknown or has
-            missing values, a pattern matches no class, or images differ in size.
+            missing values, a value is of the wrong type, a pattern matches no class, or images differ in size.
 
     Example:
         >>> from pathlib import Path
@@ -71,37 +123,47 @@ def load(
         ['meow', 'woof', 'purr']
         >>> load("animals.csv", label_column="label", classes="c*").x
         ['meow', 'purr']
+        >>> _ = Path("pairs.tsv").write_text("a\tb\tscore\na plane\tan aircraft\t5.0\na dog\ta cat\t1.5\n")
+        >>> load("pairs.tsv", anchor_column="a", positive_column="b", score_column="score")
+        PairDataset(2 pairs, scored)
     """
-    path = existing_path(path)
+    options = {name: value for name, value in locals().items() if name in (*COLUMNS, "unlabelled")}
+    kind = kind_of_data(options)
+    if classes is not None and kind != "classes":
+        raise ValueError(f"classes is only for data with classes, got {classes!r} for {kind}")
+    files = find_files(path)
+    images: dict[str, Any] = {"image_size": image_size, "image_mode": image_mode, "channels_first": channels_first}
+    layout = _table_options(encoding, separator, column_names, max_bytes)
     data: Dataset
-    if _is_image_path(path):
-        _refuse_options("tables", path, input_column=input_column, label_column=label_column)
-        _refuse_options("tables", path, session_column=session_column, role_column=role_column)
-        files = ImageFiles(path, image_size=image_size, image_mode=image_mode, channels_first=channels_first)
-        data = ClassDataset(files, files.class_names())
-    else:
-        _refuse_options("images", path, image_size=image_size, image_mode=image_mode)
-        table = read_table(path)
-        if session_column is None and role_column is None:
-            label = table.resolve("label_column", label_column, default="y")
-            data = ClassDataset(table.inputs(input_column, (label,)), table.column(label))
+    if _are_images(files):
+        given = {name: value for name, value in options.items() if name != "unlabelled"}
+        refuse_options("tables", files[0], input_column=input_column, **given, **layout._asdict())
+        found = ImageFiles(files[0], **images)
+        if unlabelled:
+            data = InstanceDataset(found, augment or same_item)
         else:
-            _refuse_options("data without sessions", path, label_column=label_column, classes=classes)
-            session = table.resolve("session_column", session_column)
-            role = table.resolve("role_column", role_column)
-            x = table.inputs(input_column, (session, role))
-            data = SessionDataset(x, table.column(session), table.column(role))
+            data = ClassDataset(found, found.class_names(), augment=augment)
+    else:
+        table = read_table(files, layout)
+        reader = ItemReader(table, numeric, images)
+        data = read_dataset(table, options, input_column, reader.items, augment)
+        reader.refuse_unused()
     if classes is not None:
-        data = _select_classes(data, [classes] if isinstance(classes, str) else list(classes), path)
+        data = select_classes(data, [classes] if isinstance(classes, str) else list(classes), files[0])
     if in_memory and isinstance(data.x, ImageFiles):
         data.x = data.x.in_memory()
     return data
 
 
 def load_inputs(
-    path: str | os.PathLike[str],
+    path: PathLike | Sequence[PathLike],
     *,
     input_column: str | Sequence[str] | None = None,
+    numeric: bool | Sequence[str] = False,
+    encoding: str | None = None,
+    separator: str | None = None,
+    column_names: Sequence[str] | None = None,
+    max_bytes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     image_mode: str | None = None,
     channels_first: bool = True,
@@ -112,8 +174,14 @@ def load_inputs(
     The data may also have labels; then ``input_column`` selects the items. Images may be anywhere in their folder.
 
     Args:
-        path: A table, an ``.npz``, an ``.npy``, or images in a folder or ``.zip``.
+        path: A table, an ``.npz``, an ``.npy``, a ``.txt`` with one item a line (blank lines are no items), or images
+            in a folder or ``.zip``. Several paths and patterns are one table, see :func:`load`.
         input_column: The column with the items, see :func:`load`.
+        numeric: Whether text is read as numbers, see :func:`load`.
+        encoding: The encoding of text files, see :func:`load`.
+        separator: The character between the cells of a CSV or TSV, see :func:`load`.
+        column_names: The names of all columns of a CSV or TSV without a header.
+        max_bytes: The most bytes that a compressed file may unpack to, see :func:`load`.
         image_size: The size of the images, see :func:`load`.
         image_mode: ``"RGB"`` (the default), ``"L"`` (grey) or ``"RGBA"``.
         channels_first: Whether an image is ``[C, H, W]`` or ``[H, W, C]``.
@@ -134,42 +202,46 @@ def load_inputs(
         array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
-    path = existing_path(path)
-    if _is_image_path(path):
-        _refuse_options("tables", path, input_column=input_column)
-        files = ImageFiles(path, image_size=image_size, image_mode=image_mode, channels_first=channels_first)
-        return files.in_memory() if in_memory else files
-    _refuse_options("images", path, image_size=image_size, image_mode=image_mode)
-    if path.suffix.lower() == ".npy":
-        _refuse_options("tables", path, input_column=input_column)
-        return as_model_input(read_numpy(path, lambda array: array))
-    return read_table(path).inputs(input_column, ())
+    files = find_files(path)
+    images: dict[str, Any] = {"image_size": image_size, "image_mode": image_mode, "channels_first": channels_first}
+    layout = _table_options(encoding, separator, column_names, max_bytes)
+    if _are_images(files):
+        refuse_options("tables", files[0], input_column=input_column, **layout._asdict())
+        found = ImageFiles(files[0], **images)
+        return found.in_memory() if in_memory else found
+    if len(files) == 1 and files[0].suffix.lower() == ".npy":
+        refuse_options("tables", files[0], input_column=input_column)
+        refuse_options("images", files[0], image_size=image_size, image_mode=image_mode)
+        return as_items(str(files[0]), read_numpy(files[0], lambda array: array, max_bytes))
+    table = read_table(files, layout)
+    reader = ItemReader(table, numeric, images)
+    names = table.input_names(input_column, ())
+    table.read([names] if isinstance(names, str) else names)
+    items = reader.items(names)
+    reader.refuse_unused()
+    return items.in_memory() if in_memory and isinstance(items, ImageFiles) else items
 
 
-def _is_image_path(path: Path) -> bool:
-    return path.is_dir() or path.suffix.lower() == ".zip"
+def _table_options(
+    encoding: str | None, separator: str | None, column_names: Sequence[str] | None, max_bytes: int | None
+) -> TableOptions:
+    if isinstance(column_names, str):
+        column_names = column_names.split(",")
+    return TableOptions(
+        encoding,
+        separator,
+        None if column_names is None else list(column_names),
+        None if max_bytes is None else integer("max_bytes", max_bytes, 1),
+    )
 
 
-def _refuse_options(kind: str, path: Path, **options: Any) -> None:
-    """Raise ``ValueError`` for options that this kind of data does not use."""
-    for name, value in options.items():
-        if value is not None:
-            raise ValueError(f"{name} is only for {kind}, got {value!r} for {path}")
+def _are_images(files: Sequence[Path]) -> bool:
+    """Whether the path is a folder or an archive of images.
 
-
-def _select_classes(data: Dataset, patterns: list[str], path: Path) -> ClassDataset:
-    """The items whose class is one of ``patterns``, or matches one of them."""
-    names = [str(name) for name in data.classes]
-    if not patterns:
-        raise ValueError("classes must have at least one name or pattern, got none")
-    selected: set[int] = set()
-    for pattern in map(str, patterns):
-        matching = {i for i, name in enumerate(names) if name == pattern or fnmatch.fnmatchcase(name, pattern)}
-        if not matching:
-            hint = closest_match(pattern, names)
-            hint = hint if hint.startswith("did") else f"its classes are {preview(names)}"
-            raise ValueError(f"classes must match classes of {path}, got {pattern!r}, which matches none; {hint}")
-        selected |= matching
-    rows = np.flatnonzero(np.isin(data.labels, sorted(selected)))
-    x = data.x.subset(rows) if isinstance(data.x, ImageFiles) else take(data.x, rows)
-    return ClassDataset(x, data.classes[data.labels[rows]])
+    Raises:
+        ValueError: If there are several, or other files beside it.
+    """
+    images = [path for path in files if path.is_dir() or format_suffix(path) == ".zip"]
+    if images and len(files) > 1:
+        raise ValueError(f"path must be one folder or .zip of images, or tables, got {preview(files, 3)}")
+    return bool(images)

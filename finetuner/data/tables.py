@@ -1,41 +1,44 @@
 """Tables and archives of arrays, read into memory by column. No cache stays on the disk."""
 
-import logging
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import closest_match, preview
-from .common import error_line, require
+from ..checks import closest_match
+from .arrow import arrow_names, read_arrow
+from .common import TableOptions, error_line, tell
+from .delimited import find_layout, read_cells
+from .image_columns import ImageBytes
+from .json_lines import read_json
+from .opening import ALWAYS_ALLOWED, MAX_RATIO, check_regular, format_suffix
+from .sources import TABLE_SUFFIXES, title_of
+from .values import as_items, as_numbers, join, looks_numeric, to_column
 
-__all__ = ["Table", "as_model_input", "read_numpy", "read_table"]
-
-# Only empty fields are missing values ("NA" and "None" are text), no column is an index, and the type of a column is
-# inferred from all its rows, not from the first 10,000.
-_CSV = {"keep_default_na": False, "na_values": [""], "index_col": False, "chunksize": None}
-# A column with values of two types is an error, not a column of JSON text; and a table is never read as an agent trace.
-_JSON = {"on_mixed_types": None, "parse_agent_traces": False}
-_TABLES: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", _CSV),
-    ".tsv": ("csv", {**_CSV, "sep": "\t"}),
-    ".jsonl": ("json", _JSON),
-    ".ndjson": ("json", _JSON),
-    ".json": ("json", _JSON),
-    ".parquet": ("parquet", {"batch_size": 10_000}),  # the default is the size of the first row group, which may be 0
-}
+__all__ = ["Part", "Table", "read_numpy", "read_table"]
 
 
-class Table(NamedTuple):
-    """Named columns. ``column(name)`` converts a column to an array or a list."""
+class Part(NamedTuple):
+    """One file of a table."""
 
     path: Path
     names: list[str]
-    column: Callable[[str], Any]
+    read: Callable[[Sequence[str]], dict[str, Any]]  # the columns with these names
+
+
+class Table:
+    """Named columns of one or more files.
+
+    Args:
+        parts: The files. The first one says which columns there are.
+    """
+
+    def __init__(self, parts: Sequence[Part]):
+        self.parts, self.names = list(parts), parts[0].names
+        self.title = title_of([part.path for part in parts])
+        self._columns: dict[str, Any] = {}
 
     def resolve(self, option: str, name: str | None, default: str | None = None) -> str:
         """The column for an ``option`` with the value ``name``. Only an ``.npz`` has a ``default`` column.
@@ -43,60 +46,156 @@ class Table(NamedTuple):
         Raises:
             ValueError: If there is no such column, or ``name`` is None and there is no default.
         """
-        if name is None and self.path.suffix.lower() == ".npz" and default in self.names:
+        if name is None and self.parts[0].path.suffix.lower() == ".npz" and default in self.names:
             name = default
         columns = ", ".join(map(repr, self.names))
         if name is None:
-            raise ValueError(f"{option} must name a column of {self.path}, which has {columns}")
-        if name not in self.names:
-            hint = closest_match(name, self.names)
-            raise ValueError(f"{option} must be a column of {self.path}, got {name!r}; {hint}")
+            raise ValueError(f"{option} must name a column of {self.title}, which has {columns}")
+        for part in self.parts:
+            if name not in part.names:
+                hint = closest_match(name, part.names)
+                raise ValueError(f"{option} must be a column of {part.path}, got {name!r}; {hint}")
         return name
 
-    def inputs(self, columns: str | Sequence[str] | None, label_columns: Sequence[str]) -> Any:
-        """The items: the values of one column, or a mapping if ``columns`` is a sequence.
+    def input_names(self, columns: str | Sequence[str] | None, others: Iterable[str]) -> str | list[str]:
+        """The columns of the items: one name, or a list for a mapping.
+
+        Args:
+            columns: What the user gave.
+            others: The columns that are not items unless ``columns`` names them.
 
         Raises:
             ValueError: If a column is unknown, or ``columns`` is None and more than one column is left for the items.
         """
-        others = [name for name in self.names if name not in label_columns]
-        if columns is None and len(others) == 1:
-            columns = others[0]
+        left = [name for name in self.names if name not in others]
+        if columns is None and len(left) == 1:
+            columns = left[0]
         if columns is None or isinstance(columns, str):
-            return as_model_input(self.column(self.resolve("input_column", columns, default="x")))
+            return self.resolve("input_column", columns, default="x")
         names = [self.resolve("input_column", name) for name in columns]
         if not names:
             raise ValueError("input_column must name at least one column, got none")
-        return {name: as_model_input(self.column(name)) for name in names}
+        return names
+
+    def read(self, names: Iterable[str]) -> None:
+        """Read these columns of all files, in one pass over each.
+
+        Raises:
+            ValueError: If a file is broken, values are missing, or a column has text in one file and numbers in others.
+        """
+        names = list(dict.fromkeys(names))
+        parts = [part.read(names) for part in self.parts]
+        for name in names:
+            kinds = {(isinstance(part[name], np.ndarray) and part[name].dtype.kind not in "SU") for part in parts}
+            if len(kinds) > 1:
+                raise ValueError(f"column {name!r} of {self.title} must have one type, got text and numbers")
+            values = join([part[name] for part in parts])
+            # Shards may have integers in one file and fractions in another.
+            self._columns[name] = to_column(f"column {name!r} of {self.title}", values) if len(parts) > 1 else values
+            if not len(self._columns[name]):
+                raise ValueError(f"{self.title} must have at least one row, got none")
+
+    def column(self, name: str) -> Any:
+        """A column that was read: a list of ``str``, an array, or a list of lists."""
+        return self._columns[name]
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column that was read, as numbers."""
+        return as_numbers(f"column {name!r} of {self.title}", self._columns[name])
+
+    def labels(self, name: str) -> Any:
+        """A column that was read, as labels: text, numbers, or sets if it has lists.
+
+        Raises:
+            ValueError: If it has numbers that are not finite.
+        """
+        values = self._columns[name]
+        if isinstance(values, ImageBytes):
+            raise ValueError(f"column {name!r} of {self.title} must have text or numbers as labels, got bytes")
+        if isinstance(values, np.ndarray):
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise ValueError(f"column {name!r} of {self.title} must have finite labels, got {values.min()}")
+            return [set(row) for row in values.tolist()] if values.ndim == 2 and values.dtype != bool else values
+        return [set(row) for row in values] if isinstance(values[0], list) else list(values)
+
+    def items(self, name: str, numeric: bool | Sequence[str] = False) -> Any:
+        """A column that was read, as items for a model.
+
+        Args:
+            name: The column.
+            numeric: Whether text is read as numbers: in all columns, or in the columns with these names.
+
+        Raises:
+            ValueError: If text is not a number, or the values cannot be items.
+        """
+        as_number = numeric if isinstance(numeric, bool) else name in numeric
+        values = self._columns[name]
+        if not as_number and looks_numeric(values):
+            tell(f"column {name!r} is text; numeric (--numeric) reads its cells as numbers")
+        return as_items(f"column {name!r} of {self.title}", values, as_number)
 
 
-def read_table(path: Path) -> Table:
-    """Read the table or ``.npz`` at ``path``.
+def read_table(files: Sequence[Path], options: TableOptions | None = None) -> Table:
+    """Read the columns of tables or ``.npz`` files, which are parts of one table. Their rows are read later.
 
     Raises:
-        ValueError: If the format is unknown, or the file is broken.
+        ValueError: If a format is unknown, a file is broken, or an option is not for this format.
     """
-    suffix = path.suffix.lower()
-    if suffix in _TABLES:
-        columns = _read_arrow(path, *_TABLES[suffix])
-        return Table(path, columns.column_names, lambda name: _to_list_or_array(path, name, columns[name]))
-    if suffix == ".npz":
-        names = read_numpy(path, lambda arrays: arrays.files)
-        return Table(path, names, lambda name: read_numpy(path, lambda arrays: arrays[name]))
-    if suffix == ".npy":
+    return Table([_read_part(path, options or TableOptions()) for path in files])
+
+
+def _read_part(path: Path, options: TableOptions) -> Part:
+    suffix = format_suffix(path)
+    if suffix not in (".csv", ".tsv"):
+        for name in ("separator", "column_names"):
+            if (value := getattr(options, name)) is not None:
+                raise ValueError(f"{name} is only for CSV and TSV, got {value!r} for {path}")
+    is_text = suffix in TABLE_SUFFIXES and suffix not in (".parquet", ".arrow")
+    if options.encoding is not None and not is_text:
+        raise ValueError(f"encoding is only for text files, got {options.encoding!r} for {path}")
+    if suffix in (".csv", ".tsv", ".txt"):
+        layout = find_layout(path, options)
+        return Part(path, layout.names, lambda names: read_cells(layout, names))
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        chunks = read_json(path, options)
+        return Part(
+            path,
+            list(chunks),
+            lambda names: {name: to_column(f"column {name!r} of {path}", join(chunks[name])) for name in names},
+        )
+    if path.suffix.lower() in (".parquet", ".arrow"):
+        return Part(path, arrow_names(path), lambda names: read_arrow(path, names, options))
+    if path.suffix.lower() == ".npz":
+        known = read_numpy(path, lambda arrays: arrays.files, options.max_bytes)
+        return Part(
+            path,
+            known,
+            lambda names: read_numpy(path, lambda arrays: {name: arrays[name] for name in names}, options.max_bytes),
+        )
+    if path.suffix.lower() == ".npy":
         raise ValueError(f"path must have labels, and an .npy file has none: save x and y in an .npz, got {path}")
-    known = ", ".join((*_TABLES, ".npz", ".npy"))
-    raise ValueError(f"path must end in one of {known}, or be a folder or .zip of images, got {path}")
+    known_suffixes = ", ".join((*TABLE_SUFFIXES, ".npz", ".npy"))
+    raise ValueError(f"path must end in one of {known_suffixes}, or be a folder or .zip of images, got {path}")
 
 
-def read_numpy(path: Path, select: Callable[[Any], Any]) -> Any:
+def read_numpy(path: Path, select: Callable[[Any], Any], max_bytes: int | None = None) -> Any:
     """Apply ``select`` to the content of an ``.npz`` or ``.npy``. Arrays that it does not use are not read.
 
+    Args:
+        path: The file.
+        select: A function of what :func:`numpy.load` returns.
+        max_bytes: The most bytes that it may unpack to, see :func:`~finetuner.data.opening.open_bytes`.
+
     Raises:
-        ValueError: If the file is broken, or a selected array has Python objects.
+        ValueError: If the file is broken, a selected array has Python objects, or it unpacks to more.
     """
+    check_regular(path)
+    limit = max_bytes or max(ALWAYS_ALLOWED, MAX_RATIO * path.stat().st_size)
     try:
         with open(path, "rb") as file:
+            if zipfile.is_zipfile(file) and sum(info.file_size for info in zipfile.ZipFile(file).infolist()) > limit:
+                raise ValueError(f"it unpacks to more than {limit:,} bytes; max_bytes (--max-bytes) raises the limit")
+            file.seek(0)
             return select(np.load(file, allow_pickle=False))
     except Exception as error:  # from zipfile, zlib or numpy
         message = error_line(error)
@@ -105,81 +204,3 @@ def read_numpy(path: Path, select: Callable[[Any], Any]) -> Any:
         elif "pickle" in message:  # numpy's message for any unknown format
             message = "it is not in numpy's format"
         raise ValueError(f"{path} cannot be read: {message}") from None
-
-
-def _read_arrow(path: Path, reader: str, options: dict[str, Any]) -> Any:
-    """Read a table into an Arrow table in memory."""
-    datasets = require("datasets", "tables")
-    module = require(f"datasets.packaged_modules.{reader}.{reader}", "tables")
-    known = vars(getattr(module, f"{reader.title()}Config"))  # older versions have fewer options
-    options = {name: value for name, value in options.items() if name in known}
-    with tempfile.TemporaryDirectory() as cache, _silence(datasets):
-        # The link has a plain name: the reader takes a path with "[1]" or "::" for a pattern or a URL.
-        link = Path(cache, f"table{path.suffix.lower()}")
-        link.symlink_to(path.resolve())
-        try:  # without streaming, which imports torch
-            read = getattr(datasets.Dataset, f"from_{reader}")
-            table = read(str(link), cache_dir=cache, keep_in_memory=True, **options).with_format("arrow")[:]
-        except Exception as error:  # from pandas, pyarrow or datasets
-            line = error_line(error.__cause__ or error)
-            empty = isinstance(error, StopIteration) or "corresponds to no data" in line
-            message = "must have at least one row, got none" if empty else f"cannot be read: {line}"
-            raise ValueError(f"{path} {message}") from None
-    return table
-
-
-@contextmanager
-def _silence(datasets: Any) -> Iterator[None]:
-    """Silence progress bars and logs of ``datasets``, and turn the one warning that matters into an error."""
-    logger, bars = logging.getLogger("datasets"), not datasets.are_progress_bars_disabled()
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Length of header")  # a row has more fields than the header and loses some
-        warnings.filterwarnings("ignore", "Cannot disable progress bars")  # an environment variable controls them
-        logger.setLevel(logging.CRITICAL)
-        datasets.disable_progress_bars()
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-            if bars:
-                datasets.enable_progress_bars()
-
-
-def _to_list_or_array(path: Path, name: str, column: Any) -> Any:
-    """Convert an Arrow column to a list of ``str``, or to an array ``[N]`` or ``[N, D]``."""
-    title = f"column {name!r} of {path}"
-    types, compute = require("pyarrow.types", "tables"), require("pyarrow.compute", "tables")
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if types.is_temporal(column.type):  # the JSON reader converts text that looks like a time
-        column = column.cast("string")
-    lists = types.is_list, types.is_large_list, types.is_fixed_size_list
-    values, shape = column, [len(column)]
-    while True:
-        if values.null_count:
-            missing = np.unique(np.flatnonzero(values.is_null()) * shape[0] // len(values))
-            raise ValueError(f"{title} must not have missing values, got them at rows (from 0) {preview(missing)}")
-        if not any(is_list(values.type) for is_list in lists):
-            break
-        lengths = np.unique(compute.list_value_length(values))
-        if len(lengths) != 1:
-            raise ValueError(f"{title} must have lists of the same length, got {preview(lengths)}")
-        values = compute.list_flatten(values)
-        shape.append(int(lengths[0]))
-    if len(shape) == 1 and str(values.type) in ("string", "large_string", "string_view"):
-        return values.to_pylist()
-    if types.is_decimal(values.type):
-        values = values.cast("float64")
-    if not (types.is_integer(values.type) or types.is_floating(values.type) or types.is_boolean(values.type)):
-        raise ValueError(f"{title} must have text, numbers or lists of numbers, got {column.type}")
-    return values.to_numpy().reshape(shape)
-
-
-def as_model_input(values: Any) -> Any:
-    """Convert values for a model: arrays of strings to lists, and float64 to float32."""
-    if isinstance(values, list):
-        return values
-    if values.dtype.kind == "U":
-        return values.tolist()
-    return values.astype(np.float32) if values.dtype == np.float64 else values
