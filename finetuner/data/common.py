@@ -2,9 +2,10 @@
 
 import importlib
 import logging
+from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["TableOptions", "error_line", "require", "tell"]
+__all__ = ["TableOptions", "error_line", "refuse_options", "require", "tell"]
 
 
 class TableOptions(NamedTuple):
@@ -27,6 +28,13 @@ def require(module: str, kind: str) -> Any:
     except ModuleNotFoundError:
         library = {"tables": "pyarrow", "images": "Pillow"}[kind]
         raise ImportError(f'reading {kind} needs {library}: pip install "finetuner[data]"') from None
+
+
+def refuse_options(kind: str, path: Path, **options: Any) -> None:
+    """Raise ``ValueError`` for options that this kind of data does not use."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise ValueError(f"{name} is only for {kind}, got {value!r} for {path}")
 
 
 def error_line(error: BaseException) -> str:

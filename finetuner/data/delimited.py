@@ -78,7 +78,7 @@ def find_layout(path: Path, options: TableOptions) -> Layout:
     )._replace(width=max(len(header), max(places) + 1))
 
 
-def read_cells(layout: Layout, names: Sequence[str]) -> dict[str, list[str]]:
+def read_cells(layout: Layout, names: Sequence[str], may_be_empty: bool = False) -> dict[str, list[str]]:
     """Read the columns ``names``.
 
     Raises:
@@ -107,7 +107,7 @@ def read_cells(layout: Layout, names: Sequence[str]) -> dict[str, list[str]]:
     if quotes is not None and quotes.are_written_by_a_program():
         columns = [[_unquote(cell) for cell in column] for column in columns]
     for name, column in zip(names, columns, strict=True):
-        if "" in column:
+        if "" in column and not may_be_empty:
             missing = preview(np.array([i for i, cell in enumerate(column) if not cell]))
             raise ValueError(
                 f"column {name!r} of {layout.path} must not have missing values, got them at rows (from 0) {missing}"

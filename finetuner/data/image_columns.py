@@ -26,20 +26,21 @@ class EncodedImages(ImageFiles):
 
     Args:
         files: The content of each file.
+        check: Whether to check now that the images have one size, from the headers of a few.
         **options: ``image_size`` and the others, see :class:`ImageFiles`.
 
     Raises:
         ValueError: As for :class:`ImageFiles`. An access raises it if an image is broken.
     """
 
-    def __init__(self, files: Sequence[bytes], **options: Any):
+    def __init__(self, files: Sequence[bytes], *, check: bool = True, **options: Any):
         require("PIL.Image", "images")
         transform = options.pop("transform", None)
         defaults = {"image_size": None, "image_mode": None, "channels_first": True, "max_pixels": None}
         decoder = Decoder.of(**{**defaults, **options})
         names = [f"row {row}" for row in range(len(files))]
         self._files = dict(zip(names, files, strict=True))
-        self._begin(getattr(files, "path", Path()), Listing(names, {}, []), decoder, transform)
+        self._begin(getattr(files, "path", Path()), Listing(names, {}, []), decoder, transform, check=check)
 
     def __repr__(self) -> str:
         return f"EncodedImages({len(self)} images)"

@@ -2,45 +2,62 @@
 
 import copy
 import os
+import stat
+import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..checks import integer, one_of, preview
+from ..checks import preview
 from ..files import existing_path
-from .common import error_line, require
+from ..tuner.base.data.augmentation import ImageFunction
+from .common import require, tell
+from .image_arrays import ImageArray, varied
+from .image_decoding import BYTES_PER_PIXEL, Decoder, scale, swaps_sides
+from .image_folders import Listing, image_formats, list_archive, list_folder, split_folders
 
-__all__ = ["ImageArray", "ImageFiles"]
-
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-MODES = ("RGB", "L", "RGBA")
+__all__ = ["ImageArray", "ImageFiles", "rows_without"]
 
 
 class ImageFiles(Sequence[np.ndarray]):
     """A sequence of the images in a folder or ``.zip``, sorted by name. Each access decodes an image.
 
     Item ``i`` is a float32 array ``[C, H, W]`` with values from 0 to 1. Its EXIF rotation is applied, and its
-    transparency is dropped unless ``image_mode`` is ``"RGBA"``. The sequence can be sent to forked and spawned
+    transparency is dropped unless ``image_mode`` is ``"RGBA"``. Grey images with 16 bits per pixel keep their depth.
+    All formats are read that the installed Pillow can open, except EPS. The sequence can be sent to forked and spawned
     processes.
+
+    Links are followed, and each folder is read once. Hidden files, and folders that programs leave behind such as
+    ``@eaDir``, are ignored.
 
     Args:
         path: The folder or ``.zip``.
-        image_size: ``(height, width)`` in pixels, or one integer for both. None keeps the size of the images.
+        image_size: ``(height, width)`` in pixels, or one integer for both. None keeps the size of the images. A JPEG
+            that is more than twice as large is decoded at a fraction of its size, which is many times as fast.
         image_mode: ``"RGB"`` (the default), ``"L"`` (grey) or ``"RGBA"``.
         channels_first: Whether an image is ``[C, H, W]`` or ``[H, W, C]``.
+        max_pixels: The largest number of pixels of an image that is decoded. None is Pillow's limit, about 89 million.
+        transform: A function from an image of Pillow to what the model gets, such as the transform of a torchvision
+            model. It is used wherever a dataset does not use ``augment``, which takes its place in training. See
+            :mod:`finetuner.tuner.base.data.augmentation` for what such a function gets and returns.
+        skip_broken: Whether to decode all images once now, and to leave out those that cannot be read, with a warning.
 
     Attributes:
         names: The path of each image within the folder or archive, with ``/`` as the separator.
+        left_out: How many files are left out, by suffix or reason.
+        broken: The images that ``skip_broken`` has left out, with the error of each.
 
     Raises:
         ImportError: If Pillow is not installed.
         TypeError: If ``image_size`` is not an integer or a pair of integers.
-        ValueError: If there is no image, an option is wrong, the archive is broken, or ``image_size`` is None and
-            images differ in size (only a few are checked). An access raises it if the image is broken.
+        ValueError: If there is no image, an option is wrong, the archive is broken, or ``image_size`` and
+            ``transform`` are None and images differ in size (only a few are checked here, the others on access). An
+            access raises it if the image is broken or too large.
 
     Example:
         >>> from pathlib import Path
@@ -62,18 +79,69 @@ class ImageFiles(Sequence[np.ndarray]):
         image_size: int | tuple[int, int] | None = None,
         image_mode: str | None = None,
         channels_first: bool = True,
+        max_pixels: int | None = None,
+        transform: ImageFunction | None = None,
+        skip_broken: bool = False,
     ):
         require("PIL.Image", "images")
-        self.path = existing_path(path)
-        self._is_zip = self.path.is_file()
-        self.mode = one_of("image_mode", image_mode or "RGB", MODES)
-        self.size, self.channels_first = _height_and_width(image_size), channels_first
+        path = existing_path(path)
+        decoder = Decoder.of(image_size, image_mode, channels_first, max_pixels)
+        listing = list_archive(path) if path.is_file() else list_folder(path)
+        self._begin(path, listing, decoder, transform, skip_broken)
+        if listing.left_out:
+            tell(f"{len(self):,} images, {listing.describe_left_out()}")
+
+    @classmethod
+    def of_paths(cls, folder: str | os.PathLike[str], names: Iterable[str], **options: Any) -> "ImageFiles":
+        """The images with the given paths, in the given order.
+
+        Args:
+            folder: The folder that the paths are relative to.
+            names: The paths.
+            **options: ``image_size`` and the others, see :class:`ImageFiles`.
+
+        Raises:
+            ValueError: As for :class:`ImageFiles`. No file is looked at before :meth:`check_files` or an access.
+        """
+        require("PIL.Image", "images")
+        transform = options.pop("transform", None)
+        defaults = {"image_size": None, "image_mode": None, "channels_first": True, "max_pixels": None}
+        decoder, names, folder = Decoder.of(**{**defaults, **options}), list(names), Path(folder)
+        images = cls.__new__(cls)
+        images._begin(folder, Listing(names, {}, []), decoder, transform, check=False)
+        return images
+
+    def _begin(
+        self,
+        path: Path,
+        listing: Listing,
+        decoder: Decoder,
+        transform: ImageFunction | None,
+        skip_broken: bool = False,
+        check: bool = True,
+    ) -> None:
+        if transform is not None and not callable(transform):
+            raise TypeError(f"transform must be a function of an image, got {transform!r}")
+        self.path, self.decoder, self.transform = path, decoder, transform
+        self._is_zip = path.is_file()
         self._archive: tuple[int, zipfile.ZipFile] | None = None
-        self.names = sorted(filter(_is_image, self._all_names()))
+        self.names, self.left_out, self.broken = listing.names, listing.left_out, dict[str, str]()
+        self._listing = listing
+        self._first: tuple[tuple[int, ...], str] | None = None  # the size that all images must have, and of which one
         if not self.names:
-            raise ValueError(f"{self.path} must contain images ({', '.join(IMAGES)}), got none")
-        if self.size is None:
-            self._check_same_size()
+            told = f"; {listing.describe_left_out()}" if listing.left_out else ""
+            suffixes = f".png, .jpg and {len(image_formats()) - 2} other suffixes that Pillow reads"
+            raise ValueError(f"{path} must contain images ({suffixes}), got none{told}")
+        if listing.without_images:
+            warnings.warn(
+                f"{path} has folders without an image that can be read: {preview(listing.without_images, 5)} "
+                f"({listing.describe_left_out()})",
+                stacklevel=4,
+            )
+        if skip_broken:
+            self._skip_broken()
+        if check:
+            self.check_files()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,7 +150,24 @@ class ImageFiles(Sequence[np.ndarray]):
         """The image at ``index``, or an :class:`ImageFiles` of the images in a slice."""
         if isinstance(index, slice):
             return self.subset(range(len(self))[index])
-        return _scale(self._decode(self.names[index]))
+        if self.transform is not None:
+            return self.augmented(index, self.transform)
+        return scale(self._pixels(self.names[index]))
+
+    def augmented(self, index: int, function: ImageFunction) -> np.ndarray:
+        """The image at ``index``, with a function applied before it becomes an array.
+
+        Args:
+            index: The position.
+            function: A function of an image, see :mod:`finetuner.tuner.base.data.augmentation`.
+
+        Returns:
+            float32.
+
+        Raises:
+            TypeError, ValueError: If the function returns no image, or the image is broken.
+        """
+        return varied(self.decoder, self._pixels(self.names[index], same_size=False), function)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_archive": None}
@@ -90,11 +175,53 @@ class ImageFiles(Sequence[np.ndarray]):
     def __repr__(self) -> str:
         return f"ImageFiles({str(self.path)!r}, {len(self)} images)"
 
+    def describe_left_out(self) -> str:
+        """``"14 files left out: .heic 9, .txt 5"``, or an empty text if every file is an image."""
+        return self._listing.describe_left_out()
+
     def subset(self, indices: Iterable[int]) -> "ImageFiles":
         """The images at ``indices``. None is decoded."""
         subset = copy.copy(self)
         subset.names = [self.names[i] for i in indices]
         return subset
+
+    def check_files(self) -> None:
+        """Check that the files exist, and that the images have one size, from the headers of a few.
+
+        Raises:
+            ValueError: If a file is missing, or sizes differ although ``image_size`` and ``transform`` are None.
+        """
+        if type(self)._file is ImageFiles._file and not self._is_zip:
+            missing = [name for name in self.names if not (self.path / name).exists()]
+            if missing:
+                raise ValueError(
+                    f"images must be files, and {len(missing):,} of {len(self):,} do not exist: "
+                    f"{preview((self.path / name for name in missing), 3)}"
+                )
+        if self.decoder.size is None and self.transform is None:
+            self._check_same_size()
+
+    def errors(self) -> Iterator[tuple[int, str]]:
+        """Decode all images. Yields the position of each one that cannot be read, with the error."""
+
+        def error(name: str) -> str | None:
+            try:
+                self._pixels(name, same_size=False)
+            except ValueError as reason:
+                return str(reason)
+            return None
+
+        # Archives are read by one thread: a ZipFile has one position.
+        with ThreadPoolExecutor(1 if self._is_zip else min(8, os.cpu_count() or 1)) as pool:
+            for position, message in enumerate(pool.map(error, self.names)):
+                if message is not None:
+                    yield position, message
+
+    def _skip_broken(self) -> None:
+        errors = dict(self.errors())
+        kept = rows_without(errors, len(self), f"{self.path}")
+        self.broken = {self.names[position]: message for position, message in errors.items()}
+        self.names = [self.names[i] for i in kept]
 
     def class_names(self) -> list[str]:
         """The class of each image: its folder, such as ``"Greek/character01"``, without the parents common to all.
@@ -109,138 +236,89 @@ class ImageFiles(Sequence[np.ndarray]):
         num_common = min(len(os.path.commonprefix(folders)), min(map(len, folders)) - 1)
         return ["/".join(folder[num_common:]) for folder in folders]
 
+    def warn_of_splits(self) -> None:
+        """Warn if the classes are in folders such as ``train`` and ``test``, which then are all read as one."""
+        splits = split_folders(self.class_names())
+        if splits:
+            one = next((name for name in splits if "train" in name.lower()), splits[0])
+            warnings.warn(
+                f"{self.path} has folders that look like splits: {', '.join(splits)}; all of them are read, and their "
+                f'names are a part of the classes; classes="{one}/*" reads one of them',
+                stacklevel=3,
+            )
+
     def in_memory(self) -> "ImageArray":
         """Decode all images.
 
         Raises:
             ValueError: If an image is broken, or the images differ in size.
         """
-        first = self._decode(self.names[0])
-        pixels = np.empty((len(self), *first.shape), np.uint8)
+        first = self._pixels(self.names[0])
+        pixels = np.empty((len(self), *first.shape), first.dtype)
         for i, name in enumerate(self.names):
-            image = self._decode(name)
+            image = self._pixels(name, same_size=False)
             if image.shape != first.shape:
-                raise self._size_error(first.shape, image.shape, name)
-            pixels[i] = image
-        return ImageArray(pixels)
-
-    def _all_names(self) -> Iterable[str]:
-        if self._is_zip:
-            try:
-                with zipfile.ZipFile(self.path) as archive:
-                    return set(archive.namelist())
-            except zipfile.BadZipFile as error:
-                raise ValueError(f"{self.path} cannot be read: {error_line(error)}") from None
-        folders = os.walk(self.path, onerror=_raise_error, followlinks=True)
-        relative = ((Path(folder).relative_to(self.path), files) for folder, _, files in folders)
-        return [(folder / file).as_posix() for folder, files in relative for file in files]
+                raise self._size_error(first.shape, self.names[0], image.shape, name)
+            if image.dtype != pixels.dtype and pixels.dtype == np.uint8:  # the first image with 16 bits
+                pixels = pixels.astype(np.uint16) * np.uint16(257)
+            pixels[i] = image if image.dtype == pixels.dtype else image.astype(np.uint16) * np.uint16(257)
+        return ImageArray(pixels, channels_first=self.decoder.channels_first, transform=self.transform)
 
     def _check_same_size(self) -> None:
         """Compare the sizes of up to 8 images, from their headers. To open all would take as long as an epoch."""
-        sizes = []
         for name in self.names[:: -(-len(self) // 8)]:
             with self._image(name) as image:
-                swap_sides = image.getexif().get(0x0112, 1) > 4  # EXIF orientations with a rotation by 90 degrees
-                sizes.append(image.size if swap_sides else image.size[::-1])
-            if sizes[-1] != sizes[0]:
-                raise self._size_error(sizes[0], sizes[-1], name)
+                size = image.size if swaps_sides(image) else image.size[::-1]
+            if self._first is None:
+                self._first = size, name
+            elif size != self._first[0]:
+                raise self._size_error(*self._first, size, name)
 
-    def _size_error(self, first: tuple[int, ...], other: tuple[int, ...], name: str) -> ValueError:
+    def _size_error(self, first: tuple[int, ...], first_name: str, other: tuple[int, ...], name: str) -> ValueError:
         return ValueError(
             f"images of {self.path} must have one size unless image_size is given, "
-            f"got {list(first)} ({self.names[0]}) and {list(other)} ({name})"
+            f"got {list(first)} ({first_name}) and {list(other)} ({name})"
         )
+
+    def _pixels(self, name: str, same_size: bool = True) -> np.ndarray:
+        """Decode an image to uint8 or uint16."""
+        with self._image(name) as opened:
+            image = self.decoder.image(opened)
+            size, pixels = image.size[::-1], self.decoder.pixels(image)
+        if same_size and self._first is not None and size != self._first[0]:
+            raise self._size_error(*self._first, size, name)
+        return pixels
 
     @contextmanager
     def _image(self, name: str) -> Iterator[Any]:
         """Open an image with Pillow. Every error names the file."""
-        image_module = require("PIL.Image", "images")
-        try:
-            with self._file(name) as file, image_module.open(file) as image:
-                yield image
-        except image_module.UnidentifiedImageError:
-            raise ValueError(f"{self.path / name} cannot be read: Pillow does not recognize it as an image") from None
-        except Exception as error:  # decoders raise different errors for broken data
-            raise ValueError(f"{self.path / name} cannot be read: {error_line(error)}") from None
+        with self.decoder.open(lambda: self._file(name), self.path / name) as image:
+            yield image
 
     def _file(self, name: str) -> Any:
         if not self._is_zip:
-            return open(self.path / name, "rb")
+            path = self.path / name
+            if not stat.S_ISREG(os.stat(path).st_mode):  # to open a FIFO would wait forever
+                raise ValueError("it must be a regular file")
+            return open(path, "rb")
         # A forked process must open the archive again: it would share the file position with its parent.
         if self._archive is None or self._archive[0] != os.getpid():
             self._archive = os.getpid(), zipfile.ZipFile(self.path)
+        size, limit = self._archive[1].getinfo(name).file_size, BYTES_PER_PIXEL * self.decoder.limit
+        if size > limit:
+            raise ValueError(f"it must have at most {limit:,} bytes, got {size:,}; a larger max_pixels allows it")
         return self._archive[1].open(name)
 
-    def _decode(self, name: str) -> np.ndarray:
-        """Decode an image to uint8, ``[C, H, W]`` or ``[H, W, C]``."""
-        from PIL import Image, ImageOps
 
-        with self._image(name) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # convert() would clip all values above 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            if image.mode in ("I", "F"):
-                raise ValueError(f"pixels must have 8 or 16 bits, got mode {image.mode!r}")
-            if image.mode == "P":
-                image = image.convert("RGBA")  # avoids a warning of Pillow about transparency
-            image = image.convert(self.mode)
-            if self.size is not None:
-                image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)  # with antialiasing
-            pixels = np.atleast_3d(np.asarray(image))
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)) if self.channels_first else pixels
+def rows_without(errors: Mapping[int, str], count: int, title: str) -> list[int]:
+    """The positions of ``count`` images that have no error. A warning says how many have one.
 
-
-class ImageArray:
-    """Decoded images, stored as uint8 to use a quarter of the memory of float32.
-
-    Indexing returns float32 with values from 0 to 1. ``shape`` and ``dtype`` describe these.
-
-    Args:
-        pixels: ``[N, C, H, W]`` or ``[N, H, W, C]``, uint8.
-
-    Example:
-        >>> images = ImageArray(np.full((2, 1, 2, 2), 255, np.uint8))
-        >>> images
-        ImageArray(shape=[2, 1, 2, 2])
-        >>> images[0].tolist()
-        [[[1.0, 1.0], [1.0, 1.0]]]
+    Raises:
+        ValueError: If all have.
     """
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, pixels: np.ndarray):
-        self.pixels, self.shape = pixels, pixels.shape
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        return _scale(self.pixels[index])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return _scale(self.pixels).astype(dtype or self.dtype, copy=False)
-
-    def __repr__(self) -> str:
-        return f"ImageArray(shape={list(self.shape)})"
-
-
-def _scale(pixels: np.ndarray) -> np.ndarray:
-    return pixels / np.float32(255)
-
-
-def _height_and_width(image_size: Any) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(sides) != 2:
-        raise ValueError(f"image_size must be an integer or (height, width), got {image_size!r}")
-    return integer("image_size", sides[0], 1), integer("image_size", sides[1], 1)
-
-
-def _is_image(name: str) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-    return not hidden and name.lower().endswith(IMAGES)
-
-
-def _raise_error(error: OSError) -> None:
-    raise error
+    if errors:
+        shown = preview(errors.values(), 3)
+        if len(errors) == count:
+            raise ValueError(f"{title} must contain images that can be read, and all {count:,} cannot: {shown}")
+        warnings.warn(f"{len(errors):,} of {count:,} images are broken and left out: {shown}", stacklevel=5)
+    return [position for position in range(count) if position not in errors]

@@ -6,11 +6,12 @@ from typing import Any
 
 from ..checks import integer, preview
 from ..tuner.base.data import ClassDataset, Dataset, InstanceDataset
-from .common import TableOptions
+from .common import TableOptions, refuse_options
+from .image_tables import ImageColumns, select_rows
 from .images import ImageFiles
 from .kinds import COLUMNS, kind_of_data, read_dataset, same_item
 from .opening import format_suffix
-from .selection import ItemReader, refuse_options, select_classes
+from .selection import ItemReader, select_classes
 from .sources import PathLike, find_files
 from .tables import read_numpy, read_table
 from .values import as_items
@@ -22,6 +23,7 @@ def load(
     path: PathLike | Sequence[PathLike],
     *,
     input_column: str | Sequence[str] | None = None,
+    image_column: str | Sequence[str] | None = None,
     label_column: str | None = None,
     session_column: str | None = None,
     role_column: str | None = None,
@@ -35,6 +37,8 @@ def load(
     unlabelled: bool = False,
     augment: Callable[..., Any] | None = None,
     classes: str | Sequence[str] | None = None,
+    split: str | None = None,
+    part: str | None = None,
     numeric: bool | Sequence[str] = False,
     encoding: str | None = None,
     separator: str | None = None,
@@ -44,6 +48,9 @@ def load(
     image_mode: str | None = None,
     channels_first: bool = True,
     in_memory: bool = False,
+    max_pixels: int | None = None,
+    transform: Callable[..., Any] | None = None,
+    skip_broken: bool = False,
 ) -> Dataset:
     r"""Read files into a dataset. The columns that are named decide which dataset it is.
 
@@ -73,6 +80,8 @@ def load(
             if the labels leave only one column. Text becomes a list of ``str``, numbers become an array ``[N]``, lists
             of numbers become an array ``[N, D]``, or a list of lists if they differ in length. A Parquet column of
             image files becomes images.
+        image_column: The column with the items if these are images: paths relative to the folder of the table. Several
+            columns may be named, of which ``input_column``, ``anchor_column`` and the others then say what they are.
         label_column: The column with the classes, numbers or strings, or lists of these for several labels per item.
         session_column: The column with the sessions.
         role_column: The column with the roles of the items in their session: 0 for an anchor, 1 for a match, -1 for no
@@ -88,6 +97,9 @@ def load(
         augment: A function that varies an item in training, see :class:`ClassDataset`. Without it the views of
             unlabelled data are equal, and only the model's dropout makes them differ.
         classes: Class names or shell patterns, such as ``["Greek/*", "Latin/*"]``. Items of other classes are dropped.
+        split: Use only the rows of a table whose column ``split`` has this value.
+        part: ``"query"`` or ``"gallery"``: use only the rows of a table whose column ``is_query`` or ``is_gallery`` is
+            true. None uses all rows.
         numeric: Whether text in columns of items is read as numbers: True, or the names of these columns.
         encoding: The encoding of text files, such as ``"cp1252"``. The default is UTF-8, or UTF-16 or UTF-32 if the
             file begins with a byte order mark.
@@ -101,6 +113,10 @@ def load(
         image_mode: ``"RGB"`` (the default), ``"L"`` (grey) or ``"RGBA"``.
         channels_first: Whether an image is ``[C, H, W]`` or ``[H, W, C]``.
         in_memory: Whether to decode all images now, rather than on each access.
+        max_pixels: The largest number of pixels of an image that is decoded. None is Pillow's limit, about 89 million.
+        transform: A function of an image for evaluation, and for training without ``augment``, see
+            :class:`ImageFiles`.
+        skip_broken: Whether to look through all images now and leave out those that cannot be read, with a warning.
 
     Returns:
         The dataset. Its items are a list, an array, a mapping of these, an :class:`ImageFiles`, or, if ``in_memory``,
@@ -132,20 +148,25 @@ def load(
     if classes is not None and kind != "classes":
         raise ValueError(f"classes is only for data with classes, got {classes!r} for {kind}")
     files = find_files(path)
-    images: dict[str, Any] = {"image_size": image_size, "image_mode": image_mode, "channels_first": channels_first}
+    images = _image_options(image_size, image_mode, channels_first, max_pixels, transform)
     layout = _table_options(encoding, separator, column_names, max_bytes)
     data: Dataset
     if _are_images(files):
         given = {name: value for name, value in options.items() if name != "unlabelled"}
-        refuse_options("tables", files[0], input_column=input_column, **given, **layout._asdict())
-        found = ImageFiles(files[0], **images)
+        given |= {"input_column": input_column, "image_column": image_column, "split": split, "part": part}
+        refuse_options("tables", files[0], **given, **layout._asdict())
+        found = ImageFiles(files[0], skip_broken=skip_broken, **images)
+        if classes is None and not unlabelled:
+            found.warn_of_splits()
         if unlabelled:
             data = InstanceDataset(found, augment or same_item)
         else:
             data = ClassDataset(found, found.class_names(), augment=augment)
     else:
         table = read_table(files, layout)
-        reader = ItemReader(table, numeric, images)
+        select_rows(table, split, part)
+        reader = ItemReader(table, numeric, ImageColumns(table, _list(image_column), images, skip_broken))
+        input_column = image_column if input_column is None and anchor_column is None else input_column
         data = read_dataset(table, options, input_column, reader.items, augment)
         reader.refuse_unused()
     if classes is not None:
@@ -159,6 +180,9 @@ def load_inputs(
     path: PathLike | Sequence[PathLike],
     *,
     input_column: str | Sequence[str] | None = None,
+    image_column: str | Sequence[str] | None = None,
+    split: str | None = None,
+    part: str | None = None,
     numeric: bool | Sequence[str] = False,
     encoding: str | None = None,
     separator: str | None = None,
@@ -168,6 +192,9 @@ def load_inputs(
     image_mode: str | None = None,
     channels_first: bool = True,
     in_memory: bool = False,
+    max_pixels: int | None = None,
+    transform: Callable[..., Any] | None = None,
+    skip_broken: bool = False,
 ) -> Any:
     """Read items without labels.
 
@@ -177,6 +204,9 @@ def load_inputs(
         path: A table, an ``.npz``, an ``.npy``, a ``.txt`` with one item a line (blank lines are no items), or images
             in a folder or ``.zip``. Several paths and patterns are one table, see :func:`load`.
         input_column: The column with the items, see :func:`load`.
+        image_column: The column with the paths of images, see :func:`load`.
+        split: Which rows of a table are read, see :func:`load`.
+        part: ``"query"``, ``"gallery"`` or None, see :func:`load`.
         numeric: Whether text is read as numbers, see :func:`load`.
         encoding: The encoding of text files, see :func:`load`.
         separator: The character between the cells of a CSV or TSV, see :func:`load`.
@@ -186,6 +216,9 @@ def load_inputs(
         image_mode: ``"RGB"`` (the default), ``"L"`` (grey) or ``"RGBA"``.
         channels_first: Whether an image is ``[C, H, W]`` or ``[H, W, C]``.
         in_memory: Whether to decode all images now, rather than on each access.
+        max_pixels: The largest number of pixels of an image that is decoded, see :func:`load`.
+        transform: A function of an image, see :class:`ImageFiles`.
+        skip_broken: Whether images that cannot be read are left out, see :func:`load`.
 
     Returns:
         A list, an array, a mapping of these, an :class:`ImageFiles`, or, if ``in_memory``, an :class:`ImageArray`.
@@ -203,23 +236,42 @@ def load_inputs(
                [0., 1.]], dtype=float32)
     """
     files = find_files(path)
-    images: dict[str, Any] = {"image_size": image_size, "image_mode": image_mode, "channels_first": channels_first}
+    images = _image_options(image_size, image_mode, channels_first, max_pixels, transform)
     layout = _table_options(encoding, separator, column_names, max_bytes)
     if _are_images(files):
-        refuse_options("tables", files[0], input_column=input_column, **layout._asdict())
-        found = ImageFiles(files[0], **images)
+        given = {"input_column": input_column, "image_column": image_column, "split": split, "part": part}
+        refuse_options("tables", files[0], **given, **layout._asdict())
+        found = ImageFiles(files[0], skip_broken=skip_broken, **images)
         return found.in_memory() if in_memory else found
     if len(files) == 1 and files[0].suffix.lower() == ".npy":
         refuse_options("tables", files[0], input_column=input_column)
         refuse_options("images", files[0], image_size=image_size, image_mode=image_mode)
         return as_items(str(files[0]), read_numpy(files[0], lambda array: array, max_bytes))
     table = read_table(files, layout)
-    reader = ItemReader(table, numeric, images)
+    select_rows(table, split, part)
+    reader = ItemReader(table, numeric, ImageColumns(table, _list(image_column), images, skip_broken))
+    input_column = image_column if input_column is None else input_column
     names = table.input_names(input_column, ())
     table.read([names] if isinstance(names, str) else names)
     items = reader.items(names)
     reader.refuse_unused()
     return items.in_memory() if in_memory and isinstance(items, ImageFiles) else items
+
+
+def _image_options(
+    image_size: Any, image_mode: str | None, channels_first: bool, max_pixels: int | None, transform: Any
+) -> dict[str, Any]:
+    return {
+        "image_size": image_size,
+        "image_mode": image_mode,
+        "channels_first": channels_first,
+        "max_pixels": max_pixels,
+        "transform": transform,
+    }
+
+
+def _list(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or [])
 
 
 def _table_options(

@@ -10,19 +10,19 @@ import numpy as np
 from ..arrays import take
 from ..checks import closest_match, preview
 from ..tuner.base.data import ClassDataset, Dataset
-from .image_columns import EncodedImages, ImageBytes
+from .image_tables import ImageColumns
 from .images import ImageFiles
 from .tables import Table
 
-__all__ = ["ItemReader", "refuse_options", "select_classes"]
+__all__ = ["ItemReader", "select_classes"]
 
 
 class ItemReader:
     """Converts columns that were read to items: text, numbers or images."""
 
-    def __init__(self, table: Table, numeric: bool | Sequence[str], images: dict[str, Any]):
-        self.table, self.images, self.found_images = table, images, False
-        if not any(part.path.suffix.lower() in (".parquet", ".arrow") for part in table.parts):
+    def __init__(self, table: Table, numeric: bool | Sequence[str], images: ImageColumns):
+        self.table, self.images = table, images
+        if not images.names and not any(part.path.suffix.lower() in (".parquet", ".arrow") for part in table.parts):
             self.refuse_unused()
         names = [numeric] if isinstance(numeric, str) else numeric
         self.numeric = names if isinstance(names, bool) else [table.resolve("numeric", name) for name in names]
@@ -31,24 +31,14 @@ class ItemReader:
         """The items of a column, or a mapping for several."""
         if not isinstance(names, str):
             return {name: self.items(name) for name in names}
-        values = self.table.column(names)
-        if isinstance(values, ImageBytes):
-            self.found_images = True
-            return EncodedImages(values, **self.images)
+        if self.images.hold(names):
+            return self.images.items(names)
         return self.table.items(names, self.numeric)
 
     def refuse_unused(self) -> None:
         """Raise ``ValueError`` for options of images if there was no image."""
-        if not self.found_images:
-            options = {name: self.images[name] for name in ("image_size", "image_mode")}
-            refuse_options("images", self.table.parts[0].path, **options)
-
-
-def refuse_options(kind: str, path: Path, **options: Any) -> None:
-    """Raise ``ValueError`` for options that this kind of data does not use."""
-    for name, value in options.items():
-        if value is not None:
-            raise ValueError(f"{name} is only for {kind}, got {value!r} for {path}")
+        if not self.images.found:
+            self.images.refuse()
 
 
 def select_classes(data: Dataset, patterns: list[str], path: Path) -> ClassDataset:

@@ -15,7 +15,7 @@ from .image_columns import ImageBytes
 from .json_lines import read_json
 from .opening import ALWAYS_ALLOWED, MAX_RATIO, check_regular, format_suffix
 from .sources import TABLE_SUFFIXES, title_of
-from .values import as_items, as_numbers, join, looks_numeric, to_column
+from .values import as_items, as_numbers, join, looks_numeric, take_rows, to_column
 
 __all__ = ["Part", "Table", "read_numpy", "read_table"]
 
@@ -26,6 +26,7 @@ class Part(NamedTuple):
     path: Path
     names: list[str]
     read: Callable[[Sequence[str]], dict[str, Any]]  # the columns with these names
+    read_optional: Callable[[str], Any] | None = None  # a column that may have empty cells
 
 
 class Table:
@@ -39,6 +40,23 @@ class Table:
         self.parts, self.names = list(parts), parts[0].names
         self.title = title_of([part.path for part in parts])
         self._columns: dict[str, Any] = {}
+        self._rows: np.ndarray | None = None
+
+    @property
+    def names_read(self) -> list[str]:
+        """The columns that were read."""
+        return list(self._columns)
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Keep only the rows at these positions, in the columns that were read and in those that will be."""
+        self._columns = {name: take_rows(values, rows) for name, values in self._columns.items()}
+        self._rows = rows if self._rows is None else self._rows[rows]
+
+    def read_all(self, name: str) -> Any:
+        """A column with all rows, also those that are not kept. Cells of text files may be empty."""
+        return join(
+            [part.read([name])[name] if part.read_optional is None else part.read_optional(name) for part in self.parts]
+        )
 
     def resolve(self, option: str, name: str | None, default: str | None = None) -> str:
         """The column for an ``option`` with the value ``name``. Only an ``.npz`` has a ``default`` column.
@@ -91,9 +109,10 @@ class Table:
                 raise ValueError(f"column {name!r} of {self.title} must have one type, got text and numbers")
             values = join([part[name] for part in parts])
             # Shards may have integers in one file and fractions in another.
-            self._columns[name] = to_column(f"column {name!r} of {self.title}", values) if len(parts) > 1 else values
-            if not len(self._columns[name]):
+            values = to_column(f"column {name!r} of {self.title}", values) if len(parts) > 1 else values
+            if not len(values):
                 raise ValueError(f"{self.title} must have at least one row, got none")
+            self._columns[name] = values if self._rows is None else take_rows(values, self._rows)
 
     def column(self, name: str) -> Any:
         """A column that was read: a list of ``str``, an array, or a list of lists."""
@@ -155,13 +174,19 @@ def _read_part(path: Path, options: TableOptions) -> Part:
         raise ValueError(f"encoding is only for text files, got {options.encoding!r} for {path}")
     if suffix in (".csv", ".tsv", ".txt"):
         layout = find_layout(path, options)
-        return Part(path, layout.names, lambda names: read_cells(layout, names))
+        return Part(
+            path,
+            layout.names,
+            lambda names: read_cells(layout, names),
+            lambda name: read_cells(layout, [name], may_be_empty=True)[name],
+        )
     if suffix in (".jsonl", ".ndjson", ".json"):
         chunks = read_json(path, options)
         return Part(
             path,
             list(chunks),
             lambda names: {name: to_column(f"column {name!r} of {path}", join(chunks[name])) for name in names},
+            lambda name: ["" if value is None else value for value in join(chunks[name])],
         )
     if path.suffix.lower() in (".parquet", ".arrow"):
         return Part(path, arrow_names(path), lambda names: read_arrow(path, names, options))

@@ -1,5 +1,6 @@
 """Columns of tables: text as a list, numbers as an array, and lists that differ in length as lists."""
 
+import copy
 import re
 from collections.abc import Sequence
 from itertools import chain
@@ -9,7 +10,17 @@ import numpy as np
 
 from ..checks import preview
 
-__all__ = ["Decimals", "as_items", "as_numbers", "compact", "join", "looks_numeric", "no_missing", "to_column"]
+__all__ = [
+    "Decimals",
+    "as_items",
+    "as_numbers",
+    "compact",
+    "join",
+    "looks_numeric",
+    "no_missing",
+    "take_rows",
+    "to_column",
+]
 
 EXACT_FLOAT = 2**53  # up to here each integer is a float64 of its own
 INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -40,6 +51,15 @@ def join(chunks: Sequence[Any]) -> Any:
     return type(first if isinstance(first, list) else [])(
         value for chunk in chunks for value in (chunk.tolist() if isinstance(chunk, np.ndarray) else chunk)
     )
+
+
+def take_rows(values: Any, rows: np.ndarray) -> Any:
+    """The values of a column at these rows, as an array or a list of the same type."""
+    if isinstance(values, np.ndarray):
+        return values[rows]
+    taken = copy.copy(values)
+    taken[:] = [values[i] for i in rows]
+    return taken
 
 
 def no_missing(title: str, missing: Any) -> None:
