@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from finetuner.evaluation import search
+from finetuner.evaluation import PairRetrievalEvaluator, RetrievalEvaluator, search
 from finetuner.evaluation.retrieval import DEFAULT_METRICS, METRICS, relevant_counts, retrieval_metrics
 from finetuner.evaluation.search import nearest_neighbours
 
@@ -165,6 +165,123 @@ def test_queries_without_relevant_items_are_left_out():
     assert retrieval_metrics(x, labels, metrics=["hit@1"], distance="euclidean") == {"hit@1": 1.0}
     np.testing.assert_array_equal(relevant_counts(labels), [0, 1, 1, 0])
     np.testing.assert_array_equal(relevant_counts(labels, ["c", "c", "a"]), [0, 1, 1, 2])
+
+
+# ------------------------------------------------------------------------------------------ ties
+
+
+@pytest.mark.usefixtures("search_method")
+@pytest.mark.parametrize("self_search", [False, True], ids=["index", "self"])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_collapsed_model_scores_as_chance(distance, self_search):
+    """All items are one point. In any order of the data, metrics are those of a random ranking."""
+    x, y = np.full((24, 5), 0.7, np.float32), np.repeat([0, 1], [8, 16])
+    names = ["hit@1", "hit@3", "precision@4", "recall@6", "R-precision", "mAP@R", "mAP@5", "MRR@2", "nDCG@6"]
+    for order in (np.arange(24), np.arange(24)[::-1], np.random.default_rng(0).permutation(24)):
+        labels = y[order]
+        arguments = (x, labels) if self_search else (x, labels, x, labels)
+        metrics = retrieval_metrics(*arguments, metrics=names, distance=distance)
+        sizes = np.array([8, 16])
+        shares = (sizes - 1) / 23 if self_search else sizes / 24
+        weights = sizes / 24
+        assert metrics["hit@1"] == pytest.approx(weights @ shares, rel=1e-12)
+        assert metrics["precision@4"] == metrics["R-precision"] == pytest.approx(weights @ shares, rel=1e-12)
+        assert metrics["recall@6"] == pytest.approx(6 / (23 if self_search else 24), rel=1e-12)
+        none = None if self_search else x, None if self_search else labels
+        expected = reference.retrieval(x, labels, *none, names, distance)
+        np.testing.assert_allclose(list(metrics.values()), list(expected.values()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 10, 200])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_ties_beyond_the_searched_neighbours_are_counted(distance, k):
+    """3 near items, then 1500 copies of one row, of which 500 are relevant, in blocks and in any order."""
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(size=(2, 24)).astype(np.float32)
+    index = np.concatenate([near + 0.01 * rng.normal(size=(3, 24)).astype(np.float32), np.tile(far, (1500, 1))])
+    labels = np.repeat([2, 1, 0], [3, 500, 1000])
+    queries, query_labels = near + 0.01 * rng.normal(size=(1100, 24)).astype(np.float32), np.ones(1100, int)
+    names = [f"hit@{k}", f"precision@{k}", f"recall@{k}", f"MRR@{k}", f"mAP@{k}", f"nDCG@{k}"]
+    values = []
+    for order in (np.arange(len(index)), np.arange(len(index))[::-1], rng.permutation(len(index))):
+        found = retrieval_metrics(
+            queries, query_labels, index[order], labels[order], metrics=names, distance=distance, block=500
+        )
+        values.append(list(found.values()))
+    groups = [[0], [1], [2], list(range(3, 1503))]
+    wanted = [reference.expected_metric(name, groups, set(range(3, 503))) for name in names]
+    np.testing.assert_allclose(values, [wanted] * 3, rtol=1e-10)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_copies_of_items_change_no_metric_of_the_order_of_data(distance, threads):
+    """Each item has copies of other classes at other places, which BLAS may round differently."""
+    faiss = pytest.importorskip("faiss")
+    before = faiss.omp_get_max_threads()
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(300, 67)).astype(np.float32)
+    index, labels = base[rng.integers(300, size=4001)], rng.integers(20, size=4001)
+    queries, query_labels = rng.normal(size=(300, 67)).astype(np.float32), rng.integers(20, size=300)
+    names = ["hit@1", "mAP@R", "MRR@10", "nDCG@10", "precision@40"]
+    found = []
+    try:
+        faiss.omp_set_num_threads(threads)
+        for order in (np.arange(4001), np.argsort(labels, kind="stable"), np.argsort(-labels, kind="stable")):
+            for block in (64, None):
+                metrics = retrieval_metrics(
+                    queries, query_labels, index[order], labels[order], metrics=names, distance=distance, block=block
+                )
+                found.append(list(metrics.values()))
+    finally:
+        faiss.omp_set_num_threads(before)
+    np.testing.assert_allclose(found, [found[0]] * len(found), rtol=1e-12)
+
+
+@pytest.mark.usefixtures("search_method")
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("self_search", [False, True], ids=["index", "self"])
+@pytest.mark.parametrize("labels", [classes, sessions])
+@pytest.mark.parametrize("data", DATA)
+def test_exact_duplicates_are_excluded(data, labels, self_search, distance):
+    rng = np.random.default_rng(3)
+    queries, index = DATA[data]
+    query_labels, index_labels = labels(rng, len(queries)), labels(rng, len(index))
+    if self_search:
+        queries, query_labels, index, index_labels = index, index_labels, None, None
+    arguments = queries, query_labels, index, index_labels
+    metrics = retrieval_metrics(*arguments, metrics=NAMES, distance=distance, exclude_duplicates=True)
+    expected = reference.retrieval(*arguments, NAMES, distance, exclude_duplicates=True)
+    np.testing.assert_allclose(list(metrics.values()), list(expected.values()), rtol=1e-12)
+    assert metrics != retrieval_metrics(*arguments, metrics=NAMES, distance=distance)
+
+
+def test_excluded_duplicates_by_hand():
+    """Rows 0, 1 and 4 are equal. From row 2, all others are equally far."""
+    x = np.array([[0.0, 1], [0, 1], [1, 1], [1, 0], [-0.0, 1]])
+    arguments = {"metrics": ["hit@1", "recall@2"], "distance": "euclidean"}
+    assert retrieval_metrics(x, [0, 0, 0, 1, 2], **arguments) == {"hit@1": 0.5, "recall@2": 0.5}
+    assert retrieval_metrics(x, [0, 0, 0, 1, 2], **arguments, exclude_duplicates=True) == pytest.approx(
+        {"hit@1": 2.5 / 3, "recall@2": 2.5 / 3}, rel=1e-12
+    )
+    message = "a relevant item, except for its exact duplicates, got 4 queries and none has"
+    with pytest.raises(ValueError, match=message):
+        retrieval_metrics(np.ones((4, 2)), Y, exclude_duplicates=True)
+
+
+def test_equal_second_items_of_pairs_are_searched_once():
+    x = np.eye(5)[[0, 1, 2, 1]]
+    rows = np.repeat(x, 2, axis=0)
+    names = ["hit@1", "MRR@10", "recall@1", "mAP"]
+    assert PairRetrievalEvaluator(np.repeat([0, 1, 2, 1], 2), names)(rows, "cosine") == dict.fromkeys(names, 1)
+    tied = PairRetrievalEvaluator(np.repeat([0, 1, 2, 3], 2), names)(rows, "cosine")
+    assert tied == {"hit@1": 0.75, "MRR@10": 0.875, "recall@1": 0.75, "mAP": 0.875}
+
+
+def test_evaluators_exclude_duplicates():
+    x, y = np.array([[0.0, 1], [0, 1], [1, 1], [1, 0]]), np.array([0, 1, 0, 1])
+    assert RetrievalEvaluator(y, ["hit@1"])(x, "cosine") == {"hit@1": pytest.approx(1 / 12)}
+    assert RetrievalEvaluator(y, ["hit@1"], exclude_duplicates=True)(x, "cosine") == {"hit@1": pytest.approx(1 / 3)}
 
 
 # ---------------------------------------------------------------------------------------- errors

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .correlation import pearson, row_distance, spearman
-from .ranking import grouped_ndcg
+from .ranking import check_relevance, grouped_ndcg
 from .retrieval import DEFAULT_METRICS, check_metrics, retrieval_metrics
 
 __all__ = [
@@ -39,6 +39,7 @@ class RetrievalEvaluator(Evaluator):
     Args:
         labels: ``[N]`` classes, or ``[N, 2]`` sessions and roles.
         metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+        exclude_duplicates: Whether items with exactly the embedding of a query are left out of its search.
 
     Raises:
         ValueError: For an unknown metric.
@@ -49,18 +50,26 @@ class RetrievalEvaluator(Evaluator):
         {'hit@1': 1.0}
     """
 
-    def __init__(self, labels: np.ndarray, metrics: Iterable[str] | None = None):
-        self.labels = labels
+    def __init__(self, labels: np.ndarray, metrics: Iterable[str] | None = None, exclude_duplicates: bool = False):
+        self.labels, self.exclude_duplicates = labels, exclude_duplicates
         self.names = tuple(DEFAULT_METRICS if metrics is None else metrics)
         check_metrics(self.names)
 
     def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
         """The metrics of embeddings ``[N, D]``, compared by ``distance``."""
-        return retrieval_metrics(embeddings, self.labels, metrics=self.names, distance=distance)
+        return retrieval_metrics(
+            embeddings,
+            self.labels,
+            metrics=self.names,
+            distance=distance,
+            exclude_duplicates=self.exclude_duplicates,
+        )
 
 
 class PairRetrievalEvaluator(RetrievalEvaluator):
     """Retrieval metrics of pairs: the first item of each pair is a query, the second items are searched.
+
+    Pairs with the same number have the same second item. It is searched once, so that copies of it change no metric.
 
     Args:
         labels: ``[2 N]`` numbers of the pairs, of rows in the order first, second, first, ...
@@ -78,7 +87,17 @@ class PairRetrievalEvaluator(RetrievalEvaluator):
     def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
         """The metrics of embeddings ``[2 N, D]``, compared by ``distance``."""
         (queries, index), (query_labels, index_labels) = ((x[0::2], x[1::2]) for x in (embeddings, self.labels))
-        return retrieval_metrics(queries, query_labels, index, index_labels, metrics=self.names, distance=distance)
+        different = np.sort(np.unique(index_labels, return_index=True)[1])
+        index, index_labels = index[different], index_labels[different]
+        return retrieval_metrics(
+            queries,
+            query_labels,
+            index,
+            index_labels,
+            metrics=self.names,
+            distance=distance,
+            exclude_duplicates=self.exclude_duplicates,
+        )
 
 
 class PairScoreEvaluator(Evaluator):
@@ -105,7 +124,7 @@ class PairScoreEvaluator(Evaluator):
 
 
 class TripletEvaluator(Evaluator):
-    """The share of triplets whose positive is closer to the anchor than the negative.
+    """The share of triplets whose positive is closer to the anchor than the negative. Equal distances count one half.
 
     Example:
         >>> TripletEvaluator()(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), distance="cosine")
@@ -117,7 +136,7 @@ class TripletEvaluator(Evaluator):
     def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
         """The metric of embeddings ``[3 N, D]`` in the order anchor, positive, negative, anchor, ..."""
         positive, negative = (row_distance(embeddings[0::3], embeddings[side::3], distance) for side in (1, 2))
-        return {"triplet_accuracy": float(np.mean(positive < negative))}
+        return {"triplet_accuracy": float(np.mean((positive < negative) + 0.5 * (positive == negative)))}
 
 
 class RankingEvaluator(Evaluator):
@@ -126,6 +145,10 @@ class RankingEvaluator(Evaluator):
     Args:
         relevance: ``[N]``, the relevance of each item.
         groups: ``[N]`` integers, the query of each item.
+        gain: ``"exponential"`` or ``"linear"``, see :func:`~finetuner.evaluation.grouped_ndcg`.
+
+    Raises:
+        ValueError: If the gain is unknown, or a relevance is negative or has no finite gain.
 
     Example:
         >>> evaluator = RankingEvaluator(np.array([1.0, 0.0]), np.array([0, 0]))
@@ -135,9 +158,9 @@ class RankingEvaluator(Evaluator):
 
     names = ("nDCG",)
 
-    def __init__(self, relevance: np.ndarray, groups: np.ndarray):
-        self.relevance, self.groups = relevance, groups
+    def __init__(self, relevance: np.ndarray, groups: np.ndarray, gain: str = "exponential"):
+        self.relevance, self.groups, self.gain = check_relevance(relevance, gain), groups, gain
 
     def __call__(self, embeddings: np.ndarray, distance: str) -> dict[str, float]:
         """The metric of scores ``[N, 1]``. The distance is not used."""
-        return {"nDCG": grouped_ndcg(embeddings[:, 0], self.relevance, self.groups)}
+        return {"nDCG": grouped_ndcg(embeddings[:, 0], self.relevance, self.groups, self.gain)}

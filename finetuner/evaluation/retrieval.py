@@ -1,13 +1,14 @@
 """Retrieval metrics of embeddings."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import closest_match, preview, shape
+from ..checks import preview, shape
 from ..labels import ANCHOR, MATCH, NO_MATCH, encode_labels
+from .metrics import METRICS, parse_metric, rank_neighbours
+from .rows import row_codes
 from .search import check_embeddings, search_blocks
 
 __all__ = [
@@ -18,92 +19,7 @@ __all__ = [
     "retrieval_metrics",
 ]
 
-# ---------------------------------------------------------------------------------------- metrics
-#
-# Each metric takes relevant [B, K] bool: whether the item at each rank is relevant; num_relevant [B]: the number of
-# relevant items in the index, at least 1; and the cutoff k: one for all queries, or [B], one per query. It returns [B].
-
-Cutoff = int | np.ndarray
-
-
-def _truncate(relevant: np.ndarray, k: Cutoff) -> np.ndarray:
-    """``relevant`` of the first ``k`` ranks."""
-    if isinstance(k, np.ndarray):
-        relevant = relevant[:, : k.max()]
-        return relevant & (np.arange(relevant.shape[1]) < k[:, None])
-    return relevant[:, :k]
-
-
-def _ranks(relevant: np.ndarray) -> np.ndarray:
-    return np.arange(1, relevant.shape[1] + 1)
-
-
-def hit(relevant: np.ndarray, num_relevant: np.ndarray, k: Cutoff) -> np.ndarray:
-    """1 if at least one of the first k items is relevant, else 0."""
-    return np.count_nonzero(_truncate(relevant, k), axis=1) > 0
-
-
-def precision(relevant: np.ndarray, num_relevant: np.ndarray, k: Cutoff) -> np.ndarray:
-    """(relevant items among the first k) / k."""
-    return np.count_nonzero(_truncate(relevant, k), axis=1) / k
-
-
-def recall(relevant: np.ndarray, num_relevant: np.ndarray, k: Cutoff) -> np.ndarray:
-    """(relevant items among the first k) / (all relevant items)."""
-    return np.count_nonzero(_truncate(relevant, k), axis=1) / num_relevant
-
-
-def average_precision(relevant: np.ndarray, num_relevant: np.ndarray, k: Cutoff) -> np.ndarray:
-    """(sum of precision@i over the ranks i up to k with a relevant item) / min(all relevant items, k)."""
-    relevant = _truncate(relevant, k)
-    hits = np.cumsum(relevant, axis=1, dtype=np.float64)
-    hits *= relevant
-    return hits @ (1 / _ranks(relevant)) / np.minimum(num_relevant, k)
-
-
-def reciprocal_rank(relevant: np.ndarray, num_relevant: np.ndarray, k: Cutoff) -> np.ndarray:
-    """1 / (rank of the first relevant item), or 0 if this rank is above k."""
-    relevant = _truncate(relevant, k)
-    return relevant.any(axis=1) / (1 + relevant.argmax(axis=1))
-
-
-def ndcg(relevant: np.ndarray, num_relevant: np.ndarray, k: Cutoff) -> np.ndarray:
-    """DCG / (DCG of an ideal ranking), DCG = sum of 1 / log2(1 + i) over the ranks i up to k with a relevant item."""
-    relevant = _truncate(relevant, k)
-    gains = 1 / np.log2(1 + _ranks(relevant))
-    return relevant @ gains / np.cumsum(gains)[np.minimum(num_relevant, k) - 1]
-
-
-# Name -> (function, cutoff). The cutoff is the k of the name, R (the number of relevant items of the query), or "all".
-METRICS: dict[str, tuple[Callable[[np.ndarray, np.ndarray, Cutoff], np.ndarray], str]] = {
-    "hit@k": (hit, "k"),
-    "precision@k": (precision, "k"),
-    "recall@k": (recall, "k"),
-    "R-precision": (precision, "R"),
-    "mAP@R": (average_precision, "R"),
-    "mAP": (average_precision, "all"),
-    "mAP@k": (average_precision, "k"),
-    "MRR": (reciprocal_rank, "all"),
-    "MRR@k": (reciprocal_rank, "k"),
-    "nDCG@k": (ndcg, "k"),
-}
-
 DEFAULT_METRICS = ("hit@1", "mAP@R", "R-precision", "hit@10", "precision@10", "recall@10", "MRR@10", "nDCG@10")
-
-
-def _parse_metric(name: str) -> tuple[Callable[..., np.ndarray], str | int]:
-    """The function and the cutoff of a metric: a number, "R" or "all"."""
-    base, at, k = str(name).rpartition("@")
-    if re.fullmatch("[1-9][0-9]{0,8}", k) and f"{base}@k" in METRICS:
-        return METRICS[f"{base}@k"][0], int(k)
-    if name in METRICS and METRICS[name][1] != "k":
-        return METRICS[name]
-    example_k = k if at and re.fullmatch("[1-9][0-9]*", k) else "10"
-    known = [key.replace("@k", f"@{example_k}") for key in METRICS]
-    raise ValueError(
-        f"metrics must be among {', '.join(METRICS)}, with an integer k of at least 1, "
-        f"got {name!r}; {closest_match(name, known)}"
-    )
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -124,7 +40,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
         did you mean 'hit@5'?
     """
     for name in metrics:
-        _parse_metric(name)
+        parse_metric(name)
 
 
 # ----------------------------------------------------------------------------------- ground truth
@@ -216,6 +132,16 @@ def relevant_counts(query_labels: Any, index_labels: Any = None) -> np.ndarray:
     return counts
 
 
+def _relevant_duplicates(truth: _GroundTruth, codes: np.ndarray, index_codes: np.ndarray) -> np.ndarray:
+    """For each query, the number of relevant items with its row, except for the query itself: ``[Q]``."""
+    width = int(truth.index_codes.max()) + 2  # a class of -1 is relevant to no query
+    keys, counts = np.unique(index_codes * width + truth.index_codes + 1, return_counts=True)
+    wanted = codes * width + truth.codes + 1
+    positions = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    found = (keys[positions] == wanted) & (truth.codes >= 0)
+    return np.where(found, counts[positions], 0) - truth.exclude_self
+
+
 def retrieval_metrics(
     queries: Any,
     query_labels: Any,
@@ -225,6 +151,7 @@ def retrieval_metrics(
     metrics: Sequence[str] = DEFAULT_METRICS,
     distance: str = "cosine",
     block: int | None = None,
+    exclude_duplicates: bool = False,
 ) -> dict[str, float]:
     """Compute retrieval metrics: how many of the nearest neighbours of each query are relevant.
 
@@ -254,8 +181,14 @@ def retrieval_metrics(
     as a whole, also if it has anchors or copies of the queries.
 
     Queries without a relevant item are left out; :func:`relevant_counts` finds them. ``mAP`` and ``MRR`` rank the whole
-    index, which is slow. ``mAP@R`` and ``R-precision`` rank as many items as the largest class has. Of equal distances,
-    the lowest index ranks first.
+    index, which is slow. ``mAP@R`` and ``R-precision`` rank as many items as the largest class has.
+
+    Ties: items at equal distance from a query are ranked in expectation, as the mean over all their orders [3]. The
+    order of the data therefore plays no part, and a model that embeds all items alike scores as a random order does.
+    Distances are equal if their squares are the same float32. The distances of equal rows always are.
+
+    Duplicates: an item whose embedding equals that of the query is searched like all others. With
+    ``exclude_duplicates``, no query finds such an item, and it does not count as relevant to it.
 
     Args:
         queries: Embeddings ``[Q, D]``.
@@ -265,6 +198,7 @@ def retrieval_metrics(
         metrics: Names of metrics from the table.
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``, see :func:`nearest_neighbours`.
         block: The number of queries per block. The default is as many as fit into 256 MiB.
+        exclude_duplicates: Whether items with exactly the embedding of a query are left out of its search.
 
     Returns:
         The metrics by name, in the order of ``metrics``.
@@ -273,7 +207,7 @@ def retrieval_metrics(
         ImportError: If faiss is not installed.
         TypeError: If embeddings are not real numbers, or ``metrics`` is a string.
         ValueError: If embeddings are wrong as in :func:`nearest_neighbours`, lengths differ, labels are missing or of
-            different kinds, a metric is unknown, or no query has a relevant item.
+            different kinds, a metric is unknown, or no query has a relevant item (that is not its duplicate).
 
     Example:
         >>> embeddings = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.8, 0.2]])
@@ -284,13 +218,16 @@ def retrieval_metrics(
         [1] Musgrave, Belongie and Lim, "A Metric Learning Reality Check", ECCV 2020.
 
         [2] Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", ACM TOIS 2002.
+
+        [3] McSherry and Najork, "Computing information retrieval performance measures efficiently in the presence of
+        tied scores", ECIR 2008.
     """
     if isinstance(metrics, str):
         raise TypeError(f"metrics must be a sequence of names, got {metrics!r}")
     if (index is None) != (index_labels is None):
         given, missing = ("index_labels", "index") if index is None else ("index", "index_labels")
         raise ValueError(f"index and index_labels must be given together, got {given} without {missing}")
-    if not (functions := {name: _parse_metric(name) for name in metrics}):
+    if not (functions := {name: parse_metric(name) for name in metrics}):
         raise ValueError("metrics must name at least one metric, got none")
     queries, searched = check_embeddings(queries, index, distance, block)
     truth = _ground_truth(query_labels, index_labels)
@@ -298,18 +235,33 @@ def retrieval_metrics(
         if labels is not None and len(x) != len(labels):
             names = "queries and query_labels" if name == "query" else "index and index_labels"
             raise ValueError(f"{names} must have the same length, got {len(x)} and {len(labels)}")
-    if not (has_relevant := truth.counts > 0).any():
-        raise ValueError(f"at least one query must have a relevant item, got {len(has_relevant)} queries and none has")
-    rows, codes, counts = truth.queries[has_relevant], truth.codes[has_relevant], truth.counts[has_relevant]
     if len(truth.candidates) < len(searched):
         searched = searched[truth.candidates]
+    num_relevant, duplicates = truth.counts, None
+    if exclude_duplicates:
+        codes, index_codes = row_codes(queries, searched)
+        duplicates = codes[truth.queries], index_codes
+        num_relevant = num_relevant - _relevant_duplicates(truth, *duplicates)
+    if not (has_relevant := num_relevant > 0).any():
+        reason = ", except for its exact duplicates" * bool(exclude_duplicates and truth.counts.any())
+        raise ValueError(
+            f"at least one query must have a relevant item{reason}, got {len(has_relevant)} queries and none has"
+        )
+    rows, codes, counts = truth.queries[has_relevant], truth.codes[has_relevant], num_relevant[has_relevant]
+    if duplicates is not None:
+        duplicates = duplicates[0][has_relevant], duplicates[1]
     num_ranked = len(searched) - truth.exclude_self
     max_cutoff = {"R": int(counts.max()), "all": num_ranked}
     depth = max(k if isinstance(k, int) else max_cutoff[k] for _, k in functions.values())
     values = {name: np.empty(len(rows)) for name in functions}
-    for part, _, ids in search_blocks(queries, rows, searched, depth, distance, block, truth.exclude_self):
+    labels = codes, truth.index_codes
+    for found in search_blocks(queries, rows, searched, depth, distance, block, truth.exclude_self, labels, duplicates):
+        part, squared, ids, more_ties, more_hits = found
         relevant = truth.index_codes[ids] == codes[part, None]
+        if duplicates is not None:
+            relevant &= np.isfinite(squared)
+        ranking = rank_neighbours(squared, relevant, more_ties, more_hits)
         for name, (function, k) in functions.items():
             cutoff = k if isinstance(k, int) else counts[part] if k == "R" else num_ranked
-            values[name][part] = function(relevant, counts[part], cutoff)
+            values[name][part] = function(ranking, counts[part], cutoff)
     return {name: float(value.mean()) for name, value in values.items()}

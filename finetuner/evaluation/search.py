@@ -3,6 +3,9 @@
 faiss compares each block of queries with the whole index. Distances that are too close for float32 products to rank are
 computed again from differences of rows. Exact duplicates have distance 0, and of equal distances the lowest index comes
 first. No array has queries x index elements.
+
+Two items of the index tie if their squared distances to the query are the same float32. Equal rows always tie: their
+distance is computed once for all of them, or from differences of rows, where their position plays no part.
 """
 
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import integer, one_of, preview, shape
+from .rows import DistinctRows, Rows, prepare_rows, squared_row_norms
 
 __all__ = ["nearest_neighbours"]
 
@@ -23,35 +27,14 @@ _INDEX_MASK = np.uint64(2**32 - 1)  # the bits of a sort key that hold the index
 _ROUNDING, _CLOSE, _CLOSE_FLOAT64 = 1e-6, 1e-3, 1e-6
 
 
-class _Rows(NamedTuple):
-    """Rows prepared for the search by squared Euclidean distance.
+class Neighbours(NamedTuple):
+    """The nearest neighbours of a block of queries."""
 
-    For the cosine distance, rows are divided by their norms, and the squared distance is 2 (1 - cos). Zero vectors stay
-    zero and get the squared norm 1, and their squared distance to every row is set to 2.
-    """
-
-    original: np.ndarray  # [N, D] float32
-    x: np.ndarray  # [N, D] float32, normalized for the cosine distance
-    norms: np.ndarray  # [N] float64, the divisors of the rows; 1 except for the cosine distance
-    squared_norms: np.ndarray  # [N] float64, of x
-    is_zero: np.ndarray  # [N] bool; False except for the cosine distance
-
-    def float64(self, rows: Any = slice(None)) -> np.ndarray:
-        """The given rows of ``x``, computed in float64."""
-        return self.original[rows] / self.norms[rows, None]
-
-
-def _prepare_rows(x: np.ndarray, cosine: bool) -> _Rows:
-    squared_norms, ones = _squared_norms(x), np.ones(len(x))
-    if not cosine:
-        return _Rows(x, x, ones, squared_norms, np.zeros(len(x), bool))
-    norms = np.sqrt(squared_norms, where=squared_norms > 0, out=ones.copy())
-    normalized = np.divide(x, norms[:, None], out=np.empty_like(x), casting="same_kind")
-    return _Rows(x, normalized, norms, ones, squared_norms == 0)
-
-
-def _squared_norms(x: np.ndarray) -> np.ndarray:
-    return np.einsum("nd,nd->n", x, x, dtype=np.float64)
+    part: slice  # of the rows that were searched for
+    squared: np.ndarray  # [B, K] squared distances, in ascending order
+    ids: np.ndarray  # [B, K] indices
+    more_ties: np.ndarray  # [B] items beyond the K neighbours that tie with the last of them
+    more_hits: np.ndarray  # [B] how many of these are relevant
 
 
 def _sort_neighbours(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,24 +53,10 @@ def _sort_neighbours(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np
     return (keys >> np.uint64(32)).astype(np.uint32).view(np.float32), (keys & _INDEX_MASK).view(np.int64)
 
 
-def _all_distances(queries: _Rows, x: np.ndarray, squared_norms: np.ndarray) -> np.ndarray:
-    """All squared distances of queries to the float64 rows ``x``: ``[B, M]``, computed in float64.
-
-    BLAS may round equal rows differently, depending on their position. Adding and subtracting ``grain`` removes all
-    bits below 2**-40 of the squared norm of the query, so equal rows get equal distances.
-    """
-    query_norms = queries.squared_norms[:, None]
-    grain = query_norms * 2**12
-    squared = queries.float64() @ x.T
-    squared *= -2
-    squared += squared_norms
-    squared += query_norms + grain
-    squared -= grain
-    return squared.astype(np.float32)
-
-
-def _refine_close(squared: np.ndarray, ids: np.ndarray, queries: _Rows, index: _Rows, dense: bool) -> bool:
-    """Compute close distances again, in place, from differences of rows.
+def _refine_close(
+    squared: np.ndarray, ids: np.ndarray, queries: Rows, index: Rows, dense: bool, limits: np.ndarray
+) -> bool:
+    """Compute close distances again, in place, from differences of rows. Distances from ``limits`` on are kept.
 
     Returns:
         Whether there was a close distance, so the neighbours must be sorted again.
@@ -95,18 +64,56 @@ def _refine_close(squared: np.ndarray, ids: np.ndarray, queries: _Rows, index: _
     query_norms = queries.squared_norms[:, None].astype(np.float32)
     close = squared <= (_CLOSE_FLOAT64 if dense else _CLOSE) * query_norms
     if not dense:
-        tied = np.diff(squared, axis=1) <= _ROUNDING * (query_norms + squared[:, 1:])
+        with np.errstate(invalid="ignore"):  # excluded items are infinitely far, and do not tie
+            tied = np.diff(squared, axis=1) <= _ROUNDING * (query_norms + squared[:, 1:])
         close[:, 1:] |= tied
         close[:, :-1] |= tied
+    close &= squared < limits[:, None]
     rows, columns = np.nonzero(close)
     step = max(1, (1 << 21) // index.x.shape[1])
     for start in range(0, len(rows), step):
         row, column = rows[start : start + step], columns[start : start + step]
         neighbour = ids[row, column]
-        exact = _squared_norms(queries.float64(row) - index.float64(neighbour))
+        exact = squared_row_norms(queries.float64(row) - index.float64(neighbour))
         exact[exact < 1e-28 * queries.squared_norms[row]] = 0  # for cosine: the rows are multiples of each other
-        squared[row, column] = np.where(queries.is_zero[row] | index.is_zero[neighbour], 2, exact)
+        exact = np.where(queries.is_zero[row] | index.is_zero[neighbour], 2, exact)
+        squared[row, column] = np.minimum(exact, limits[row])
     return len(rows) > 0
+
+
+def _ties_beyond(
+    squared: np.ndarray,
+    ids: np.ndarray,
+    k: int,
+    ties: np.ndarray,
+    hits: np.ndarray,
+    labels: np.ndarray,
+    index: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The number of items that tie with the k-th neighbour and come after it, and how many of them are relevant.
+
+    Args:
+        squared: ``[B, K]``, sorted.
+        ids: ``[B, K]``.
+        k: The number of neighbours, at most K.
+        ties: ``[B]``, the size of the group of the k-th neighbour if it may be larger than K, else 0.
+        hits: ``[B]``, the relevant items of this group.
+        labels: ``[B, 1]``.
+        index: ``[M]``, the labels of the index.
+
+    Returns:
+        ``[B]`` each.
+    """
+    kth = squared[:, k - 1 : k]
+    after = (squared[:, k:] == kth) & np.isfinite(kth)
+    relevant = after & (index[ids[:, k:]] == labels)
+    more_ties, more_hits = np.count_nonzero(after, axis=1), np.count_nonzero(relevant, axis=1)
+    whole = np.flatnonzero(ties)
+    inside = squared[whole, :k] == kth[whole]
+    more_ties[whole] = ties[whole] - np.count_nonzero(inside, axis=1)
+    inside &= index[ids[whole, :k]] == labels[whole]
+    more_hits[whole] = hits[whole] - np.count_nonzero(inside, axis=1)
+    return more_ties, more_hits
 
 
 def search_blocks(
@@ -117,7 +124,9 @@ def search_blocks(
     distance: str,
     block: int | None,
     exclude_self: bool,
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    labels: tuple[np.ndarray, np.ndarray] | None = None,
+    duplicates: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Iterator[Neighbours]:
     """Search the index, block by block.
 
     Args:
@@ -128,9 +137,12 @@ def search_blocks(
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         block: The number of queries per block, or None for as many as fit into 256 MiB.
         exclude_self: Whether ``index`` is ``queries``, and no query may find itself.
+        labels: ``[R]`` and ``[M]``. With them, the items that tie with the k-th neighbour are counted. An item is
+            relevant if its label is that of the query.
+        duplicates: ``[R]`` and ``[M]``. Items with the number of the query are excluded: they are infinitely far.
 
     Yields:
-        For each block: its slice of ``rows``, the squared distances ``[B, k]`` and the indices ``[B, k]``.
+        The neighbours of each block.
 
     Raises:
         ImportError: If faiss is not installed.
@@ -140,42 +152,72 @@ def search_blocks(
     except ImportError as error:
         raise ImportError("a search for nearest neighbours needs faiss: pip install faiss-cpu") from error
     cosine, count = distance == "cosine", len(index)
-    index_rows = _prepare_rows(index, cosine)
+    index_rows = prepare_rows(index, cosine)
     k = min(k, count - exclude_self)
     depth = min(k + exclude_self + _EXTRA, count)
-    dense = depth * _DENSE_RATIO > count
-    index_float64 = index_rows.float64() if dense else None
+    fetched = depth - exclude_self
+    always_dense = depth * _DENSE_RATIO > count
+    distinct: list[DistinctRows] = []  # made when it is needed first
+    if duplicates is not None:
+        has_duplicates = (
+            np.bincount(duplicates[1], minlength=int(duplicates[0].max()) + 1)[duplicates[0]] > exclude_self
+        )
     if block is None:
-        block = max(1, _BLOCK_BYTES // (64 * depth + 32 * queries.shape[1] + 24 * count * dense))
+        block = max(1, _BLOCK_BYTES // (64 * depth + 32 * queries.shape[1] + 24 * count * always_dense))
 
-    def search(query_rows: _Rows, query_ids: np.ndarray, dense: bool) -> tuple[np.ndarray, np.ndarray]:
-        if dense:
-            x = index_rows.float64() if index_float64 is None else index_float64
-            squared = _all_distances(query_rows, x, index_rows.squared_norms)
-            ids = np.arange(count)[None]
-        elif cosine:
-            squared, ids = faiss.knn(query_rows.x, index_rows.x, depth, faiss.METRIC_INNER_PRODUCT)
-            squared = 2 - 2 * squared
-        else:
-            squared, ids = faiss.knn(query_rows.x, index_rows.x, depth, faiss.METRIC_L2)
+    def search_all(block_rows: Rows, numbers: np.ndarray) -> Neighbours:
+        if not distinct:
+            distinct.append(DistinctRows(index_rows))
+        distances = distinct[0].distances(block_rows)
         if exclude_self:
-            squared[ids == query_ids[:, None]] = np.inf
-        return _sort_neighbours(squared, ids, depth - exclude_self)
+            distances[np.arange(len(numbers)), rows[numbers]] = np.inf
+        if duplicates is not None:
+            distances[duplicates[0][numbers, None] == duplicates[1]] = np.inf
+        squared, ids = _sort_neighbours(distances, np.arange(count)[None], fetched)
+        ties, hits = np.zeros((2, len(numbers)), np.int64)
+        if labels is not None and depth < count:
+            kth = squared[:, k - 1 : k]
+            beyond = np.flatnonzero((squared[:, -1:] == kth) & np.isfinite(kth))
+            tied = distances[beyond] == kth[beyond]
+            ties[beyond] = np.count_nonzero(tied, axis=1)
+            tied &= labels[0][numbers[beyond], None] == labels[1]
+            hits[beyond] = np.count_nonzero(tied, axis=1)
+        return Neighbours(slice(0), squared, ids, ties, hits)
+
+    def search(block_rows: Rows, numbers: np.ndarray) -> Neighbours:
+        if always_dense:
+            return search_all(block_rows, numbers)
+        metric = faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2
+        squared, ids = faiss.knn(block_rows.x, index_rows.x, depth, metric)
+        squared = 2 - 2 * squared if cosine else squared
+        if exclude_self:
+            squared[ids == rows[numbers][:, None]] = np.inf
+        squared, ids = _sort_neighbours(squared, ids, fetched)
+        ties, hits = np.zeros((2, len(numbers)), np.int64)
+        # repeat the queries for which rounding decides which items are among the first k
+        kth, last = squared[:, k - 1], squared[:, -1]
+        unsure = last - kth <= _ROUNDING * (block_rows.squared_norms + last)
+        if duplicates is not None:
+            unsure |= has_duplicates[numbers]
+        repeated, step = np.flatnonzero(unsure), max(1, _BLOCK_BYTES // (24 * count))
+        for chunk in (repeated[i : i + step] for i in range(0, len(repeated), step)):
+            chunk_rows = Rows(*(values[chunk] for values in block_rows))
+            _, squared[chunk], ids[chunk], ties[chunk], hits[chunk] = search_all(chunk_rows, numbers[chunk])
+        return Neighbours(slice(0), squared, ids, ties, hits)
 
     for start in range(0, len(rows), block):
-        part = slice(start, start + block)
-        query_rows = _prepare_rows(queries[rows[part]], cosine)
-        squared, ids = search(query_rows, rows[part], dense)
-        if not dense:  # repeat the queries for which rounding decides which items are among the first k
-            kth, last = squared[:, k - 1], squared[:, -1]
-            unsure = np.flatnonzero(last - kth <= _ROUNDING * (query_rows.squared_norms + last))
-            step = max(1, _BLOCK_BYTES // (24 * count))
-            for chunk in (unsure[i : i + step] for i in range(0, len(unsure), step)):
-                chunk_rows = _Rows(*(values[chunk] for values in query_rows))
-                squared[chunk], ids[chunk] = search(chunk_rows, rows[part][chunk], True)
-        if _refine_close(squared, ids, query_rows, index_rows, dense):
-            squared, ids = _sort_neighbours(squared, ids, depth - exclude_self)
-        yield part, squared[:, :k], ids[:, :k]
+        numbers = np.arange(start, min(start + block, len(rows)))
+        block_rows = prepare_rows(queries[rows[numbers]], cosine)
+        _, squared, ids, ties, hits = search(block_rows, numbers)
+        # Of a group of ties that is larger than what was fetched, no distance is computed again: all stay equal.
+        limits = np.full(len(numbers), np.inf, np.float32)
+        if labels is not None:
+            limits[ties > 0] = squared[ties > 0, k - 1]
+        if _refine_close(squared, ids, block_rows, index_rows, always_dense, limits):
+            squared, ids = _sort_neighbours(squared, ids, fetched)
+        if labels is not None:
+            ties, hits = _ties_beyond(squared, ids, k, ties, hits, labels[0][numbers, None], labels[1])
+        yield Neighbours(slice(start, start + block), squared[:, :k], ids[:, :k], ties, hits)
 
 
 def _check_rows(name: str, x: Any, distance: str) -> np.ndarray:
@@ -189,7 +231,7 @@ def _check_rows(name: str, x: Any, distance: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(x, dtype=np.float32)
     # The squared distances of longer rows may overflow float32.
-    wrong = ~np.isfinite(x).all(axis=1) if distance == "cosine" else ~(_squared_norms(x) < 1e36)
+    wrong = ~np.isfinite(x).all(axis=1) if distance == "cosine" else ~(squared_row_norms(x) < 1e36)
     if wrong.any():
         condition = "finite" if distance == "cosine" else "finite, with norms below 1e18"
         raise ValueError(f"{name} must be {condition}, and are not at rows {preview(np.flatnonzero(wrong))}")
@@ -255,7 +297,7 @@ def nearest_neighbours(
     k = min(k, len(searched) - (index is None))
     distances, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     rows = np.arange(len(queries))
-    for part, squared, ids in search_blocks(queries, rows, searched, k, distance, block, index is None):
+    for part, squared, ids, _, _ in search_blocks(queries, rows, searched, k, distance, block, index is None):
         values = {"cosine": squared / 2, "euclidean": np.sqrt(squared), "sqeuclidean": squared}[distance]
         distances[part], indices[part] = _sort_neighbours(values, ids, k)  # roots may tie where squares do not
     return distances, indices
