@@ -133,8 +133,9 @@ def run(*arguments, code=0):
 
 def fit(model, *arguments, name="make", code=0):
     """Run ``finetuner fit`` with common options, and others after them."""
-    common = ("--data", "train.npz", "--model", f"{model}:{name}", "--batch-size", 24, "--epochs", 2, "--output", "run")
-    return run("fit", *common, *arguments, code=code)
+    common = ("--model", f"{model}:{name}", "--batch-size", 24, "--epochs", 2, "--output", "run")
+    data = () if "--data" in arguments else ("--data", "train.npz")  # repeated, it would be one more file
+    return run("fit", *data, *common, *arguments, code=code)
 
 
 def error(result):

@@ -25,7 +25,7 @@ FILES = {
     ("arguments", "message"),
     [
         (["--data", "no.npz"], "no.npz must be a file or a folder, and does not exist"),
-        (["--data", "empty.npz"], "empty.npz: a dataset must hold at least one item, got none"),
+        (["--data", "empty.npz"], "empty.npz must have at least one row, got none"),
         (["--data", "longer.npz"], "longer.npz: x and y must have the same length, got 48 and 5"),
         (["--data", "alone.npz"], "two classes must have two items each to learn from, got 0"),
         (["--data", "nan.npz"], "inputs must be finite, and in batch . of epoch 1 items 7 of the data are not"),

@@ -178,7 +178,7 @@ def test_the_file_in_the_documentation(tmp_path):
         ("warmup = '1'", "options.toml: warmup must be a number, got '1'"),
         ("keep-best = 1", "options.toml: keep-best must be true or false, got 1"),
         ("loss = ['a']", "options.toml: loss must be a text, got ['a']"),
-        ("data = {}", "options.toml: data must be a path, got {}"),
+        ("data = {}", "options.toml: data must be a path, or a list of paths, got {}"),
         ("metric = 0.5", "options.toml: metric must be a text, or a list or a table of texts, got 0.5"),
         ("epochs = ", "options.toml must hold TOML: Invalid value (at end of document)"),
         ("loss = '\udcff'", "options.toml must hold TOML: 'utf-8' codec can't decode"),

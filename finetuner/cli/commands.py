@@ -12,7 +12,7 @@ from . import options as o
 from .console_noise import silence_frameworks
 from .examples import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPLES
 from .fit import fit
-from .inputs import check_inputs, check_output, first_free_folder, read_data
+from .inputs import COLUMN_OPTIONS, check_inputs, check_output, first_free_folder, read_data
 from .models import open_encoder, run_settings
 from .terminal import exit_after_signal, handle_errors, print_json, print_metrics
 from .user_code import use_threads
@@ -63,6 +63,18 @@ def evaluate(
     label_column: o.LabelColumn = None,
     session_column: o.SessionColumn = None,
     role_column: o.RoleColumn = None,
+    anchor_column: o.AnchorColumn = None,
+    positive_column: o.PositiveColumn = None,
+    negative_column: o.NegativeColumn = None,
+    score_column: o.ScoreColumn = None,
+    target_column: o.TargetColumn = None,
+    query_column: o.QueryColumn = None,
+    relevance_column: o.RelevanceColumn = None,
+    numeric: o.Numeric = False,
+    encoding: o.Encoding = None,
+    separator: o.Separator = None,
+    column_names: o.ColumnNames = None,
+    max_bytes: o.MaxBytes = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     image_mode: o.ImageMode = None,
@@ -90,7 +102,7 @@ def evaluate(
     --index-data.
     """
     settings = run_settings(context, locals())
-    check_inputs(data, index_data)
+    check_inputs(*data, index_data)
     use_threads(threads)
     encoder = open_encoder(settings)
     query_dataset = read_data(data, settings, classes, "data")
@@ -112,6 +124,11 @@ def embed(
     data: o.Data,
     input_column: o.InputColumn = None,
     label_column: o.LabelColumn = None,
+    numeric: o.Numeric = False,
+    encoding: o.Encoding = None,
+    separator: o.Separator = None,
+    column_names: o.ColumnNames = None,
+    max_bytes: o.MaxBytes = None,
     image_size: o.ImageSize = None,
     image_mode: o.ImageMode = None,
     channels_last: o.ChannelsLast = False,
@@ -136,15 +153,14 @@ def embed(
     """
     settings = run_settings(context, {name: value for name, value in locals().items() if name != "label_column"})
     check_output(output, ".npz")
-    check_inputs(data)
+    check_inputs(*data)
     use_threads(threads)
     encoder = open_encoder(settings)
     labelled = label_column is not None  # the run's own label column does not count
     data_settings = {
         **settings,
+        **dict.fromkeys(name for name in COLUMN_OPTIONS if name != "input_column"),
         "label_column": label_column,
-        "session_column": None,
-        "role_column": None,
         "in_memory": False,
     }
     items = read_data(data, data_settings, None, "data", labelled)

@@ -18,8 +18,8 @@ from .inputs import (
 from .models import create_model, has_model, import_functions, trusted_code
 from .option_files import CODE, code_of_folder
 from .terminal import exit_after_signal, handle_errors, ignore_signals, print_message, print_metrics
-from .training import build_callbacks, command_to_record, read_eval_data, save_run
-from .user_code import use_threads
+from .training import build_callbacks, command_to_record, read_eval_data, save_run, train_options
+from .user_code import resolve_callable, use_threads
 
 __all__ = ["fit"]
 
@@ -40,6 +40,19 @@ def fit(
     label_column: o.LabelColumn = None,
     session_column: o.SessionColumn = None,
     role_column: o.RoleColumn = None,
+    anchor_column: o.AnchorColumn = None,
+    positive_column: o.PositiveColumn = None,
+    negative_column: o.NegativeColumn = None,
+    score_column: o.ScoreColumn = None,
+    target_column: o.TargetColumn = None,
+    query_column: o.QueryColumn = None,
+    relevance_column: o.RelevanceColumn = None,
+    unlabelled: o.Unlabelled = False,
+    numeric: o.Numeric = False,
+    encoding: o.Encoding = None,
+    separator: o.Separator = None,
+    column_names: o.ColumnNames = None,
+    max_bytes: o.MaxBytes = None,
     classes: o.Classes = None,
     eval_classes: o.EvalClasses = None,
     image_size: o.ImageSize = None,
@@ -50,6 +63,7 @@ def fit(
     model: o.Model,
     preprocess: o.Preprocess = None,
     collate: o.Collate = None,
+    augment: o.Augment = None,
     pooler: f.Pooler = None,
     pooler_option: f.PoolerOption = None,
     device: o.Device = "auto",
@@ -117,7 +131,7 @@ def fit(
     if like is not None and resume is not None:
         raise ValueError("--like must not be used with --resume, which takes the options of its run, too")
     check_output(output)
-    check_inputs(data, *parse_eval_data(eval_data).values(), index_data)
+    check_inputs(*data, *parse_eval_data(eval_data).values(), index_data)
     use_threads(threads)
     folder, theirs = code_of_folder(context)
     resumed = None if resume is None else folder
@@ -129,9 +143,9 @@ def fit(
         has_model(resumed),
     )
     callbacks = build_callbacks(options, resumed)
-    functions = import_functions(code)
+    functions, augment_function = import_functions(code), resolve_callable("--augment", code["augment"])
     embed_model = create_model(code, seed, resumed, device, trust)
-    train_dataset = read_data(data, options, classes, "train")
+    train_dataset = read_data(data, train_options(options), classes, "train", augment=augment_function)
     eval_dataset = read_eval_data(options)
 
     from ..api import fit as train

@@ -1,9 +1,12 @@
 """What the user passes: options as text, paths and data."""
 
+import glob
 import itertools
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from .terminal import print_message
 __all__ = [
     "COLUMN_OPTIONS",
     "IMAGE_OPTIONS",
+    "TABLE_OPTIONS",
     "check_inputs",
     "check_output",
     "first_free_folder",
@@ -25,7 +29,11 @@ __all__ = [
     "read_data",
 ]
 
-COLUMN_OPTIONS = ("input_column", "label_column", "session_column", "role_column")
+COLUMN_OPTIONS = (
+    *("input_column", "label_column", "session_column", "role_column", "anchor_column", "positive_column"),
+    *("negative_column", "score_column", "target_column", "query_column", "relevance_column"),
+)
+TABLE_OPTIONS = ("numeric", "encoding", "separator", "column_names", "max_bytes")
 IMAGE_OPTIONS = ("image_size", "image_mode", "in_memory", "channels_first")
 
 
@@ -145,7 +153,7 @@ def check_inputs(*paths: Path | None) -> None:
         FileNotFoundError: If one does not exist.
     """
     for path in paths:
-        if path is not None and not path.exists():
+        if path is not None and not path.exists() and not glob.glob(str(path), recursive=True):
             raise FileNotFoundError(f"{path} must be a file or a folder, and does not exist")
 
 
@@ -184,16 +192,22 @@ def first_free_folder(name: str, start: int = 1) -> Path:
 
 
 def read_data(
-    path: Path, settings: Mapping[str, Any], classes: list[str] | None, title: str, labelled: bool = True
+    path: Path | Sequence[Path],
+    settings: Mapping[str, Any],
+    classes: list[str] | None,
+    title: str,
+    labelled: bool = True,
+    augment: Callable[..., Any] | None = None,
 ) -> Any:
-    """Read a file or a folder, and print one line about it.
+    """Read files or a folder, and print one line about them.
 
     Args:
-        path: The file or folder.
-        settings: The options of the command. Those for columns and images are used.
+        path: The file or folder, or several files of one table.
+        settings: The options of the command. Those for columns, tables and images are used.
         classes: Names or patterns of the classes to keep; None for all.
         title: What the printed line calls the data.
         labelled: Whether to read labels too.
+        augment: A function that varies an item in training.
 
     Returns:
         A dataset, or the items alone if not ``labelled``.
@@ -203,21 +217,49 @@ def read_data(
     """
     from ..data import load, load_inputs
 
-    options: dict[str, Any] = {name: settings.get(name) or None for name in (*COLUMN_OPTIONS, *IMAGE_OPTIONS)}
+    names = (*COLUMN_OPTIONS, *TABLE_OPTIONS, *IMAGE_OPTIONS)
+    options: dict[str, Any] = {name: settings.get(name) or None for name in names}
     options["in_memory"], options["channels_first"] = bool(options["in_memory"]), not settings.get("channels_last")
-    if isinstance(options["input_column"], list) and len(options["input_column"]) == 1:
-        options["input_column"] = options["input_column"][0]
+    options["numeric"] = bool(options["numeric"])
+    for name in ("input_column", "target_column"):
+        if isinstance(options[name], list) and len(options[name]) == 1:
+            options[name] = options[name][0]
+    if options["column_names"] is not None:
+        options["column_names"] = [name for text in options["column_names"] for name in text.split(",")]
     if isinstance(options["image_size"], str):
         options["image_size"] = parse_image_size(options["image_size"])
+    paths = [path] if isinstance(path, Path) else list(path)
     try:
-        if labelled:
-            data = load(path, **options, classes=classes)
-        else:
-            data = load_inputs(path, **{name: options[name] for name in ("input_column", *IMAGE_OPTIONS)})
+        with told_by_readers() as told:
+            if labelled:
+                unlabelled = bool(settings.get("unlabelled"))
+                data = load(paths, **options, classes=classes, unlabelled=unlabelled, augment=augment)
+            else:
+                items = ("input_column", *TABLE_OPTIONS, *IMAGE_OPTIONS)
+                data = load_inputs(paths, **{name: options[name] for name in items})
     except (TypeError, ValueError) as error:
-        if str(path) in str(error):
+        if any(str(one) in str(error) for one in paths):
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError  # a UnicodeDecodeError needs more than a text
-        raise kind(f"{path}: {error}") from error
-    print_message(f"{title:<6} {data if labelled else f'{len(data)} items'}")
+        raise kind(f"{paths[0]}: {error}") from error
+    print_message("; ".join([f"{title:<6} {data if labelled else f'{len(data)} items'}", *dict.fromkeys(told)]))
     return data
+
+
+@contextmanager
+def told_by_readers() -> Iterator[list[str]]:
+    """What the readers tell about the data meanwhile: what they inferred, and what they left out."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("finetuner.data")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield told
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .inputs import COLUMN_OPTIONS, IMAGE_OPTIONS
+from .inputs import COLUMN_OPTIONS, IMAGE_OPTIONS, TABLE_OPTIONS
 from .option_files import CODE, known_options, option_types
 from .user_code import build_model, resolve_callable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["create_model", "has_model", "import_functions", "open_encoder", "run_settings", "trusted_code"]
 
 # What evaluate and embed take over from a run. Not --trust.
-SHARED_OPTIONS = {*CODE, *COLUMN_OPTIONS, *IMAGE_OPTIONS, "channels_last", "seed"}
+SHARED_OPTIONS = {*CODE, *COLUMN_OPTIONS, *TABLE_OPTIONS, *IMAGE_OPTIONS, "channels_last", "seed"}
 
 
 def trusted_code(
@@ -36,7 +36,7 @@ def trusted_code(
         loadable: Whether the folder has a model that can be opened without code.
 
     Returns:
-        ``model``, ``preprocess`` and ``collate``. The model is None if it is to be opened from the folder.
+        ``model``, ``preprocess``, ``collate`` and ``augment``. The model is None if it is to be opened from the folder.
 
     Raises:
         ValueError: If the folder names code that the user neither gives nor trusts.

@@ -28,7 +28,7 @@ __all__ = [
     "use_options_of_run",
 ]
 
-CODE = ("model", "preprocess", "collate")  # options that name the user's code
+CODE = ("model", "preprocess", "collate", "augment")  # options that name the user's code
 OWN_OPTIONS = ("output", "config", "like", "resume", "trust", "debug")  # that an earlier run does not pass on
 CONFIG, FOLDER = "finetuner.config", "finetuner.folder"  # keys of Context.meta
 EXPECTED = {
@@ -38,6 +38,7 @@ EXPECTED = {
     str: "a text",
     Path: "a path",
     list: "a text, or a list or a table of texts",
+    tuple: "a path, or a list of paths",
 }
 
 
@@ -180,14 +181,17 @@ def known_options(path: Path, command: Any, types: Mapping[str, type]) -> dict[s
 
 
 def option_types(command: Callable[..., Any] | None) -> dict[str, type]:
-    """The options of a command and their types: ``bool``, ``int``, ``float``, ``str``, ``Path`` or ``list``."""
+    """The options of a command and their types: ``bool``, ``int``, ``float``, ``str``, ``Path`` or ``list``.
+
+    The type of a list of paths is ``tuple``.
+    """
     types: dict[str, type] = {}
     for name, parameter in inspect.signature(command).parameters.items() if command else ():
         if get_origin(parameter.annotation) is Annotated:
             kind = get_args(parameter.annotation)[0]
             if isinstance(kind, UnionType):  # such as int | None
                 kind = get_args(kind)[0]
-            types[name] = get_origin(kind) or kind
+            types[name] = tuple if get_args(kind) == (Path,) else get_origin(kind) or kind
     return types
 
 
@@ -219,8 +223,10 @@ def check_value(place: str, value: Any, kind: type) -> Any:
         return float(value)
     if kind in (str, Path) and is_text:
         return str(value)
-    if kind is list and is_text:
+    if kind in (list, tuple) and is_text:
         return [str(value)]
+    if kind is tuple and isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return value
     if kind is list and isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
         return [value_text(one) for one in value]
     if kind is list and isinstance(value, dict):

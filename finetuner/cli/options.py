@@ -13,10 +13,13 @@ from .option_files import use_config_file
 
 __all__ = [
     *("DATA", "MODEL", "LOSS", "OPTIMIZATION", "TRAINING", "EVALUATION", "RECORDS", "OTHER"),
+    "AnchorColumn",
+    "Augment",
     "BatchSize",
     "ChannelsLast",
     "Classes",
     "Collate",
+    "ColumnNames",
     "Config",
     "Data",
     "Debug",
@@ -25,6 +28,7 @@ __all__ = [
     "Device",
     "Distance",
     "EmbedOutput",
+    "Encoding",
     "EvalClasses",
     "EvalData",
     "Gallery",
@@ -35,17 +39,27 @@ __all__ = [
     "InputColumn",
     "Json",
     "LabelColumn",
+    "MaxBytes",
     "Metric",
     "Model",
+    "NegativeColumn",
     "NumWorkers",
+    "Numeric",
     "OptionalModel",
+    "PositiveColumn",
     "Preprocess",
+    "QueryColumn",
+    "RelevanceColumn",
     "RoleColumn",
     "RunFolder",
+    "ScoreColumn",
     "Seed",
+    "Separator",
     "SessionColumn",
+    "TargetColumn",
     "Threads",
     "Trust",
+    "Unlabelled",
     "WeightSeed",
     "option",
 ]
@@ -75,8 +89,14 @@ def option(
 # Data ----------------------------------------------------------------------------------------------------
 
 Data = Annotated[
-    Path,
-    option("--data", DATA, "A table (CSV, TSV, JSON Lines, Parquet), an .npz, or a folder or .zip of images.", "PATH"),
+    list[Path],
+    option(
+        "--data",
+        DATA,
+        "A table (CSV, TSV, JSON Lines, Parquet), an .npz, or a folder or .zip of images. Several files of one table: "
+        "repeat it, or give a folder or a pattern such as 'train-*.parquet'.",
+        "PATH",
+    ),
 ]
 IndexData = Annotated[
     Path | None, option("--index-data", DATA, "Data to search. Default: --data, without the query itself.", "PATH")
@@ -114,6 +134,57 @@ SessionColumn = Annotated[
 RoleColumn = Annotated[
     str | None,
     option("--role-column", DATA, "Column of the roles in a session: 0 anchor, 1 match, -1 no match.", "NAME"),
+]
+AnchorColumn = Annotated[
+    str | None,
+    option("--anchor-column", DATA, "Column of the first items of pairs or triplets. Default: --input-column.", "NAME"),
+]
+PositiveColumn = Annotated[
+    str | None,
+    option("--positive-column", DATA, "Column of the items that belong to the anchors: the data is pairs.", "NAME"),
+]
+NegativeColumn = Annotated[
+    str | None,
+    option("--negative-column", DATA, "Column of items that do not belong to the anchors: it is triplets.", "NAME"),
+]
+ScoreColumn = Annotated[
+    str | None,
+    option("--score-column", DATA, "Column of how similar the two items of each pair are, a number.", "NAME"),
+]
+TargetColumn = Annotated[
+    list[str] | None,
+    option("--target-column", DATA, "Column of a number or a vector for each item, instead of classes.", "NAME"),
+]
+QueryColumn = Annotated[
+    str | None, option("--query-column", DATA, "Column of the query of each item, with --relevance-column.", "NAME")
+]
+RelevanceColumn = Annotated[
+    str | None, option("--relevance-column", DATA, "Column of the relevance of each item to its query.", "NAME")
+]
+Unlabelled = Annotated[
+    bool,
+    option(
+        "--unlabelled",
+        DATA,
+        "Train on items without labels: two views of an item, made by --augment or by the model's dropout, belong "
+        "together. Columns of labels are for the evaluation data.",
+    ),
+]
+Numeric = Annotated[bool, option("--numeric", DATA, "Read text in columns of items as numbers.")]
+Encoding = Annotated[
+    str | None, option("--encoding", DATA, "Encoding of text files, such as cp1252 or gbk. Default: UTF-8.", "NAME")
+]
+Separator = Annotated[
+    str | None,
+    option("--separator", DATA, "Character between two cells of a CSV, or 'tab'. Default: found out.", "CHARACTER"),
+]
+ColumnNames = Annotated[
+    list[str] | None,
+    option("--column-names", DATA, "Names of all columns of a CSV or TSV without a header: a,b,c.", "NAMES"),
+]
+MaxBytes = Annotated[
+    int | None,
+    option("--max-bytes", DATA, "Bytes that a packed file may unpack to. Default: 200 times its size.", "BYTES"),
 ]
 Classes = Annotated[
     list[str] | None,
@@ -154,6 +225,10 @@ Collate = Annotated[
     option(
         "--collate", MODEL, "Function from a list of items to the model's input, such as a tokenizer.", "WHERE:NAME"
     ),
+]
+Augment = Annotated[
+    str | None,
+    option("--augment", MODEL, "Function that varies an item in training: augment(item, rng).", "WHERE:NAME"),
 ]
 Trust = Annotated[
     bool,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .fit_options import TRACKERS
-from .inputs import check_output, first_free_folder, parse_eval_data, read_data
+from .inputs import COLUMN_OPTIONS, check_output, first_free_folder, parse_eval_data, read_data
 from .option_files import CODE
 from .terminal import error_message, print_message
 from .user_code import absolute_spec
@@ -14,9 +14,9 @@ from .user_code import absolute_spec
 if TYPE_CHECKING:
     from ..tuner.base import Callback, Run
 
-__all__ = ["build_callbacks", "command_to_record", "read_eval_data", "save_run"]
+__all__ = ["build_callbacks", "command_to_record", "read_eval_data", "save_run", "train_options"]
 
-PATHS = ("data", "index_data", "output", "checkpoint_folder", "config", "like", "resume")
+PATHS = ("index_data", "output", "checkpoint_folder", "config", "like", "resume")
 
 
 def command_to_record(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def command_to_record(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in PATHS:
         if options[name] is not None:
             recorded[name] = str(Path(options[name]).absolute())
+    recorded["data"] = [str(path.absolute()) for path in options["data"]]
     for name in CODE:
         recorded[name] = absolute_spec(options[name])
     if options["eval_data"] is not None:
@@ -35,13 +36,32 @@ def command_to_record(options: Mapping[str, Any]) -> dict[str, Any]:
     return recorded
 
 
+def train_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for the training data. Without labels, those for columns of labels are for the evaluation data."""
+    ours = dict(options)
+    if ours["unlabelled"]:
+        ours.update(dict.fromkeys(name for name in COLUMN_OPTIONS if name != "input_column"))
+    return ours
+
+
+def eval_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options for the evaluation data, which may have labels that the training data has not."""
+    ours = dict(options)
+    if ours["unlabelled"] and any(ours[name] for name in COLUMN_OPTIONS if name != "input_column"):
+        ours["unlabelled"] = False
+        if ours["anchor_column"]:
+            ours["input_column"] = None
+    return ours
+
+
 def read_eval_data(options: Mapping[str, Any]) -> Any:
     """The evaluation data: a dataset, a pair of queries and gallery, or a mapping of these; None for none.
 
     Raises:
         ValueError: If there is a gallery, and nothing to search in it.
     """
-    sets, classes = parse_eval_data(options["eval_data"]), options["eval_classes"]
+    sets: dict[str, Any] = {**parse_eval_data(options["eval_data"])}
+    classes, options = options["eval_classes"], eval_options(options)
     if not sets and classes:
         sets = {"": options["data"]}
     if not sets:

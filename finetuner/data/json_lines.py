@@ -33,8 +33,10 @@ def read_json(path: Path, options: TableOptions) -> dict[str, list[Any]]:
         is_list = first[1].lstrip().startswith("[")
         rows = _rows_of_list(path, first[1] + text.read()) if is_list else _rows_of_lines(path, chain([first], lines))
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
-            for name in dict.fromkeys(name for row in chunk for name in row if name not in chunks):
-                chunks[name] = [[None] * count] if count else []
+            for row in chunk:
+                if not row.keys() <= chunks.keys():
+                    for name in row:
+                        chunks.setdefault(name, [[None] * count] if count else [])
             for name, column in chunks.items():
                 column.append(compact([row.get(name) for row in chunk]))
             count += len(chunk)
