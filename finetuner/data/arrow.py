@@ -24,7 +24,11 @@ def arrow_names(path: Path) -> list[str]:
     """
     check_regular(path)
     with _arrow_errors(path):
-        return [name for name in _schema(path).names if not name.startswith("__index_level_")]
+        names = [name for name in _schema(path).names if not name.startswith("__index_level_")]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"columns of {path} must have names that occur once, got {', '.join(map(repr, twice))} twice")
+    return names
 
 
 def read_arrow(path: Path, names: Sequence[str], options: TableOptions) -> dict[str, Any]:
@@ -128,7 +132,7 @@ def _image_files(title: str, column: Any, path: Path) -> ImageBytes | None:
 
 def _to_values(title: str, column: Any) -> Any:
     """Convert a column by its Arrow type."""
-    types, compute = require("pyarrow.types", "tables"), require("pyarrow.compute", "tables")
+    compute = require("pyarrow.compute", "tables")
     lengths: list[Any] = []
     values = _plain(column)
     rows = None
@@ -150,7 +154,7 @@ def _to_values(title: str, column: Any) -> Any:
         return leaves
     if isinstance(leaves, np.ndarray):
         return leaves.reshape(len(column), *(int(sizes[0]) for sizes in lengths))
-    if len(lengths) == 1 and types.is_string(values.type) or types.is_large_string(values.type):
+    if len(lengths) == 1 and not isinstance(leaves, Decimals):
         return _plain(column).to_pylist()
     raise ValueError(f"{title} must have text, numbers or lists of numbers, got {column.type}")
 

@@ -63,6 +63,8 @@ def find_layout(path: Path, options: TableOptions) -> Layout:
             separator = "\t" if is_tsv else _guess_separator(path, line, options.column_names)
         with _long_cells():
             header = next(_split((part for lines in ([line], text) for part in lines), separator, quoted))
+    if not quoted and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in header):
+        header = [_unquote(cell) for cell in header]
     has_header = options.column_names is None
     names = header if options.column_names is None else list(options.column_names)
     if not has_header and len(names) < len(header):

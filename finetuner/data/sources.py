@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..checks import preview
 from ..files import existing_path, read_json
-from .opening import format_suffix
+from .opening import check_regular, format_suffix
 
-__all__ = ["TABLE_SUFFIXES", "PathLike", "find_files", "title_of"]
+__all__ = ["TABLE_SUFFIXES", "PathLike", "are_images", "find_files", "title_of"]
 
 PathLike = str | os.PathLike[str]
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".txt")
@@ -27,12 +27,24 @@ def find_files(path: PathLike | Sequence[PathLike]) -> list[Path]:
 
     Raises:
         FileNotFoundError: If there is nothing at a path, or a pattern has no match.
-        ValueError: If a file is empty, or a folder has tables that are not shards of one table.
+        ValueError: If a file is empty, a pipe or a device, or a folder has tables that are not shards of one table.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not paths:
         raise ValueError("path must name at least one file, got none")
     return [file for one in paths for match in _matches(one) for file in _files_of(match)]
+
+
+def are_images(files: Sequence[Path]) -> bool:
+    """Whether the path is a folder or an archive of images.
+
+    Raises:
+        ValueError: If there are several, or other files beside it.
+    """
+    images = [path for path in files if path.is_dir() or format_suffix(path) == ".zip"]
+    if images and len(files) > 1:
+        raise ValueError(f"path must be one folder or .zip of images, or tables, got {preview(files, 3)}")
+    return bool(images)
 
 
 def title_of(files: Sequence[Path]) -> str:
@@ -52,6 +64,7 @@ def _matches(path: PathLike) -> list[Path]:
 def _files_of(path: Path) -> list[Path]:
     """The shards in a folder of tables, or ``path`` itself."""
     if not path.is_dir():
+        check_regular(path)
         return [path]
     if (path / "dataset_dict.json").is_file():
         splits = sorted(folder.name for folder in path.iterdir() if (folder / "state.json").is_file())

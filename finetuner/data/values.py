@@ -35,8 +35,9 @@ def compact(values: list[Any]) -> Any:
     """``values`` as an array if they are lists of numbers of one length. Else they are returned as they are."""
     if values and isinstance(values[0], list) and set(map(type, values)) == {list} and len(set(map(len, values))) == 1:
         types = set(map(type, chain.from_iterable(values)))
-        if types == {float} or (types == {int} and all(abs(one) < 2**63 for row in values for one in row)):
-            return np.array(values)
+        array = np.array(values) if types in ({float}, {int}) else None
+        if array is not None and array.dtype == (np.float64 if types == {float} else np.int64):  # not beyond 64 bits
+            return array
     return values
 
 
@@ -181,7 +182,7 @@ def as_numbers(title: str, values: Any) -> np.ndarray:
 
 def looks_numeric(values: Any) -> bool:
     """Whether the first thousand values are text that could be read as numbers."""
-    return isinstance(values, list) and _is_text(values[:1]) and all(map(NUMBER.fullmatch, values[:1000]))
+    return type(values) is list and _is_text(values[:1]) and all(map(NUMBER.fullmatch, values[:1000]))
 
 
 def _is_text(values: list[Any]) -> bool:
