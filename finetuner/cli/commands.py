@@ -1,4 +1,4 @@
-"""The commands of the command line: ``fit``, ``evaluate``, ``embed`` and ``demo``.
+"""The commands of the command line: ``fit``, ``check``, ``evaluate``, ``embed`` and ``demo``.
 
 Each command imports heavy libraries itself, so ``finetuner --help`` is fast.
 """
@@ -9,10 +9,11 @@ import typer
 
 from .. import __version__
 from . import options as o
+from .check import check
 from .console_noise import silence_frameworks
 from .examples import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPLES
 from .fit import fit
-from .inputs import COLUMN_OPTIONS, check_inputs, check_output, first_free_folder, read_data
+from .inputs import COLUMN_OPTIONS, check_inputs, check_output, first_free_folder, read_data, read_eval_set
 from .models import open_encoder, run_settings
 from .terminal import exit_after_signal, handle_errors, print_json, print_metrics
 from .user_code import use_threads
@@ -50,6 +51,7 @@ def finetuner(
 
 
 app.command(epilog=FIT_EXAMPLES)(fit)
+app.command()(check)
 
 
 @app.command(epilog=EVALUATE_EXAMPLES)
@@ -60,6 +62,7 @@ def evaluate(
     data: o.Data,
     index_data: o.IndexData = None,
     input_column: o.InputColumn = None,
+    image_column: o.ImageColumn = None,
     label_column: o.LabelColumn = None,
     session_column: o.SessionColumn = None,
     role_column: o.RoleColumn = None,
@@ -75,11 +78,14 @@ def evaluate(
     separator: o.Separator = None,
     column_names: o.ColumnNames = None,
     max_bytes: o.MaxBytes = None,
+    split: o.Split = None,
     classes: o.Classes = None,
     image_size: o.ImageSize = None,
     image_mode: o.ImageMode = None,
     channels_last: o.ChannelsLast = False,
     in_memory: o.InMemory = False,
+    max_pixels: o.MaxPixels = None,
+    skip_broken: o.SkipBroken = False,
     num_workers: o.NumWorkers = 0,
     run: o.RunFolder = None,
     model: o.OptionalModel = None,
@@ -105,8 +111,13 @@ def evaluate(
     check_inputs(*data, index_data)
     use_threads(threads)
     encoder = open_encoder(settings)
-    query_dataset = read_data(data, settings, classes, "data")
-    index_dataset = None if index_data is None else read_data(index_data, settings, classes, "index")
+    if index_data is not None:
+        query_dataset = read_data(data, settings, classes, "data")
+        index_dataset = read_data(index_data, settings, classes, "index")
+    else:
+        query_dataset, index_dataset = read_eval_set(data, settings, classes, "data"), None
+        if isinstance(query_dataset, tuple):
+            query_dataset, index_dataset = query_dataset
     metrics = encoder.evaluate(
         query_dataset, index_dataset, metrics=metric, batch_size=batch_size, num_workers=num_workers
     )
@@ -123,15 +134,19 @@ def embed(
     *,
     data: o.Data,
     input_column: o.InputColumn = None,
+    image_column: o.ImageColumn = None,
     label_column: o.LabelColumn = None,
     numeric: o.Numeric = False,
     encoding: o.Encoding = None,
     separator: o.Separator = None,
     column_names: o.ColumnNames = None,
     max_bytes: o.MaxBytes = None,
+    split: o.Split = None,
     image_size: o.ImageSize = None,
     image_mode: o.ImageMode = None,
     channels_last: o.ChannelsLast = False,
+    max_pixels: o.MaxPixels = None,
+    skip_broken: o.SkipBroken = False,
     num_workers: o.NumWorkers = 0,
     run: o.RunFolder = None,
     model: o.OptionalModel = None,

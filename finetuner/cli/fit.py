@@ -37,6 +37,7 @@ def fit(
     eval_data: o.EvalData = None,
     index_data: o.Gallery = None,
     input_column: o.InputColumn = None,
+    image_column: o.ImageColumn = None,
     label_column: o.LabelColumn = None,
     session_column: o.SessionColumn = None,
     role_column: o.RoleColumn = None,
@@ -53,12 +54,16 @@ def fit(
     separator: o.Separator = None,
     column_names: o.ColumnNames = None,
     max_bytes: o.MaxBytes = None,
+    split: o.Split = None,
+    eval_split: o.EvalSplit = None,
     classes: o.Classes = None,
     eval_classes: o.EvalClasses = None,
     image_size: o.ImageSize = None,
     image_mode: o.ImageMode = None,
     channels_last: o.ChannelsLast = False,
     in_memory: o.InMemory = False,
+    max_pixels: o.MaxPixels = None,
+    skip_broken: o.SkipBroken = False,
     num_workers: o.NumWorkers = 0,
     model: o.Model,
     preprocess: o.Preprocess = None,
@@ -117,7 +122,7 @@ def fit(
 ) -> None:
     """Train a model on labelled data, and save the run in a folder.
 
-    With --eval-data or --eval-classes, retrieval metrics are computed before
+    With --eval-data, --eval-classes or --eval-split, retrieval metrics are computed before
     the training and after each epoch.
 
     Ctrl-C and SIGTERM end the training and save what was trained. It can be

@@ -21,12 +21,14 @@ __all__ = [
     "check_inputs",
     "check_output",
     "first_free_folder",
+    "has_gallery",
     "parse_eval_data",
     "parse_freeze",
     "parse_image_size",
     "parse_learning_rates",
     "parse_options",
     "read_data",
+    "read_eval_set",
 ]
 
 COLUMN_OPTIONS = (
@@ -34,7 +36,9 @@ COLUMN_OPTIONS = (
     *("negative_column", "score_column", "target_column", "query_column", "relevance_column"),
 )
 TABLE_OPTIONS = ("numeric", "encoding", "separator", "column_names", "max_bytes")
-IMAGE_OPTIONS = ("image_size", "image_mode", "in_memory", "channels_first")
+IMAGE_OPTIONS = (
+    *("image_column", "image_size", "image_mode", "in_memory", "channels_first", "max_pixels", "skip_broken"),
+)
 
 
 def parse_options(flag: str, pairs: list[str] | None) -> dict[str, Any]:
@@ -221,22 +225,24 @@ def read_data(
     options: dict[str, Any] = {name: settings.get(name) or None for name in names}
     options["in_memory"], options["channels_first"] = bool(options["in_memory"]), not settings.get("channels_last")
     options["numeric"] = bool(options["numeric"])
-    for name in ("input_column", "target_column"):
+    options["skip_broken"] = bool(options["skip_broken"])
+    for name in ("input_column", "image_column", "target_column"):
         if isinstance(options[name], list) and len(options[name]) == 1:
             options[name] = options[name][0]
     if options["column_names"] is not None:
         options["column_names"] = [name for text in options["column_names"] for name in text.split(",")]
     if isinstance(options["image_size"], str):
         options["image_size"] = parse_image_size(options["image_size"])
+    rows: dict[str, Any] = {name: settings.get(name) for name in ("split", "part")}
     paths = [path] if isinstance(path, Path) else list(path)
     try:
         with told_by_readers() as told:
             if labelled:
                 unlabelled = bool(settings.get("unlabelled"))
-                data = load(paths, **options, classes=classes, unlabelled=unlabelled, augment=augment)
+                data = load(paths, **options, **rows, classes=classes, unlabelled=unlabelled, augment=augment)
             else:
                 items = ("input_column", *TABLE_OPTIONS, *IMAGE_OPTIONS)
-                data = load_inputs(paths, **{name: options[name] for name in items})
+                data = load_inputs(paths, **{name: options[name] for name in items}, **rows)
     except (TypeError, ValueError) as error:
         if any(str(one) in str(error) for one in paths):
             raise
@@ -244,6 +250,28 @@ def read_data(
         raise kind(f"{paths[0]}: {error}") from error
     print_message("; ".join([f"{title:<6} {data if labelled else f'{len(data)} items'}", *dict.fromkeys(told)]))
     return data
+
+
+def has_gallery(path: Path | Sequence[Path], settings: Mapping[str, Any]) -> bool:
+    """Whether the rows of a table are queries and a gallery that is searched, by its ``is_query`` and ``is_gallery``.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: If the table cannot be read.
+    """
+    from ..data.image_tables import has_query_and_gallery
+
+    options = {name: settings.get(name) or None for name in TABLE_OPTIONS if name != "numeric"}
+    return has_query_and_gallery([path] if isinstance(path, Path) else list(path), settings.get("split"), **options)
+
+
+def read_eval_set(
+    path: Path | Sequence[Path], settings: Mapping[str, Any], classes: list[str] | None, title: str
+) -> Any:
+    """Read data for an evaluation: a dataset, or a pair of queries and gallery if the table has them."""
+    if not has_gallery(path, settings):
+        return read_data(path, settings, classes, title)
+    parts = {"query": title, "gallery": "index"}
+    return tuple(read_data(path, {**settings, "part": part}, classes, name) for part, name in parts.items())
 
 
 @contextmanager

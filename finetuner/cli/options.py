@@ -31,7 +31,9 @@ __all__ = [
     "Encoding",
     "EvalClasses",
     "EvalData",
+    "EvalSplit",
     "Gallery",
+    "ImageColumn",
     "ImageMode",
     "ImageSize",
     "InMemory",
@@ -40,6 +42,7 @@ __all__ = [
     "Json",
     "LabelColumn",
     "MaxBytes",
+    "MaxPixels",
     "Metric",
     "Model",
     "NegativeColumn",
@@ -56,6 +59,8 @@ __all__ = [
     "Seed",
     "Separator",
     "SessionColumn",
+    "SkipBroken",
+    "Split",
     "TargetColumn",
     "Threads",
     "Trust",
@@ -127,6 +132,10 @@ InputColumn = Annotated[
     list[str] | None,
     option("--input-column", DATA, "Column of the items. Repeat it to give the model a mapping.", "NAME"),
 ]
+ImageColumn = Annotated[
+    list[str] | None,
+    option("--image-column", DATA, "Column with paths of images, relative to the folder of the table.", "NAME"),
+]
 LabelColumn = Annotated[str | None, option("--label-column", DATA, "Column of the classes.", "NAME")]
 SessionColumn = Annotated[
     str | None, option("--session-column", DATA, "Column of the sessions, instead of classes.", "NAME")
@@ -186,6 +195,12 @@ MaxBytes = Annotated[
     int | None,
     option("--max-bytes", DATA, "Bytes that a packed file may unpack to. Default: 200 times its size.", "BYTES"),
 ]
+Split = Annotated[
+    str | None, option("--split", DATA, "Use only the rows of a table with this value in its column 'split'.", "NAME")
+]
+EvalSplit = Annotated[
+    str | None, option("--eval-split", DATA, "Evaluate on this split of --eval-data, or else of --data.", "NAME")
+]
 Classes = Annotated[
     list[str] | None,
     option("--classes", DATA, "Use only these classes, a name or a pattern such as 'Greek/*'. Repeatable.", "PATTERN"),
@@ -197,6 +212,13 @@ ImageSize = Annotated[
 ImageMode = Annotated[str | None, option("--image-mode", DATA, "RGB (default), L (grey) or RGBA.", "MODE")]
 ChannelsLast = Annotated[bool, option("--channels-last", DATA, "Load images as [H, W, C] instead of [C, H, W].")]
 InMemory = Annotated[bool, option("--in-memory", DATA, "Decode images once, instead of in each epoch.")]
+MaxPixels = Annotated[
+    int | None,
+    option("--max-pixels", DATA, "The largest number of pixels of an image. Default: 89 million.", "PIXELS"),
+]
+SkipBroken = Annotated[
+    bool, option("--skip-broken", DATA, "Look through all images first, and leave out those that cannot be read.")
+]
 NumWorkers = Annotated[
     int, option("--num-workers", DATA, "Processes (Keras: threads) that prepare batches; 0 for none.")
 ]

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .fit_options import TRACKERS
-from .inputs import COLUMN_OPTIONS, check_output, first_free_folder, parse_eval_data, read_data
+from .inputs import (
+    COLUMN_OPTIONS,
+    check_output,
+    first_free_folder,
+    has_gallery,
+    parse_eval_data,
+    read_data,
+    read_eval_set,
+)
 from .option_files import CODE
 from .terminal import error_message, print_message
 from .user_code import absolute_spec
@@ -51,7 +59,15 @@ def eval_options(options: Mapping[str, Any]) -> dict[str, Any]:
         ours["unlabelled"] = False
         if ours["anchor_column"]:
             ours["input_column"] = None
+    ours["split"] = ours["eval_split"]
     return ours
+
+
+def eval_sets(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The paths of the evaluation sets by their names. The training data is one if a part of it is to be evaluated."""
+    sets: dict[str, Any] = {**parse_eval_data(options["eval_data"])}
+    part = options["eval_classes"] or options["eval_split"]
+    return {"": options["data"]} if part and not sets else sets
 
 
 def read_eval_data(options: Mapping[str, Any]) -> Any:
@@ -60,16 +76,15 @@ def read_eval_data(options: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: If there is a gallery, and nothing to search in it.
     """
-    sets: dict[str, Any] = {**parse_eval_data(options["eval_data"])}
-    classes, options = options["eval_classes"], eval_options(options)
-    if not sets and classes:
-        sets = {"": options["data"]}
+    sets, classes, options = eval_sets(options), options["eval_classes"], eval_options(options)
     if not sets:
         if options["index_data"] is not None:
             raise ValueError("--index-data must be used with --eval-data or --eval-classes")
         return None
-    datasets: dict[str, Any] = {name: read_data(path, options, classes, name or "eval") for name, path in sets.items()}
-    if options["index_data"] is not None:
+    if options["index_data"] is None:
+        datasets = {name: read_eval_set(path, options, classes, name or "eval") for name, path in sets.items()}
+    else:
+        datasets = {name: read_data(path, options, classes, name or "eval") for name, path in sets.items()}
         gallery = read_data(options["index_data"], options, classes, "index")
         datasets = {name: (dataset, gallery) for name, dataset in datasets.items()}
     return datasets.get("", datasets)
@@ -109,11 +124,12 @@ def numbers_of_history(options: Mapping[str, Any]) -> list[str]:
     """The numbers that can be monitored. The first one is the default."""
     from ..evaluation import DEFAULT_METRICS
 
-    numbers = list(options["metric"] or DEFAULT_METRICS)
-    if options["index_data"] is None:
-        numbers.insert(0, "val_loss")  # a search has no loss
-    sets = list(parse_eval_data(options["eval_data"])) or [""] * bool(options["eval_classes"])
-    return [*(f"{name}/{number}" if name else number for name in sets for number in numbers), "loss"]
+    numbers = []
+    for name, path in eval_sets(options).items():
+        is_search = options["index_data"] is not None or has_gallery(path, eval_options(options))
+        of_set = [*([] if is_search else ["val_loss"]), *(options["metric"] or DEFAULT_METRICS)]  # a search has no loss
+        numbers += [f"{name}/{number}" if name else number for number in of_set]
+    return [*numbers, "loss"]
 
 
 def build_checkpoint(options: Mapping[str, Any], resumed: Path | None) -> Any:

@@ -85,7 +85,7 @@ class Decoder:
         if image.width * image.height > self.limit:
             raise ValueError(
                 f"it must have at most {self.limit:,} pixels, got {image.width:,} x {image.height:,}; "
-                "a larger max_pixels allows it"
+                "a larger max_pixels (--max-pixels) allows it"
             )
         is_png = image.format in ("PNG", "PPM")  # of which older versions of Pillow read 16 bits as 32
         image = ImageOps.exif_transpose(image)

@@ -10,9 +10,11 @@ from ..checks import closest_match, one_of, preview
 from .common import refuse_options
 from .image_columns import EncodedImages, ImageBytes
 from .images import ImageFiles, rows_without
-from .tables import Table
+from .opening import format_suffix
+from .sources import are_images, find_files
+from .tables import Table, read_table, table_options
 
-__all__ = ["PARTS", "ImageColumns", "query_and_gallery", "select_rows"]
+__all__ = ["PARTS", "ImageColumns", "has_query_and_gallery", "select_rows"]
 
 PARTS = {"query": "is_query", "gallery": "is_gallery"}
 YES, NO = ("true", "1", "1.0", "yes", "t", "y"), ("false", "0", "0.0", "no", "f", "n", "", "nan", "none")
@@ -52,11 +54,12 @@ class ImageColumns:
         if self.skip_broken:
             self.skip_broken = False
             self._skip()
-        images = self._images(name)
+        images = self.images(name)
         images.check_files()
         return images
 
-    def _images(self, name: str) -> ImageFiles:
+    def images(self, name: str) -> ImageFiles:
+        """The images of a column, of which no file is looked at."""
         values = self.table.column(name)
         if isinstance(values, ImageBytes):
             return EncodedImages(values, check=False, **self.options)
@@ -70,7 +73,7 @@ class ImageColumns:
         errors: dict[int, str] = {}
         count = 0
         for name in filter(self.hold, self.table.names_read):
-            images = self._images(name)
+            images = self.images(name)
             errors |= dict(images.errors())
             count = len(images)
         kept = rows_without(errors, count, self.table.title)
@@ -110,17 +113,26 @@ def select_rows(table: Table, split: str | None, part: str | None = None, split_
     table.keep(np.flatnonzero(mask))
 
 
-def query_and_gallery(table: Table, split: str | None, split_column: str = "split") -> bool:
+def has_query_and_gallery(path: Any, split: str | None = None, **options: Any) -> bool:
     """Whether a table says which rows of a split are queries and which are the gallery, and these are not the same.
+
+    Args:
+        path: The files of the table, see :func:`~finetuner.data.load`. Images in a folder have neither.
+        split: The value of the column ``split``; None for all rows.
+        **options: ``encoding`` and the others of :func:`~finetuner.data.load` for tables.
 
     Raises:
         ValueError: If some rows are both, and others are not. In a search they would find themselves.
     """
+    files = find_files(path)
+    if are_images(files) or format_suffix(files[0]) in (".npz", ".npy", ".txt"):
+        return False
+    table = read_table(files, table_options(**options))
     if not set(PARTS.values()) <= set(table.names):
         return False
     query, gallery = (_truths(table, column, _values(table, column, "part")) for column in PARTS.values())
     if split is not None:
-        rows = np.array([str(value) == str(split) for value in _values(table, split_column, "split")])
+        rows = np.array([str(value) == str(split) for value in _values(table, "split", "split")])
         query, gallery = query[rows], gallery[rows]
     both = query & gallery
     if both.any() and not (query == gallery).all():

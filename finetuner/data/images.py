@@ -204,18 +204,24 @@ class ImageFiles(Sequence[np.ndarray]):
     def errors(self) -> Iterator[tuple[int, str]]:
         """Decode all images. Yields the position of each one that cannot be read, with the error."""
 
-        def error(name: str) -> str | None:
+        for position, pixels in enumerate(self.decoded()):
+            if isinstance(pixels, ValueError):
+                yield position, str(pixels)
+
+    def decoded(self) -> Iterator[np.ndarray | ValueError]:
+        """The pixels of all images, uint8 or uint16, or the error of one that cannot be read. Threads decode them."""
+
+        def pixels_or_error(name: str) -> np.ndarray | ValueError:
             try:
-                self._pixels(name, same_size=False)
-            except ValueError as reason:
-                return str(reason)
-            return None
+                return self._pixels(name, same_size=False)
+            except ValueError as error:
+                return error
 
         # Archives are read by one thread: a ZipFile has one position.
-        with ThreadPoolExecutor(1 if self._is_zip else min(8, os.cpu_count() or 1)) as pool:
-            for position, message in enumerate(pool.map(error, self.names)):
-                if message is not None:
-                    yield position, message
+        threads = 1 if self._is_zip else min(8, os.cpu_count() or 1)
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(self), 8 * threads):  # few at a time, for the sake of memory
+                yield from pool.map(pixels_or_error, self.names[start : start + 8 * threads])
 
     def _skip_broken(self) -> None:
         errors = dict(self.errors())
@@ -306,7 +312,9 @@ class ImageFiles(Sequence[np.ndarray]):
             self._archive = os.getpid(), zipfile.ZipFile(self.path)
         size, limit = self._archive[1].getinfo(name).file_size, BYTES_PER_PIXEL * self.decoder.limit
         if size > limit:
-            raise ValueError(f"it must have at most {limit:,} bytes, got {size:,}; a larger max_pixels allows it")
+            raise ValueError(
+                f"it must have at most {limit:,} bytes, got {size:,}; a larger max_pixels (--max-pixels) allows it"
+            )
         return self._archive[1].open(name)
 
 

@@ -1,19 +1,16 @@
 """Read files into a dataset."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from ..checks import integer, preview
 from ..tuner.base.data import ClassDataset, Dataset, InstanceDataset
-from .common import TableOptions, refuse_options
+from .common import refuse_options
 from .image_tables import ImageColumns, select_rows
 from .images import ImageFiles
 from .kinds import COLUMNS, kind_of_data, read_dataset, same_item
-from .opening import format_suffix
 from .selection import ItemReader, select_classes
-from .sources import PathLike, find_files
-from .tables import read_numpy, read_table
+from .sources import PathLike, are_images, find_files
+from .tables import read_numpy, read_table, table_options
 from .values import as_items
 
 __all__ = ["load", "load_inputs"]
@@ -130,8 +127,7 @@ def load(
             missing values, a value is of the wrong type, a pattern matches no class, or images differ in size.
 
     Example:
-        >>> from pathlib import Path
-        >>> _ = Path("animals.csv").write_text("text,label\nmeow,cat\nwoof,dog\npurr,cat\n")
+        >>>         >>> _ = Path("animals.csv").write_text("text,label\nmeow,cat\nwoof,dog\npurr,cat\n")
         >>> data = load("animals.csv", input_column="text", label_column="label")
         >>> data
         ClassDataset(3 items, 2 classes)
@@ -149,9 +145,9 @@ def load(
         raise ValueError(f"classes is only for data with classes, got {classes!r} for {kind}")
     files = find_files(path)
     images = _image_options(image_size, image_mode, channels_first, max_pixels, transform)
-    layout = _table_options(encoding, separator, column_names, max_bytes)
+    layout = table_options(encoding, separator, column_names, max_bytes)
     data: Dataset
-    if _are_images(files):
+    if are_images(files):
         given = {name: value for name, value in options.items() if name != "unlabelled"}
         given |= {"input_column": input_column, "image_column": image_column, "split": split, "part": part}
         refuse_options("tables", files[0], **given, **layout._asdict())
@@ -237,8 +233,8 @@ def load_inputs(
     """
     files = find_files(path)
     images = _image_options(image_size, image_mode, channels_first, max_pixels, transform)
-    layout = _table_options(encoding, separator, column_names, max_bytes)
-    if _are_images(files):
+    layout = table_options(encoding, separator, column_names, max_bytes)
+    if are_images(files):
         given = {"input_column": input_column, "image_column": image_column, "split": split, "part": part}
         refuse_options("tables", files[0], **given, **layout._asdict())
         found = ImageFiles(files[0], skip_broken=skip_broken, **images)
@@ -272,28 +268,3 @@ def _image_options(
 
 def _list(names: str | Sequence[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or [])
-
-
-def _table_options(
-    encoding: str | None, separator: str | None, column_names: Sequence[str] | None, max_bytes: int | None
-) -> TableOptions:
-    if isinstance(column_names, str):
-        column_names = column_names.split(",")
-    return TableOptions(
-        encoding,
-        separator,
-        None if column_names is None else list(column_names),
-        None if max_bytes is None else integer("max_bytes", max_bytes, 1),
-    )
-
-
-def _are_images(files: Sequence[Path]) -> bool:
-    """Whether the path is a folder or an archive of images.
-
-    Raises:
-        ValueError: If there are several, or other files beside it.
-    """
-    images = [path for path in files if path.is_dir() or format_suffix(path) == ".zip"]
-    if images and len(files) > 1:
-        raise ValueError(f"path must be one folder or .zip of images, or tables, got {preview(files, 3)}")
-    return bool(images)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import closest_match
+from ..checks import closest_match, integer
 from .arrow import arrow_names, read_arrow
 from .common import TableOptions, error_line, tell
 from .delimited import find_layout, read_cells
@@ -17,7 +17,7 @@ from .opening import ALWAYS_ALLOWED, MAX_RATIO, check_regular, format_suffix
 from .sources import TABLE_SUFFIXES, title_of
 from .values import as_items, as_numbers, join, looks_numeric, take_rows, to_column
 
-__all__ = ["Part", "Table", "read_numpy", "read_table"]
+__all__ = ["Part", "Table", "read_numpy", "read_table", "table_options"]
 
 
 class Part(NamedTuple):
@@ -152,6 +152,23 @@ class Table:
         if not as_number and looks_numeric(values):
             tell(f"column {name!r} is text; numeric (--numeric) reads its cells as numbers")
         return as_items(f"column {name!r} of {self.title}", values, as_number)
+
+
+def table_options(
+    encoding: str | None = None,
+    separator: str | None = None,
+    column_names: Sequence[str] | None = None,
+    max_bytes: int | None = None,
+) -> TableOptions:
+    """The options of tables, checked."""
+    if isinstance(column_names, str):
+        column_names = column_names.split(",")
+    return TableOptions(
+        encoding,
+        separator,
+        None if column_names is None else list(column_names),
+        None if max_bytes is None else integer("max_bytes", max_bytes, 1),
+    )
 
 
 def read_table(files: Sequence[Path], options: TableOptions | None = None) -> Table:
