@@ -127,7 +127,8 @@ def load(
             missing values, a value is of the wrong type, a pattern matches no class, or images differ in size.
 
     Example:
-        >>>         >>> _ = Path("animals.csv").write_text("text,label\nmeow,cat\nwoof,dog\npurr,cat\n")
+        >>> from pathlib import Path
+        >>> _ = Path("animals.csv").write_text("text,label\nmeow,cat\nwoof,dog\npurr,cat\n")
         >>> data = load("animals.csv", input_column="text", label_column="label")
         >>> data
         ClassDataset(3 items, 2 classes)
