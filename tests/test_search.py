@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from finetuner.evaluation import rows
 from finetuner.evaluation.search import nearest_neighbours
 
 from .embeddings import DATA, DISTANCES, search_method  # noqa: F401  (a fixture)
@@ -63,6 +64,19 @@ def test_duplicates_far_from_origin_have_distance_0(distance):
     distances, indices = nearest_neighbours(np.concatenate([x, x]), None, 1, distance)
     np.testing.assert_array_equal(indices[:, 0], np.arange(80).reshape(2, 40)[::-1].ravel())
     np.testing.assert_array_equal(distances, 0)
+
+
+@pytest.mark.parametrize("collision", [False, True])
+def test_equal_rows_get_the_same_number(monkeypatch, collision):
+    if collision:
+        monkeypatch.setattr(rows, "_hash", lambda x: np.zeros(len(x), np.uint64))
+    base = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    base[0], base[1] = 0, -0.0  # equal
+    sources = np.random.default_rng(1).integers(9, size=60)
+    first, second = rows.row_codes(base[sources[:20]], base[sources[20:]])
+    codes, names = np.concatenate([first, second]), np.maximum(sources, 1)
+    assert len(first) == 20
+    np.testing.assert_array_equal(codes[:, None] == codes, names[:, None] == names)
 
 
 def test_small_distances_are_accurate():

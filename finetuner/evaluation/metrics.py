@@ -121,8 +121,16 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _expected_hits(ranking: Ranking, k: Cutoff) -> np.ndarray:
-    shares = _truncate(ranking.shares, k)
-    return np.count_nonzero(shares, axis=1) if shares.dtype == bool else shares.sum(axis=1)
+    """The number of relevant items among the first k. Only a group of ties that the cutoff divides has a fraction."""
+    relevant = _truncate(ranking.relevant, k)
+    hits, ties = np.count_nonzero(relevant, axis=1).astype(np.float64), ranking.ties
+    taken = np.minimum(k[ties.rows] if isinstance(k, np.ndarray) else k, relevant.shape[1]) - ties.before
+    divided = (taken > 0) & (taken < ties.sizes)
+    ties, taken = ties.select(divided), taken[divided]
+    groups, rows, columns = ties.positions(relevant.shape[1])
+    counted = np.bincount(groups, weights=relevant[rows, columns], minlength=len(taken))
+    hits[ties.rows] += taken * ties.hits / ties.sizes - counted
+    return hits
 
 
 def _at_first_hit(ranking: Ranking, k: Cutoff, values: np.ndarray) -> np.ndarray:

@@ -40,12 +40,17 @@ def squared_row_norms(x: np.ndarray) -> np.ndarray:
     return np.einsum("nd,nd->n", x, x, dtype=np.float64)
 
 
+def _hash(x: np.ndarray) -> np.ndarray:
+    """A number for each row, which depends on its values alone: float32 ``[N, D]`` to uint64 ``[N]``."""
+    factors = np.random.default_rng(0).integers(2**63, size=(x.shape[1],), dtype=np.uint64) * 2 + 1
+    positive_zeros = x + np.float32(0)
+    return positive_zeros.view(np.uint32).astype(np.uint64) @ factors
+
+
 def row_codes(*arrays: np.ndarray) -> list[np.ndarray]:
     """Number the different rows of float32 arrays ``[N, D]``: equal rows get the same number. One ``[N]`` each."""
-    factors = np.random.default_rng(0).integers(2**63, size=arrays[0].shape[1], dtype=np.uint64) * 2 + 1
-    step = max(1, (1 << 22) // len(factors))
-    parts = [(x[start : start + step] + np.float32(0)) for x in arrays for start in range(0, len(x), step)]  # no -0.0
-    hashes = np.concatenate([part.view(np.uint32).astype(np.uint64) @ factors for part in parts])
+    step = max(1, (1 << 22) // arrays[0].shape[1])
+    hashes = np.concatenate([_hash(x[start : start + step]) for x in arrays for start in range(0, len(x), step)])
     _, first, codes = np.unique(hashes, return_index=True, return_inverse=True)
     x = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     starts = range(0, len(x), step)

@@ -31,6 +31,25 @@ class Groups:
         other.starts, other.sizes = self.starts[mask], self.sizes[mask]
         return other
 
+    def split(
+        self,
+        rng: np.random.Generator,
+        batch_size: int,
+        parts: Callable[[np.ndarray, np.random.Generator], list[np.ndarray]],
+    ) -> "Groups":
+        """The same groups, those that are larger than a batch replaced by their ``parts``."""
+        large = self.sizes > batch_size
+        members = [self.items[start : start + size] for start, size in zip(self.starts, self.sizes, strict=True)]
+        found = [
+            part
+            for group, is_large in zip(members, large, strict=True)
+            for part in (parts(group, rng) if is_large else [group])
+        ]
+        other = copy.copy(self)
+        other.items, other.sizes = np.concatenate(found), np.array([len(part) for part in found])
+        other.starts = np.cumsum(other.sizes) - other.sizes
+        return other
+
     def pack(
         self,
         rng: np.random.Generator,
