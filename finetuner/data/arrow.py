@@ -40,6 +40,7 @@ def read_arrow(path: Path, names: Sequence[str], options: TableOptions) -> dict[
     with _arrow_errors(path):
         schema = _schema(path)
         table = _read(path, list(names), options.max_bytes)
+        table.validate(full=True)  # a broken file could make Arrow read beyond its memory
     classes = _class_names(schema)
     columns: dict[str, Any] = {}
     for name in names:
