@@ -298,6 +298,15 @@ def test_an_item_does_not_depend_on_workers(backend):
             np.testing.assert_array_equal(other, found[0])
 
 
+@pytest.mark.parametrize("draw", [lambda item, rng: item + rng.random(2), lambda item: item + np.random.random(2)])  # noqa: NPY002
+def test_first_numbers_of_items_are_independent(draw):
+    values = np.stack(InstanceDataset(np.zeros((4000, 2)), draw).batch(np.arange(4000), (0, 0, 0)))
+    histogram = np.histogram(values, bins=20, range=(0, 1))[0]
+    assert abs(histogram - 400).max() < 5 * 20
+    columns = [values[:-1, 0], values[1:, 0], values[:-1, 1]]
+    assert abs(np.corrcoef(columns) - np.eye(3)).max() < 0.08
+
+
 def test_generators_of_the_user_are_left_alone():
     data = ClassDataset(X, range(40), augment=with_both)
     random.seed(1)

@@ -1,7 +1,7 @@
 """Read files and folders into datasets.
 
-:func:`load` reads labelled data into a dataset. :func:`load_inputs` reads items without labels. The path decides the
-format:
+:func:`load` reads labelled data into a dataset. :func:`load_inputs` reads items without labels. :func:`inspect_data`
+looks through data and reports what is broken. The path decides the format:
 
 - ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json``, ``.parquet``, ``.arrow``: a table with named columns. Text
   tables may be packed: ``.csv.gz``, ``.jsonl.bz2``, ``.tsv.xz``.
@@ -15,6 +15,7 @@ Parquet and Arrow need pyarrow, and images need Pillow: ``pip install "finetuner
 """
 
 from .images import ImageArray, ImageFiles
+from .inspection import Inspection, inspect_data
 from .reading import load, load_inputs
 
-__all__ = ["ImageArray", "ImageFiles", "load", "load_inputs"]
+__all__ = ["ImageArray", "ImageFiles", "Inspection", "inspect_data", "load", "load_inputs"]

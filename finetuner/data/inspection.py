@@ -73,7 +73,7 @@ def inspect_data(
     max_bytes: int | None = None,
     max_pixels: int | None = None,
 ) -> list[Inspection]:
-    """Read sets of data once, and report what is broken or looks wrong.
+    r"""Read sets of data once, and report what is broken or looks wrong.
 
     Args:
         paths: A path for each set, such as the training and the test data. Items that are in several sets are reported.

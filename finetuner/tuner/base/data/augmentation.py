@@ -32,9 +32,9 @@ import numpy as np
 
 from ....arrays import as_list, take, takes_two_arguments
 from ....containers import from_container, kind_of
-from .seeding import framework_in_use, item_seeds, keep_generators, seed_generators
+from .seeding import ItemGenerator, framework_in_use, item_seeds, keep_generators, seed_generators
 
-__all__ = ["ImageFunction", "apply_to_item", "augmented_items", "vary_image"]
+__all__ = ["ImageFunction", "apply_to_item", "augmented_items", "library_of", "vary_image"]
 
 ImageFunction = Callable[..., Any]
 
@@ -61,22 +61,26 @@ def augmented_items(
         seed: The seed of the run, the epoch, and last the place of the first row of the batch in the plan of the epoch.
         places: ``[N]``, the place of each item in the batch; None if the items are the whole batch.
     """
-    with_rng, images = takes_two_arguments(augment), getattr(x, "augmented", None)
+    images, library = getattr(x, "augmented", None), library_of(augment)
     items = [] if images else as_list(take(x, indices), len(indices))
     varied = []
+    rng = ItemGenerator()
+    function = WithGenerator(augment, rng.generator) if takes_two_arguments(augment) else augment
     numbers = item_seeds(seed, np.arange(len(indices)) if places is None else places)
-    uses_torch = library_of(augment) == "torchvision" and "torch" in sys.modules
+    uses_torch = library == "torchvision" and "torch" in sys.modules
     with keep_generators(torch_seeded if uses_torch and framework_in_use.get() is None else None):
         for position, (index, number) in enumerate(zip(indices, numbers, strict=True)):
-            function = augment
-            if with_rng:
-                function = WithGenerator(augment, np.random.Generator(np.random.PCG64(number)))
+            if function is not augment:
+                rng.seed(number)
+            if library == "albumentations" and hasattr(augment, "set_random_seed"):  # own generators, since version 2
+                augment.set_random_seed(number & 0xFFFFFFFF)
             with seed_generators(number):
-                seed_own_generator(augment, number)
                 if images is not None:
                     varied.append(images(int(index), function))
                 else:
-                    varied.append(apply_to_item(function, items[position]))
+                    varied.append(
+                        function(items[position]) if library is None else apply_to_item(function, items[position])
+                    )
     return varied
 
 
@@ -186,12 +190,6 @@ class WithGenerator:
 
     def __repr__(self) -> str:
         return repr(self.function)
-
-
-def seed_own_generator(function: Any, seed: int) -> None:
-    """Seed an object that has generators of its own, as those of albumentations have since version 2."""
-    if library_of(function) == "albumentations" and hasattr(function, "set_random_seed"):
-        function.set_random_seed(seed & 0xFFFFFFFF)
 
 
 @contextmanager

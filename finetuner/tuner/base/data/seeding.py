@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-__all__ = ["item_seeds", "keep_generators", "seed_generators"]
+__all__ = ["ItemGenerator", "item_seeds", "keep_generators", "seed_generators"]
 
 Seeded = Callable[[int], AbstractContextManager[object]]
 
@@ -36,6 +36,24 @@ def item_seeds(seed: Sequence[int], places: np.ndarray, stream: int = 0) -> list
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return [int(number) for number in x ^ (x >> np.uint64(31))]
+
+
+class ItemGenerator:
+    """A numpy generator that is seeded for each item. To make one for each would take as long as a small augmentation.
+
+    Attributes:
+        generator: The generator.
+    """
+
+    def __init__(self) -> None:
+        self.bits = np.random.PCG64(0)
+        self.generator = np.random.Generator(self.bits)
+        self.state = self.bits.state
+
+    def seed(self, seed: int) -> None:
+        """Begin anew with a seed of 64 bits, which are spread over the 128 bits of the state."""
+        state = seed * 0xDA942042E4DD58B59E3779B97F4A7C15 % 2**128
+        self.bits.state = {**self.state, "state": {**self.state["state"], "state": state}}
 
 
 @contextmanager
