@@ -220,6 +220,15 @@ def test_tables_on_the_command_line(model, folder):
     write_file(folder / "b.csv", "u;v;label\n" + "\n".join(rows))
     result = fit(model, "--data", "b.csv", *columns[2:], "--output", "run5")
     assert result.stderr.splitlines()[0] == "train  ClassDataset(48 items, 4 classes); b.csv has the separator ';'"
+    # Options for CSV are left out where no file has a use for them, as in data of another format.
+    cells = [row.split(";") for row in rows]
+    lines = [json.dumps({"u": u, "v": v, "label": label}) for u, v, label in cells]
+    write_file(folder / "d.jsonl", "\n".join(lines))
+    result = fit(model, "--data", "a-*.csv", "--eval-data", "d.jsonl", *columns, "--output", "run7")
+    assert result.stderr.splitlines()[1] == "eval   ClassDataset(48 items, 4 classes)"
+    run("embed", "--data", "d.jsonl", "--run", "run7", "--trust", "--output", "e.npz")
+    with pytest.raises(ValueError, match="separator is only for CSV and TSV, got ';' for d.jsonl"):
+        load_inputs("d.jsonl", input_column="u", separator=";")
     write_file(folder / "c.csv", "t,label\né,1\n".encode("latin-1"))
     message = error(fit(model, "--data", "c.csv", "--label-column", "label", "--output", "run6", code=1))
     assert message.startswith("c.csv cannot be read as UTF-8, it has byte 0xe9; encoding (--encoding) names")

@@ -3,15 +3,14 @@
 import glob
 import itertools
 import json
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from .table_options import TABLE_OPTIONS, table_settings, told_by_readers
 from .terminal import print_message
 
 __all__ = [
@@ -35,7 +34,6 @@ COLUMN_OPTIONS = (
     *("input_column", "label_column", "session_column", "role_column", "anchor_column", "positive_column"),
     *("negative_column", "score_column", "target_column", "query_column", "relevance_column"),
 )
-TABLE_OPTIONS = ("numeric", "encoding", "separator", "column_names", "max_bytes")
 IMAGE_OPTIONS = (
     *("image_column", "image_size", "image_mode", "in_memory", "channels_first", "max_pixels", "skip_broken"),
 )
@@ -221,21 +219,19 @@ def read_data(
     """
     from ..data import load, load_inputs
 
-    names = (*COLUMN_OPTIONS, *TABLE_OPTIONS, *IMAGE_OPTIONS)
+    names = (*COLUMN_OPTIONS, *IMAGE_OPTIONS)
     options: dict[str, Any] = {name: settings.get(name) or None for name in names}
     options["in_memory"], options["channels_first"] = bool(options["in_memory"]), not settings.get("channels_last")
-    options["numeric"] = bool(options["numeric"])
     options["skip_broken"] = bool(options["skip_broken"])
     for name in ("input_column", "image_column", "target_column"):
         if isinstance(options[name], list) and len(options[name]) == 1:
             options[name] = options[name][0]
-    if options["column_names"] is not None:
-        options["column_names"] = [name for text in options["column_names"] for name in text.split(",")]
     if isinstance(options["image_size"], str):
         options["image_size"] = parse_image_size(options["image_size"])
     rows: dict[str, Any] = {name: settings.get(name) for name in ("split", "part")}
     paths = [path] if isinstance(path, Path) else list(path)
     try:
+        options |= table_settings(paths, settings)
         with told_by_readers() as told:
             if labelled:
                 unlabelled = bool(settings.get("unlabelled"))
@@ -260,8 +256,9 @@ def has_gallery(path: Path | Sequence[Path], settings: Mapping[str, Any]) -> boo
     """
     from ..data.image_tables import has_query_and_gallery
 
-    options = {name: settings.get(name) or None for name in TABLE_OPTIONS if name != "numeric"}
-    return has_query_and_gallery([path] if isinstance(path, Path) else list(path), settings.get("split"), **options)
+    paths = [path] if isinstance(path, Path) else list(path)
+    options = {name: value for name, value in table_settings(paths, settings).items() if name != "numeric"}
+    return has_query_and_gallery(paths, settings.get("split"), **options)
 
 
 def read_eval_set(
@@ -272,22 +269,3 @@ def read_eval_set(
         return read_data(path, settings, classes, title)
     parts = {"query": title, "gallery": "index"}
     return tuple(read_data(path, {**settings, "part": part}, classes, name) for part, name in parts.items())
-
-
-@contextmanager
-def told_by_readers() -> Iterator[list[str]]:
-    """What the readers tell about the data meanwhile: what they inferred, and what they left out."""
-    told: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("finetuner.data")
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield told
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate

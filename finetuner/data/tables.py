@@ -17,7 +17,10 @@ from .opening import ALWAYS_ALLOWED, MAX_RATIO, check_regular, format_suffix
 from .sources import TABLE_SUFFIXES, title_of
 from .values import as_items, as_numbers, join, looks_numeric, take_rows, to_column
 
-__all__ = ["Part", "Table", "read_numpy", "read_table", "table_options"]
+__all__ = ["DELIMITED", "TEXT", "Part", "Table", "read_numpy", "read_table", "table_options"]
+
+DELIMITED = (".csv", ".tsv")
+TEXT = (*DELIMITED, ".jsonl", ".ndjson", ".json", ".txt")
 
 
 class Part(NamedTuple):
@@ -177,18 +180,20 @@ def read_table(files: Sequence[Path], options: TableOptions | None = None) -> Ta
     Raises:
         ValueError: If a format is unknown, a file is broken, or an option is not for this format.
     """
-    return Table([_read_part(path, options or TableOptions()) for path in files])
+    options = options or TableOptions()
+    suffixes = {format_suffix(path) for path in files}
+    for name, formats, title in (
+        ("separator", DELIMITED, "CSV and TSV"),
+        ("column_names", DELIMITED, "CSV and TSV"),
+        ("encoding", TEXT, "text files"),
+    ):
+        if (value := getattr(options, name)) is not None and not suffixes.intersection(formats):
+            raise ValueError(f"{name} is only for {title}, got {value!r} for {files[0]}")
+    return Table([_read_part(path, options) for path in files])
 
 
 def _read_part(path: Path, options: TableOptions) -> Part:
     suffix = format_suffix(path)
-    if suffix not in (".csv", ".tsv"):
-        for name in ("separator", "column_names"):
-            if (value := getattr(options, name)) is not None:
-                raise ValueError(f"{name} is only for CSV and TSV, got {value!r} for {path}")
-    is_text = suffix in TABLE_SUFFIXES and suffix not in (".parquet", ".arrow")
-    if options.encoding is not None and not is_text:
-        raise ValueError(f"encoding is only for text files, got {options.encoding!r} for {path}")
     if suffix in (".csv", ".tsv", ".txt"):
         layout = find_layout(path, options)
         return Part(

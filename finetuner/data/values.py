@@ -141,7 +141,7 @@ def as_items(title: str, values: Any, numeric: bool = False) -> Any:
     Raises:
         ValueError: If text is not a number, or the column has lists of text.
     """
-    if isinstance(values, np.ndarray) and values.dtype.kind in "SU":
+    if isinstance(values, np.ndarray) and values.dtype.kind == "U":
         values = values.tolist()
     if isinstance(values, Decimals) or (numeric and isinstance(values, list) and _is_text(values)):
         values = as_numbers(title, values)
