@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from finetuner.data.images import ImageFiles
+from finetuner.data.images import ImageArray, ImageFiles
 from finetuner.tuner.base.data import ClassDataset, InstanceDataset, PairDataset, RandomSampler
 from finetuner.tuner.base.data.augmentation import apply_to_item, layout_of, library_of
 from finetuner.tuner.base.data.batches import Batches
@@ -359,3 +359,27 @@ def test_real_libraries(folder, name):
         assert (np.stack(data.batch(ALL, (0, 1, 0))) != whole).any()
     np.testing.assert_allclose(augmented(files, final), plain[..., ::-1], atol=1e-6)
     np.testing.assert_allclose(np.stack(list(ImageFiles(folder, transform=final))), plain[..., ::-1], atol=1e-6)
+
+
+def test_layers_of_keras(backend):
+    if backend.name != "keras":
+        pytest.skip("for Keras")
+    import keras
+
+    x = np.random.default_rng(0).random((4, 3, 6, 8), np.float32)
+    np.testing.assert_array_equal(augmented(x, keras.layers.CenterCrop(4, 4)), x[:, :, 1:5, 2:6])
+    np.testing.assert_array_equal(augmented(x[:, :1], keras.layers.CenterCrop(4, 4)), x[:, :1, 1:5, 2:6])
+    data = ClassDataset(
+        x, LABELS, augment=keras.Sequential([keras.layers.RandomFlip(), keras.layers.RandomRotation(0.3)])
+    )
+    whole = np.stack(data.batch(ALL, (0, 0, 0)))
+    assert whole.shape == x.shape
+    np.testing.assert_array_equal(np.stack(data.batch(ALL[2:], (0, 0, 2))), whole[2:])
+    assert (np.stack(data.batch(ALL, (0, 1, 0))) != whole).any()
+
+
+def test_pixels_with_other_channels_are_refused(pillow):
+    images = ImageArray(np.zeros((4, 2, 3, 3), np.uint8))
+    assert images[0].shape == (2, 3, 3)
+    with pytest.raises(ValueError, match="1, 3 or 4 channels to be augmented, got 2"):
+        augmented(images, flip)

@@ -220,6 +220,14 @@ def test_escapes_are_not_sent_to_the_terminal(tmp_path):
     assert r"x\x1b[2Jy" in result.output
 
 
+def test_options_of_tables(tmp_path):
+    path = write_file(tmp_path / "a.csv", "café;x\ncafé;y\n".encode("cp1252"))
+    options = ("--column-names", "text,label", "--separator", ";", "--label-column", "label", "--json")
+    assert run("check", path, *options).exit_code == 1
+    found = json.loads(run("check", path, *options, "--encoding", "cp1252").output)["data"][0]
+    assert (found["items"], found["conflicts"]) == (2, [["row 0", "row 1"]])
+
+
 def test_what_is_not_there(tmp_path):
     result = run("check", tmp_path / "none.csv")
     assert (result.exit_code, "none" in result.output) == (1, True)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..tuner.base.data.augmentation import ImageFunction, vary_image
-from .image_decoding import Decoder, scale
+from .image_decoding import MODES, Decoder, scale
 
 __all__ = ["ImageArray", "varied"]
 
@@ -61,7 +61,10 @@ class ImageArray:
     @property
     def _decoder(self) -> Decoder:
         channels = self.pixels.shape[1 if self.channels_first else -1]
-        return Decoder(mode={1: "L", 3: "RGB", 4: "RGBA"}[channels], channels_first=self.channels_first)
+        modes = [mode for mode, number in MODES.items() if number == channels]
+        if not modes:
+            raise ValueError(f"images must have 1, 3 or 4 channels to be augmented, got {channels}")
+        return Decoder(mode=modes[0], channels_first=self.channels_first)
 
 
 def varied(decoder: Decoder, pixels: np.ndarray, function: ImageFunction) -> np.ndarray:

@@ -125,8 +125,8 @@ def has_query_and_gallery(path: Any, split: str | None = None, **options: Any) -
         ValueError: If some rows are both, and others are not. In a search they would find themselves.
     """
     files = find_files(path)
-    if are_images(files) or format_suffix(files[0]) in (".npz", ".npy", ".txt"):
-        return False
+    if are_images(files) or format_suffix(files[0]) not in (".csv", ".tsv", ".parquet", ".arrow"):
+        return False  # JSON would have to be read as a whole
     table = read_table(files, table_options(**options))
     if not set(PARTS.values()) <= set(table.names):
         return False

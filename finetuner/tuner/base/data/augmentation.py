@@ -72,8 +72,7 @@ def augmented_items(
         for position, (index, number) in enumerate(zip(indices, numbers, strict=True)):
             if function is not augment:
                 rng.seed(number)
-            if library == "albumentations" and hasattr(augment, "set_random_seed"):  # own generators, since version 2
-                augment.set_random_seed(number & 0xFFFFFFFF)
+            seed_own_generators(augment, library, number)
             with seed_generators(number):
                 if images is not None:
                     varied.append(images(int(index), function))
@@ -192,6 +191,17 @@ class WithGenerator:
         return repr(self.function)
 
 
+def seed_own_generators(function: Any, library: str | None, seed: int) -> None:
+    """Seed a function that has generators of its own: of albumentations since version 2, or layers of Keras."""
+    if library == "albumentations" and hasattr(function, "set_random_seed"):
+        function.set_random_seed(seed & 0xFFFFFFFF)
+    elif library == "Keras" and hasattr(function, "_flatten_layers"):
+        state = np.array([seed & 0x7FFFFFFF, seed >> 33], np.int32)
+        for layer in function._flatten_layers():
+            for generator in getattr(layer, "_seed_generators", ()):
+                generator.state.assign(state)
+
+
 @contextmanager
 def torch_seeded(seed: int) -> Iterator[None]:
     """A context in which PyTorch's generator of the host is seeded, for torchvision in another framework's training."""
@@ -240,7 +250,7 @@ def result_for(result: Any, given: str, layout: str, dtype: np.dtype[Any], funct
     """The result of a library's function, in the layout of the array that it was called for."""
     if hasattr(result, "getbands"):
         result, given = np.atleast_3d(np.asarray(result)), "HWC"
-    elif kind_of(result) == "torch":  # also from albumentations, whose ToTensorV2 returns a tensor
+    elif kind_of(result) == "torch" and library_of(function) != "Keras":  # such as ToTensorV2 of albumentations
         given = "CHW"
     result = from_container("an image", result)
     if not isinstance(result, np.ndarray):
