@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .checks import preview
+from .containers import from_container, is_missing
 
 __all__ = [
     "as_list",
@@ -21,7 +22,7 @@ __all__ = [
 
 
 def is_array(x: Any) -> bool:
-    """Whether ``x`` can be indexed by an integer array: a numpy array or a framework's tensor."""
+    """Whether ``x`` is a numpy array, a framework's tensor, or another array of rows."""
     return hasattr(x, "shape") and hasattr(x, "dtype") and hasattr(x, "__getitem__")
 
 
@@ -47,10 +48,16 @@ def num_items(x: Any) -> int:
 
 
 def take(x: Any, indices: np.ndarray) -> Any:
-    """The items at ``indices``: an array, a mapping of arrays, or a list, like ``x`` itself."""
+    """The items at ``indices``, by position: an array, a mapping of arrays, or a list, like ``x`` itself.
+
+    Only numpy is known to take an array of positions for what it is. Other arrays are read row by row.
+    """
     if isinstance(x, Mapping):
         return {key: take(value, indices) for key, value in x.items()}
-    return x[indices] if is_array(x) else [x[int(i)] for i in indices]
+    if isinstance(x, np.ndarray):
+        return x[indices]
+    rows = [x[int(i)] for i in indices]
+    return np.stack([np.asarray(row) for row in rows]) if is_array(x) and rows else rows
 
 
 def item_lengths(x: Any) -> np.ndarray | None:
@@ -112,25 +119,47 @@ def as_list(items: Any, count: int) -> list[Any]:
 
 
 def to_float_array(name: str, values: Any, ranks: Sequence[int] = (1,)) -> np.ndarray:
-    """``values`` as a float32 array ``[N]``, or ``[N, K]`` if ``ranks`` allows it.
+    """``values`` as a float32 array ``[N]``, or ``[N, K]`` if ``ranks`` allows it. ``[N, 1]`` is read as ``[N]`` else.
 
     Raises:
-        ValueError: If the shape is another one, or a value is not finite.
+        ValueError: If the shape is another one, or a value is not finite in float32.
         TypeError: If the values are not numbers.
     """
-    if is_array(values) and not isinstance(values, np.ndarray) and hasattr(values, "tolist"):
-        values = values.tolist()  # a framework's tensor, possibly on a device
+    values = from_container(name, values)
     try:
-        array = np.asarray(values, np.float32)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be numbers, got {type(values).__name__} of {values[0]!r} and others") from None
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        array = np.array([None])
+    if array.dtype.kind == "O" and array.ndim:
+        missing = [i for i, value in enumerate(array) if np.ndim(value) == 0 and is_missing(value)]
+        if missing and len(array) == len(values):
+            raise ValueError(f"{name} must be finite, and are not at items {preview(missing)}")
+        array = _numbers_of_objects(array)
+    if array.dtype.kind not in "biuf":
+        found = sorted({type(value).__name__ for value in values}) if hasattr(values, "__len__") else [array.dtype.name]
+        raise TypeError(f"{name} must be numbers, got {preview(found)}")
+    if array.ndim == 2 and array.shape[1] == 1 and 2 not in ranks:
+        array = array[:, 0]
     if array.ndim not in ranks:
         wanted = " or ".join({1: "[N]", 2: "[N, K]"}[rank] for rank in ranks)
         raise ValueError(f"{name} must have shape {wanted}, got {list(array.shape)}")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     bad_rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
     if len(bad_rows):
         raise ValueError(f"{name} must be finite, and are not at items {preview(bad_rows)}")
     return array
+
+
+def _numbers_of_objects(array: np.ndarray) -> np.ndarray:
+    """An array of Python objects as one of numbers, if all are numbers (of Python, numpy, ``decimal``, or a tensor)."""
+    rows = [from_container("a row", value) for value in array]
+    if any(isinstance(row, str | bytes) or not hasattr(row, "__float__") and np.ndim(row) == 0 for row in rows):
+        return array
+    try:
+        return np.array([np.asarray(row, np.float64) for row in rows])
+    except (TypeError, ValueError):  # rows of different lengths, or of other objects
+        return array
 
 
 def takes_two_arguments(function: Callable[..., Any]) -> bool:

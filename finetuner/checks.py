@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-MIN_TEMPERATURE = 1.2e-38  # the smallest normal float32
+MIN_TEMPERATURE = 1e-26  # a gradient by an embedding of the least length, 1e-12, is at most 1e38: finite in float32
 
 
 def closest_match(value: object, choices: Iterable[str]) -> str:
@@ -81,7 +81,7 @@ def boolean(name: str, value: bool) -> bool:
 
 
 def temperature(value: float) -> float:
-    """Return a softmax temperature if it is above 0 and a normal float32 number, else raise ``ValueError``."""
+    """Return a softmax temperature if it is at least ``MIN_TEMPERATURE``, else raise ``ValueError``."""
     return at_least("temperature", above("temperature", value, 0), MIN_TEMPERATURE)
 
 

@@ -18,7 +18,7 @@ def value(backend, loss, *arrays):
     ("shapes", "message"),
     [
         ([(4,), (4,)], r"embeddings must have shape \[N, D\], got \[4\]"),
-        ([(4, 2), (4, 1, 1)], r"labels must have shape \[N\] or \[N, 2\], got \[4, 1, 1\]"),
+        ([(4, 2), (4, 1, 1)], r"labels must be \[N\] \(classes\), .* got \[4, 1, 1\] of .*int64"),
         ([(4, 2), (3,)], "embeddings and labels must have the same length, got 4 and 3"),
         ([(4, 2), (4,), (5, 2)], "references and reference_labels must be given together"),
         ([(4, 2), (4,), (5, 3), (5,)], r"must have the same dimension, got \[2, 3\]"),
@@ -63,12 +63,18 @@ def test_cosine_losses_are_scale_invariant(backend, scale):
     np.testing.assert_allclose(grad * np.float64(scale), expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [1.2e-38, 1e-30, 1e-8, 1e8, 1e38])
-def test_ntxent_is_finite_at_any_temperature(backend, temperature):
-    x, y = points(8), np.arange(8) // 2
-    loss = backend.loss("NTXentLoss", temperature=temperature)
-    actual, _ = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [y])
+@pytest.mark.parametrize("scale", [1.0, 3e-12])
+@pytest.mark.parametrize("temperature", [1e-26, 1e-8, 1e8, 1e38])
+@pytest.mark.parametrize("name", ["NTXentLoss", "SupConLoss", "CLIPLoss", "DistillationLoss"])
+def test_a_softmax_is_finite_at_any_temperature(backend, name, temperature, scale):
+    x, other = points(8) * scale, points(8, seed=1)
+    loss = backend.loss(name, temperature=temperature)
+    constant = np.arange(8) // 2 if name in ("NTXentLoss", "SupConLoss") else other
+    actual, (grad, _) = backend.value_and_grads(lambda x, r, y: loss(x, y), [x, None], [constant])
     assert np.isfinite(actual)
+    assert np.isfinite(grad).all()
+    with pytest.raises(ValueError, match="temperature must be at least 1e-26"):
+        backend.loss(name, temperature=9e-27)
 
 
 @pytest.mark.parametrize("x", [[0, -1, -59, -61, -95, -120, -300], [700, 690, -700, 700, 0, 640, -3e38], [-1e30] * 7])

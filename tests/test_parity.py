@@ -36,9 +36,9 @@ def cases_of(registry, chosen):
 
 
 def moving(batch):
-    """The names of the arguments that a loss is differentiated by, and of those that it is not."""
+    """The names of the tensors that a loss is differentiated by, and of those that it is not."""
     names = [name for name in MOVING[type(batch)] if getattr(batch, name) is not None]
-    return names, [name for name in batch._fields if name not in names]
+    return names, [name for name in batch._fields if name not in (*names, "self_offset")]
 
 
 @functools.cache
@@ -81,12 +81,13 @@ def assert_gradient(grad, left, right, x, directional, steepness=0.0):
 
 
 @functools.lru_cache(maxsize=2)  # the batches of a point come one after another and share what is compiled
-def loss_function(backend, name, point, mode, kind, names):
+def loss_function(backend, name, point, mode, kind, names, self_offset=None):
     loss = backend.loss(name, **LOSSES[name].grid[point])
+    options = {} if self_offset is None else {"self_offset": self_offset}
 
     def function(*given):
         arguments = dict(zip(names, given, strict=True))
-        return loss(*(arguments[field] for field in kind._fields))
+        return loss(*(arguments[field] for field in kind._fields if field in arguments), **options)
 
     return loss, function if mode == "eager" else backend.compiled(function, mode)
 
@@ -99,10 +100,18 @@ def steepness(loss):
 def check_loss(backend, name, point, batch_name, mode):
     batch = LOSSES[name].batches[batch_name]
     fields, others = moving(batch)
-    loss, function = loss_function(backend, name, point, mode, type(batch), (*fields, *others))
-    value, grads = backend.value_and_grads(
-        function, [getattr(batch, field) for field in fields], [getattr(batch, field) for field in others]
-    )
+    offset = getattr(batch, "self_offset", None)
+
+    def value_and_grads(fields, others):
+        loss, function = loss_function(backend, name, point, mode, type(batch), (*fields, *others), offset)
+        arrays, constants = ([getattr(batch, field) for field in names] for names in (fields, others))
+        return loss, *backend.value_and_grads(function, arrays, constants)
+
+    loss, value, grads = value_and_grads(fields, others)
+    if mode == "eager" and "references" in fields:  # a memory bank has no gradient
+        _, value_with_bank, (grad_with_bank,) = value_and_grads(["x"], [*others, "references"])
+        np.testing.assert_array_equal(value_with_bank, value)
+        np.testing.assert_allclose(grad_with_bank, grads[0], rtol=1e-6, atol=1e-12)
     expected, slopes = truth(name, point, batch_name)
     assert value.shape == np.shape(expected)
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=max(1e-6, 2e-7 * getattr(loss, "scale", 1.0)))
@@ -128,12 +137,12 @@ def test_loss_with_all_the_compiler_has(backend, name):
 
 
 @functools.lru_cache(maxsize=1)
-def miner_function(backend, name, point, mode):
+def miner_function(backend, name, point, mode, self_offset):
     miner = getattr(backend.miner, name)(**MINERS[name].grid[point])
 
     def select(x, y, labels, reference_labels):
         distances = backend.functional.pairwise_distance(x, y, "euclidean")
-        return miner.select(labels, distances, reference_labels), distances
+        return miner.select(labels, distances, reference_labels, self_offset), distances
 
     return miner, select if mode == "eager" else backend.compiled(select, mode)
 
@@ -144,9 +153,9 @@ def test_miner(backend, name, point, batch_name, mode):
     references = batch.x if batch.references is None else batch.references
     constants = [*map(backend.tensor, (batch.labels, batch.reference_labels))]
     x, y = backend.tensor(batch.x, "float32"), backend.tensor(references, "float32")
-    miner, select = miner_function(backend, name, point, mode)
+    miner, select = miner_function(backend, name, point, mode, batch.self_offset)
     masks, distances = select(x, y, *constants)
-    found = miner.mine(constants[0], distances, constants[1])
+    found = miner.mine(constants[0], distances, constants[1], batch.self_offset)
     expected = function(batch, **grid[point])
     assert sorted(zip(*(backend.numpy(indices).tolist() for indices in found), strict=True)) == expected
     positive, negative = map(backend.numpy, masks)

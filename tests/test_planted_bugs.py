@@ -16,7 +16,7 @@ def sign_turned_round(backend, patch):
 
 def diagonal_kept_as_positive(backend, patch):
     class Relations(backend.relations.Relations):
-        def __init__(self, labels, reference_labels=None):
+        def __init__(self, labels, reference_labels=None, self_offset=None):
             super().__init__(labels, labels if reference_labels is None else reference_labels)
 
     patch.setattr(backend.losses.batch, "Relations", Relations)

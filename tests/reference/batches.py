@@ -12,6 +12,7 @@ class Batch(NamedTuple):
     labels: np.ndarray
     references: np.ndarray | None = None
     reference_labels: np.ndarray | None = None
+    self_offset: int | None = None  # where x is among the references
 
 
 def points(n, d=4, seed=0):
@@ -61,6 +62,22 @@ CLASSES = {
     "sessions without matches": batch_of([[0, 0], [0, -1], [0, -1], [1, 0], [1, -1], [1, -1]]),
 }
 
+SETS = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]], bool)
+AMONG = points(8, seed=6)
+AMONG[2:5] = X[:3]
+
+CLASSES["label sets"] = Batch(X, SETS)
+CLASSES["label sets with an overlap"] = Batch(X, SETS * np.float32(0.4))
+CLASSES["label sets against references"] = Batch(X[:3], SETS[:3], points(5, seed=1), SETS[[0, 5, 4, 2, 1]])
+CLASSES["among its references"] = Batch(X[:3], np.array([0, 1, 0]), AMONG, np.array([1, 2, 0, 1, 0, 0, 1, 5]), 2)
+CLASSES["sessions among their references"] = Batch(
+    X[:3],
+    np.array([[4, -1], [4, 0], [4, 1]]),
+    AMONG[1:7],
+    np.array([[4, 1], [4, -1], [4, 0], [4, 1], [4, -1], [2, 0]]),
+    1,
+)
+CLASSES["answers before anchors"] = batch_of([[0, 2], [0, 0], [0, -2], [1, -2], [1, 2], [1, 0]])
 CLASSES["explicit triplets"] = batch_of([[0, 0], [0, 2], [0, -2], [1, 0], [1, 2], [1, -2]])
 
 
@@ -186,6 +203,7 @@ SCORES = {
     "uneven groups": Scores(S, RELEVANCE, np.array([2**24, 2**24, 2**24 + 1, 2**24, 5, 2**24 + 1])),
     "half a point": Scores(S, RELEVANCE / 2, np.array([0, 1, 0, 1, 0, 1])),
     "all as relevant": Scores(S, np.full(6, 2), np.array([0, 0, 0, 1, 1, 1])),
+    "large relevance": Scores(S, np.array([200, 0, 1500, 3, 900, 1]), np.array([7, 7, 7, 2, 2, 2])),
     "all irrelevant": Scores(S, np.zeros(6)),
     "nothing to compare": Scores(S, RELEVANCE, np.arange(6)),
     "one item": Scores(S[:1], RELEVANCE[:1]),

@@ -62,19 +62,24 @@ def triplet_loss(batch, distance="cosine", margin=1.0, miner=None, reduction="me
 def siamese_loss(batch, distance="cosine", margin=1.0, miner=None, reduction="mean"):
     d = distance_matrix(batch, distance)
     relations = relation_matrix(batch)
-    self_comparison = batch.references is None
+    # The columns of the rows, if the rows are among the columns.
+    offset = 0 if batch.references is None else batch.self_offset
+    columns = [] if offset is None else list(range(offset, offset + len(d)))
     selected = set()
     for i in range(len(d)):
         positives = [j for j in range(len(d[i])) if relations[i][j] == 1]
         negatives = [j for j in range(len(d[i])) if relations[i][j] == -1]
         if miner is not None:
             positives, negatives = select(d[i], positives, negatives, **miner)
-        selected |= {(min(i, j), max(i, j)) if self_comparison else (i, j) for j in positives + negatives}
+        for j in positives + negatives:
+            similar = relations[i][j] == 1
+            selected.add((i, j, similar))
+            if j in columns:  # the pair in the other direction, which may be no relation itself
+                selected.add((columns.index(j), offset + i, similar))
     rows = [[] for _ in d]
-    for i, j in sorted(selected):
-        term = d[i][j] if relations[i][j] == 1 else max(0, margin - d[i][j])
-        for end in (i, j) if self_comparison else (i,):
-            rows[end].append((term, 0.5 if self_comparison else 1))
+    for i, j, similar in sorted(selected):
+        term = d[i][j] if similar else max(0, margin - d[i][j])
+        rows[i].append((term, 0.5 if j in columns else 1))
     return reduce_rows(rows, reduction)
 
 

@@ -68,9 +68,11 @@ def triplets(batch, **params):
 
 @reference(MINERS, "SiameseEasyHardMiner", CLASSES, [{}, *COMBINATIONS])
 def pairs(batch, **params):
+    offset = 0 if batch.references is None else batch.self_offset
     selected = set()
     for i, positives, negatives in select_rows(batch, **params):
         for j in positives + negatives:
-            ends = (min(i, j), max(i, j)) if batch.references is None else (i, j)
+            row = None if offset is None or not 0 <= j - offset < len(batch.x) else j - offset
+            ends = (i, j) if row is None else (min(i, row), offset + max(i, row))
             selected.add((*ends, int(j in positives)))
     return sorted(selected)

@@ -46,8 +46,10 @@ def listnet_loss(batch, temperature=1.0):
     return np.mean(total)
 
 
-@reference(LOSSES, "LambdaRankLoss", SCORES, [{}, *grid(sigma=[2.0], k=[None, 1, 2])])
-def lambdarank_loss(batch, sigma=1.0, k=None):
+@reference(
+    LOSSES, "LambdaRankLoss", SCORES, [{}, *grid(sigma=[2.0], k=[None, 1, 2]), *grid(gain=["linear"], k=[None, 2])]
+)
+def lambdarank_loss(batch, sigma=1.0, k=None, gain="exponential"):
     """Example: two items. The relevant item (relevance 1) has score 0, the other (relevance 0) has score 1.
 
     Exchanging them moves a gain of |2 - 1| between the discounts 1 and 1 / log2(3) = 0.63093. The ideal DCG is 1. The
@@ -61,12 +63,15 @@ def lambdarank_loss(batch, sigma=1.0, k=None):
     for s, r in split_groups(batch):
         order = sorted(range(len(s)), key=lambda i: (-s[i], i))
         rank = {i: position + 1 for position, i in enumerate(order)}
-        ideal = sum((2.0**gain - 1) * discount(position + 1) for position, gain in enumerate(sorted(r, reverse=True)))
+        top = max(0, *r)
+        # All gains of a query may be divided by one number: here 2^top, as no power may overflow.
+        gains = [2.0 ** (v - top) - 2.0**-top if gain == "exponential" else v for v in r]
+        ideal = sum(g * discount(position + 1) for position, g in enumerate(sorted(gains, reverse=True)))
         pairs = [(i, j) for i in range(len(s)) for j in range(len(s)) if r[i] > r[j]]
         if pairs:
             sums.append(0.0)
         for i, j in pairs:
-            change = abs(2.0 ** r[i] - 2.0 ** r[j]) * abs(discount(rank[i]) - discount(rank[j])) / ideal
+            change = abs(gains[i] - gains[j]) * abs(discount(rank[i]) - discount(rank[j])) / ideal
             sums[-1] += change * softplus(-sigma * (s[i] - s[j]))
     return np.mean(sums) if sums else 0.0
 

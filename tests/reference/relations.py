@@ -5,6 +5,10 @@ import numpy as np
 
 def relation(query, reference):
     """1 for a positive, -1 for a negative, 0 for neither."""
+    if isinstance(query, np.ndarray) and query.dtype.kind in "bf":
+        own, other = ({i for i, value in enumerate(labels) if value} for labels in (query, reference))
+        least = 0 if query.dtype.kind == "b" or max(query) >= 1 else max(query)
+        return 1 if own & other and len(own & other) / len(own | other) >= least - 1e-6 else -1
     if np.ndim(query) == 0:
         return 1 if query == reference else -1
     (session, role), (other_session, other_role) = query, reference
@@ -19,8 +23,9 @@ def relation_matrix(batch):
     """The relation of each query to each reference."""
     self_comparison = batch.references is None
     references = batch.labels if self_comparison else batch.reference_labels
+    offset = 0 if self_comparison else batch.self_offset
     return [
-        [0 if self_comparison and i == j else relation(query, other) for j, other in enumerate(references)]
+        [0 if offset is not None and j == i + offset else relation(query, other) for j, other in enumerate(references)]
         for i, query in enumerate(batch.labels)
     ]
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ... import checks
+from .data.relations import check_labels, check_self_offset
 
 __all__ = ["Miner", "SiameseEasyHardMiner", "TripletEasyHardMiner"]
 
@@ -29,20 +30,45 @@ class Miner(ABC):
 
     @abstractmethod
     def select(
-        self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None
+        self,
+        labels: Tensor,
+        distances: Tensor,
+        reference_labels: Tensor | None = None,
+        self_offset: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Masks of the selected positives and negatives: labels ``[N]`` and distances ``[N, M]`` to two ``[N, M]``.
 
-        Without ``reference_labels`` the batch is compared with itself, without the diagonal.
+        Without ``reference_labels`` the batch is compared with itself, without the diagonal. If the batch is among the
+        references, from row ``self_offset`` on, no row is its own reference.
         """
 
     @abstractmethod
-    def mine(self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None) -> tuple[Tensor, ...]:
+    def mine(
+        self,
+        labels: Tensor,
+        distances: Tensor,
+        reference_labels: Tensor | None = None,
+        self_offset: int | None = None,
+    ) -> tuple[Tensor, ...]:
         """Indices of the selected tuples, ``[T]`` int64 each, sorted by anchor.
 
         Triplets are ``(anchor, positive, negative)``. Pairs are ``(first, second, similar)``, where similar is 1 or 0.
         If a batch is compared with itself, each unordered pair occurs once, with ``first < second``.
         """
+
+    def check(
+        self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None, self_offset: int | None
+    ) -> None:
+        """Raise ``ValueError`` if the shapes do not fit. It looks at no value, so it also runs while tracing."""
+        columns = labels if reference_labels is None else reference_labels
+        for name, side in (("labels", labels), ("reference_labels", columns)):
+            if not hasattr(side, "dtype"):
+                raise TypeError(f"{name} must be a tensor, got {type(side).__name__}")
+            check_labels(name, side, str(side.dtype))
+        expected = [labels.shape[0], columns.shape[0]]
+        if list(distances.shape) != expected:
+            raise ValueError(f"distances must have shape {expected}, by the labels, got {list(distances.shape)}")
+        check_self_offset(self_offset, labels, reference_labels)
 
 
 class EasyHard(Miner):
@@ -137,12 +163,15 @@ class SiameseEasyHardMiner(EasyHard):
 
 
 def tuple_indices(
-    tuples: str, positive: np.ndarray, negative: np.ndarray, self_comparison: bool
+    tuples: str, positive: np.ndarray, negative: np.ndarray, self_offset: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The indices that :meth:`Miner.mine` returns, from two masks ``[N, M]``."""
+    """The indices that :meth:`Miner.mine` returns, from two masks ``[N, M]``.
+
+    ``self_offset`` is the column of the first row, if the rows are among the columns.
+    """
     if tuples == "triplets":
         return triplet_indices(positive, negative)
-    return pair_indices(positive, negative, self_comparison)
+    return pair_indices(positive, negative, self_offset)
 
 
 def triplet_indices(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -158,10 +187,13 @@ def triplet_indices(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndar
 
 
 def pair_indices(
-    positive: np.ndarray, negative: np.ndarray, self_comparison: bool
+    positive: np.ndarray, negative: np.ndarray, self_offset: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each selected pair: two ``[N, M]`` masks to three ``[T]`` int64, sorted by their first index."""
-    if self_comparison:
-        positive, negative = np.triu(positive | positive.T, 1), np.triu(negative | negative.T, 1)
+    if self_offset is not None:  # each pair of the batch once
+        own = slice(self_offset, self_offset + len(positive))
+        positive, negative = positive.copy(), negative.copy()
+        for mask in (positive, negative):
+            mask[:, own] = np.triu(mask[:, own] | mask[:, own].T, 1)
     first, second = np.nonzero(positive | negative)
     return first, second, positive[first, second].astype(np.int64)

@@ -7,7 +7,7 @@ from keras import ops
 
 from ..base.losses import blocks
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
-from .gradients import aux_and_gradients, compile_xla
+from .gradients import aux_and_gradients, compile_xla, known_gradient
 from .ops import Tensor, row_slice
 from .relations import Masks, Relations
 
@@ -28,7 +28,7 @@ def reduce_blocks(
 ) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
 
-    A batch of one block is computed as a whole, with gradients of any order; so is a batch whose sizes a compiler has
+    A batch of one block is computed as a whole; so is a batch whose sizes a compiler has
     left open, or whose numbers are needed per row. With more blocks, no distance outlives its block. All rows have the
     same weight in a sum, so its gradient is known except for one factor and is computed together with the value. Only
     the first number has a gradient.
@@ -51,8 +51,9 @@ def reduce_blocks(
     fixed = [*map(ops.stop_gradient, operands)], [*map(ops.stop_gradient, weights)]
     totals, gradients = compile_xla(sum_blocks, terms, relations, distance, size, count)(*fixed)
     inputs = (operands.queries, operands.references, *weights)
-    attached = (ops.sum(g * (x - ops.stop_gradient(x))) for g, x in zip(gradients, inputs, strict=True))  # 0 in value
     first, *others = ops.unstack(totals, num=count)
+    zero = ops.zeros_like(first)
+    attached = (known_gradient(zero, g, x) for g, x in zip(gradients, inputs, strict=True))
     return sum(attached, start=first), *others
 
 

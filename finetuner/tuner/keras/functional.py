@@ -16,6 +16,7 @@ __all__ = [
     "angle",
     "at_least_float32",
     "block_distances",
+    "common_float",
     "farthest",
     "group_ranks",
     "hinge",
@@ -36,6 +37,7 @@ __all__ = [
 
 MIN_NORM = 1e-12  # a vector whose components are all at most this is treated as the zero vector
 ROUNDING = 16 * 2.0**-23  # relative to the squared norms; smaller squared distances are rounding errors
+MIN_SQUARE = 1.2e-38  # the smallest normal float32 number; a smaller squared distance has no usable root
 EXP_CUTOFF = -60.0  # relative to the row's maximum; smaller exponents add nothing, and denormal results are slow
 
 
@@ -65,7 +67,7 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
 
     Rows are normalized for the cosine distance, and a common offset is subtracted if it is large compared with their
     spread. The norms are squared, and halved for the cosine distance. There a zero vector counts as a vector of length
-    1 that is orthogonal to all.
+    1 that is orthogonal to all. A norm whose square overflows is NaN, and so are the distances of its row.
     """
     self_comparison = queries is references
     if distance == "cosine":
@@ -80,6 +82,7 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
     queries = queries - offset
     references = queries if self_comparison else references - offset
     norms = [ops.sum(x * x, axis=1) for x in (queries, references)]
+    norms = [ops.where(ops.isinf(norm), math.nan, norm) for norm in norms]
     if distance == "cosine":
         norms = [(norms[side] + is_zero_vector[side]) / 2 for side in (0, 1)]
     return PairwiseOperands(queries, references, *norms)
@@ -91,10 +94,10 @@ def block_distances(operands: PairwiseOperands, distance: str, start: int = 0, s
     norms = own[:, None] + operands.reference_norms[None, :]
     queries = queries if distance == "cosine" else 2 * queries
     square = norms - ops.matmul(queries, ops.transpose(operands.references))
-    nonzero = ops.stop_gradient(square) > ROUNDING * ops.stop_gradient(norms)
+    zero = ops.stop_gradient(square) <= ROUNDING * ops.stop_gradient(norms) + MIN_SQUARE  # False for NaN
     if distance == "euclidean":
-        return ops.where(nonzero, ops.sqrt(ops.where(nonzero, square, 1.0)), 0.0)
-    return square * ops.cast(nonzero, square.dtype)
+        return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square)))
+    return ops.where(zero, 0.0, square)
 
 
 def pairwise_distance(queries: Tensor, references: Tensor, distance: str) -> Tensor:
@@ -113,9 +116,10 @@ def row_distance(first: Tensor, second: Tensor, distance: str) -> Tensor:
     if distance == "cosine":
         first, second = l2_normalize(first), l2_normalize(second)
     square = ops.sum((first - second) ** 2, axis=1)
+    square = ops.where(ops.isinf(square), math.nan, square)
     if distance == "euclidean":
-        nonzero = square > 0
-        return ops.where(nonzero, ops.sqrt(ops.where(nonzero, square, 1.0)), 0.0)
+        zero = square <= MIN_SQUARE
+        return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square)))
     if distance == "sqeuclidean":
         return square
     is_zero_vector = [ops.cast(ops.all(ops.equal(ops.stop_gradient(x), 0), axis=1), x.dtype) for x in (first, second)]
@@ -222,8 +226,15 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
+def common_float(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in one type: float64 if one of them is, else float32."""
+    dtype = "float64" if any(backend.standardize_dtype(x.dtype) == "float64" for x in tensors) else "float32"
+    return tuple(ops.cast(x, dtype) for x in tensors)
+
+
 def reduce(sums: Tensor, count: Tensor, active: Tensor, reduction: str) -> Tensor:
     """Reduce sum, number of tuples and number of active tuples of each row, ``[N]``, to ``[]`` or ``[N]``."""
+    sums = where(count > 0, sums, 0.0)  # rows without tuples may have distances that overflow
     if reduction == "none":
         return sums
     if reduction == "sum":

@@ -7,7 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["aux_and_gradients", "compile_xla", "dense", "global_norm", "is_eager_torch", "lerp"]
+from ..base.losses.blocks import SECOND_DERIVATIVES
+
+__all__ = ["aux_and_gradients", "compile_xla", "dense", "global_norm", "is_eager_torch", "known_gradient", "lerp"]
 
 
 def aux_and_gradients(function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, list[Any]]:
@@ -37,6 +39,89 @@ def aux_and_gradients(function: Callable[[list[Any]], Any], inputs: list[Any]) -
             scalar, aux = function(inputs)
         gradients = list(torch.autograd.grad(scalar, inputs, materialize_grads=True))
     return keras.tree.map_structure(ops.stop_gradient, aux), gradients
+
+
+def known_gradient(value: Any, gradient: Any, x: Any) -> Any:
+    """A scalar with a known gradient by ``x``. Another derivative of this gradient raises ``NotImplementedError``."""
+    return _known_gradient(keras.backend.backend())(ops.stop_gradient(value), ops.stop_gradient(gradient), x)
+
+
+@functools.cache
+def _known_gradient(engine: str) -> Callable[..., Any]:
+    """The function of :func:`known_gradient` for one engine."""
+    if engine == "jax":
+        return _known_gradient_jax()
+    if engine == "tensorflow":
+        return _known_gradient_tensorflow()
+    import torch
+
+    class Gradient(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, gradient: Any, x: Any) -> Any:
+            return gradient.clone()
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Any) -> Any:
+            raise NotImplementedError(SECOND_DERIVATIVES)
+
+    class Value(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, value: Any, gradient: Any, x: Any) -> Any:
+            ctx.save_for_backward(gradient, x)
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Any) -> Any:
+            gradient, x = ctx.saved_tensors
+            if torch.is_grad_enabled():
+                gradient = Gradient.apply(gradient, x)  # type: ignore[no-untyped-call]
+            return None, None, upstream * gradient
+
+    return Value.apply
+
+
+def _known_gradient_jax() -> Callable[..., Any]:
+    import jax
+    import jax.numpy as jnp
+
+    @jax.custom_jvp
+    def once(gradient: Any, x: Any) -> Any:
+        return gradient
+
+    @once.defjvp
+    def differentiate(primals: Any, tangents: Any) -> Any:
+        raise NotImplementedError(SECOND_DERIVATIVES)
+
+    @jax.custom_vjp
+    def known(value: Any, gradient: Any, x: Any) -> Any:
+        return value
+
+    def backward(saved: Any, upstream: Any) -> Any:
+        gradient, x = saved
+        return jnp.zeros_like(upstream), jnp.zeros_like(gradient), upstream * once(gradient, x)
+
+    known.defvjp(lambda value, gradient, x: (value, (gradient, x)), backward)
+    return known
+
+
+def _known_gradient_tensorflow() -> Callable[..., Any]:
+    import tensorflow
+
+    @tensorflow.custom_gradient
+    def once(gradient: Any, x: Any) -> Any:
+        def differentiate(upstream: Any) -> Any:
+            raise NotImplementedError(SECOND_DERIVATIVES)
+
+        return tensorflow.identity(gradient), differentiate
+
+    @tensorflow.custom_gradient
+    def known(value: Any, gradient: Any, x: Any) -> Any:
+        def backward(upstream: Any) -> Any:
+            return None, None, upstream * once(gradient, x)
+
+        return tensorflow.identity(value), backward
+
+    return known
 
 
 def compile_xla(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from .gradients import is_eager_torch
+from .gradients import is_eager_torch, known_gradient
 from .ops import Tensor
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
@@ -78,6 +78,11 @@ def attach_gradient(values: Tensor, gradient: Tensor, distances: Tensor) -> Tens
     return values + (product - ops.stop_gradient(product))
 
 
+def row_values(values: Tensor, gradient: Tensor, distances: Tensor) -> Tensor:
+    """Values ``[B]`` with a known gradient by the distances, ``[B, M]``, that depends on them: it has no second one."""
+    return known_gradient(values[:, None], gradient, distances)[:, 0]
+
+
 def count_true(mask: Tensor, dtype: str) -> Tensor:
     """The number of true values in each row, ``[B]``."""
     return ops.sum(ops.cast(mask, dtype), axis=1)
@@ -124,7 +129,7 @@ def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tupl
         return ops.sum(slope, axis=1), slope, values + ops.sum(ops.softplus(gap), axis=1)
 
     gradient, values = loop_over_positives(step, positive, dtype, ops.zeros_like(count))
-    return attach_gradient(values, gradient, distances), count, count
+    return row_values(values, gradient, distances), count, count
 
 
 def soft_precision(
@@ -151,4 +156,4 @@ def soft_precision(
         return ops.sum(slope, axis=1), slope, values + valid * inside / best
 
     gradient, values = loop_over_positives(step, positive, dtype, ops.zeros_like(best))
-    return attach_gradient(values, gradient, distances)
+    return row_values(values, gradient, distances)

@@ -1,5 +1,7 @@
 """The Keras classes that losses and miners are based on."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -14,7 +16,9 @@ class Component(Configured):
 
 
 class Loss(base.Loss, LossLayer):
-    pass
+    @staticmethod
+    def is_tensor(x: Any) -> bool:
+        return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
 class WeightedLoss(base.WeightedLoss, Loss):

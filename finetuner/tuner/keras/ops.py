@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from keras import KerasTensor, backend, ops
 
+from ...containers import from_container
+
 __all__ = [
     "Tensor",
     "as_tensor",
@@ -17,12 +19,14 @@ __all__ = [
     "exp",
     "flatten",
     "from_numpy",
+    "has_no_rows",
     "labels_on_host",
     "linear",
     "log2",
     "no_autocast",
     "ones_like",
     "reduce_any",
+    "reduce_max",
     "reduce_mean",
     "reduce_sum",
     "relu",
@@ -32,6 +36,7 @@ __all__ = [
     "softplus",
     "to_numpy",
     "where",
+    "zero_loss",
 ]
 
 Tensor: TypeAlias = KerasTensor
@@ -132,6 +137,11 @@ def reduce_any(mask: Tensor, axis: int | None = None, keepdims: bool = False) ->
     return ops.any(mask, axis=axis, keepdims=keepdims)
 
 
+def reduce_max(x: Tensor, axis: int) -> Tensor:
+    """The largest value along an axis."""
+    return ops.max(x, axis=axis)
+
+
 def row_sums(x: Tensor) -> Tensor:
     """The sum of each row, in the way that is fastest: ``[N, M]`` to ``[N]``. Of a mask, the number of true values."""
     return ops.sum(counted(x), axis=1)
@@ -147,6 +157,17 @@ def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
     return nullcontext()  # a Keras layer has a precision of its own, see LossLayer
 
 
+def has_no_rows(*tensors: Tensor) -> bool:
+    """Whether one of the tensors is known to have no rows. A compiler may leave the number of rows open."""
+    return any(x.shape[0] == 0 for x in tensors)
+
+
+def zero_loss(x: Tensor, reduction: str) -> Tensor:
+    """The loss of rows ``[N, D]`` without any tuple: 0, with a gradient of 0, in the shape of the reduction."""
+    zeros = reduce_sum(where(x == x, x, 0.0) * 0, axis=1)
+    return zeros if reduction == "none" else reduce_sum(zeros)
+
+
 def labels_on_host(labels: Tensor) -> np.ndarray | None:
     """Labels as an array, or None if that would wait for a device or stop a compiler."""
     engine = backend.backend()
@@ -160,7 +181,7 @@ def labels_on_host(labels: Tensor) -> np.ndarray | None:
         available = labels.device.type == "cpu" and not torch.compiler.is_compiling()
     else:
         available = hasattr(labels, "numpy") and "CPU" in labels.device
-    return ops.convert_to_numpy(labels) if available else None
+    return np.asarray(from_container("labels", labels)) if available else None
 
 
 def row_slice(x: Tensor, start: int, size: int | None) -> Tensor:

@@ -9,7 +9,7 @@ from paddle.distributed.fleet.utils import recompute
 
 from ..base.losses import blocks
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
-from .ops import Tensor, detached, row_slice, row_sums, where
+from .ops import Tensor, detached, refuse_second_derivatives, row_slice, row_sums, where
 from .relations import Masks, Relations
 
 __all__ = ["distance_statistics", "mined_masks", "reduce_blocks"]
@@ -28,7 +28,7 @@ def reduce_blocks(
 ) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
 
-    A batch of one block is computed as a whole, with gradients of any order. With more blocks, no distance outlives its
+    A batch of one block is computed as a whole. With more blocks, no distance outlives its
     block. For sums, the gradient is computed together with the value, once. For numbers per row, each block is computed
     again in the backward pass. Only the first number has a gradient.
 
@@ -104,6 +104,7 @@ class BlockSums(PyLayer):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
         gradients = zip(ctx.needs_gradient, ctx.saved_tensor(), strict=True)
         return tuple(upstream * gradient if needed else None for needed, gradient in gradients)
 

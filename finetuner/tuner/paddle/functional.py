@@ -13,6 +13,7 @@ from .ops import (
     at_least,
     broadcast_pairs,
     cast,
+    comparable,
     detached,
     reduce_sum,
     row_slice,
@@ -25,6 +26,7 @@ __all__ = [
     "angle",
     "at_least_float32",
     "block_distances",
+    "common_float",
     "farthest",
     "group_ranks",
     "hinge",
@@ -47,6 +49,7 @@ MIN_NORM = 1e-12  # a vector whose components are all at most this is treated as
 ROUNDING = 16 * float(
     paddle.finfo("float32").eps
 )  # relative to the squared norms; smaller squared distances are rounding errors
+MIN_SQUARE = 1.2e-38  # the smallest normal float32 number; a smaller squared distance has no usable root
 EXP_CUTOFF = -60.0  # relative to the row's maximum; smaller exponents add nothing, and denormal results are slow
 
 
@@ -76,7 +79,7 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
 
     Rows are normalized for the cosine distance, and a common offset is subtracted if it is large compared with their
     spread. The norms are squared, and halved for the cosine distance. There a zero vector counts as a vector of length
-    1 that is orthogonal to all.
+    1 that is orthogonal to all. A norm whose square overflows is NaN, and so are the distances of its row.
     """
     self_comparison = queries is references
     if distance == "cosine":
@@ -90,6 +93,7 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
     queries = queries - offset
     references = queries if self_comparison else references - offset
     norms = [(x * x).sum(axis=1) for x in (queries, references)]
+    norms = [where(paddle.isinf(norm), paddle.nan, norm) for norm in norms]
     if distance == "cosine":
         norms = [(norms[side] + is_zero_vector[side]) / 2 for side in (0, 1)]
     return PairwiseOperands(queries, references, *norms)
@@ -101,10 +105,10 @@ def block_distances(operands: PairwiseOperands, distance: str, start: int = 0, s
     norms = sum(broadcast_pairs(own, operands.reference_norms))
     queries = queries if distance == "cosine" else 2 * queries
     square = norms - paddle.matmul(queries, operands.references, transpose_y=True)
-    nonzero = detached(square) > ROUNDING * detached(norms)
+    zero = detached(square) <= ROUNDING * detached(norms) + MIN_SQUARE  # False for NaN
     if distance == "euclidean":
-        return where(nonzero, paddle.sqrt(where(nonzero, square, 1.0)), 0.0)
-    return square * nonzero.astype(square.dtype)
+        return where(zero, 0.0, paddle.sqrt(where(zero, 1.0, square)))
+    return square * (~zero).astype(square.dtype)
 
 
 def pairwise_distance(queries: Tensor, references: Tensor, distance: str) -> Tensor:
@@ -123,9 +127,10 @@ def row_distance(first: Tensor, second: Tensor, distance: str) -> Tensor:
     if distance == "cosine":
         first, second = l2_normalize(first), l2_normalize(second)
     square = ((first - second) ** 2).sum(axis=1)
+    square = where(paddle.isinf(square), paddle.nan, square)
     if distance == "euclidean":
-        nonzero = square > 0
-        return where(nonzero, paddle.sqrt(where(nonzero, square, 1.0)), 0.0)
+        zero = square <= MIN_SQUARE
+        return where(zero, 0.0, paddle.sqrt(where(zero, 1.0, square)))
     if distance == "sqeuclidean":
         return square
     is_zero_vector = [(detached(x) == 0).all(axis=1).astype(x.dtype) for x in (first, second)]
@@ -183,6 +188,7 @@ def spread(x: Tensor) -> Tensor:
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """Mask ``[N, C]`` of the class of each label ``[N]``."""
+    labels = comparable(labels)
     return labels[:, None] == paddle.arange(num_classes, dtype=labels.dtype)
 
 
@@ -230,8 +236,15 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == paddle.float64 else x.astype("float32")
 
 
+def common_float(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in one type: float64 if one of them is, else float32."""
+    dtype = "float64" if any(x.dtype == paddle.float64 for x in tensors) else "float32"
+    return tuple(x.astype(dtype) for x in tensors)
+
+
 def reduce(sums: Tensor, count: Tensor, active: Tensor, reduction: str) -> Tensor:
     """Reduce sum, number of tuples and number of active tuples of each row, ``[N]``, to ``[]`` or ``[N]``."""
+    sums = where(count > 0, sums, 0.0)  # rows without tuples may have distances that overflow
     if reduction == "none":
         return sums
     if reduction == "sum":

@@ -1,11 +1,12 @@
 """Sums over triplets of items without a tensor of size N x N x N, for PaddlePaddle."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import paddle
+from paddle.autograd import PyLayer
 
 from ..base.losses import blocks
-from .ops import Tensor, detached, row_sums, softplus, where
+from .ops import Tensor, detached, refuse_second_derivatives, row_sums, softplus, where
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
@@ -52,6 +53,20 @@ def attach_gradient(values: Tensor, gradient: Tensor, distances: Tensor) -> Tens
     """
     product = row_sums(gradient * distances)
     return values + (product - detached(product))
+
+
+class KnownGradient(PyLayer):
+    """Values ``[B]`` with a gradient by the distances ``[B, M]`` that was computed with them. It has no second one."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, gradient: Tensor, distances: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
+        return None, None, upstream[:, None] * ctx.saved_tensor()[0]
 
 
 def triplets(distances: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +140,9 @@ def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tupl
             gradient = gradient - slope.sum(axis=1)
             gradient = gradient.put_along_axis(columns, slope.sum(axis=2), axis=1, reduce="add")
         count = positives.counts.astype(distances.dtype) * row_sums(negative).astype(distances.dtype)
-    return attach_gradient(values, gradient, distances), count, count
+    if not paddle.in_dynamic_mode():  # compiled functions have no second derivatives
+        return attach_gradient(values, gradient, distances), count, count
+    return KnownGradient.apply(values, gradient, distances), count, count
 
 
 def soft_precision(
@@ -153,4 +170,6 @@ def soft_precision(
             slope = by_rank[:, :, None] * ahead * (1 - ahead) / temperature2
             gradient = gradient - slope.sum(axis=1)
             gradient = gradient.put_along_axis(columns, slope.sum(axis=2), axis=1, reduce="add")
-    return attach_gradient(values, gradient, distances)
+    if not paddle.in_dynamic_mode():
+        return attach_gradient(values, gradient, distances)
+    return KnownGradient.apply(values, gradient, distances)

@@ -24,6 +24,10 @@ class Loss(base.Loss, nn.Layer):
             if hasattr(cls, name):
                 setattr(cls, name, paddle.jit.not_to_static(getattr(cls, name)))
 
+    @staticmethod
+    def is_tensor(x: Any) -> bool:
+        return hasattr(x, "shape") and hasattr(x, "stop_gradient")
+
 
 class WeightedLoss(base.WeightedLoss, Loss):
     def make_weights(self, arrays: dict[str, np.ndarray]) -> None:

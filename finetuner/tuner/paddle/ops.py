@@ -8,24 +8,31 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
+from ...containers import from_container
+from ..base.losses.blocks import SECOND_DERIVATIVES
+
 __all__ = [
     "Tensor",
     "as_tensor",
     "at_least",
     "cast",
+    "comparable",
     "constant",
     "detached",
     "exp",
     "flatten",
     "from_numpy",
+    "has_no_rows",
     "labels_on_host",
     "linear",
     "log2",
     "no_autocast",
     "ones_like",
     "reduce_any",
+    "reduce_max",
     "reduce_mean",
     "reduce_sum",
+    "refuse_second_derivatives",
     "relu",
     "row_numbers",
     "row_slice",
@@ -33,6 +40,7 @@ __all__ = [
     "softplus",
     "to_numpy",
     "where",
+    "zero_loss",
 ]
 
 Tensor: TypeAlias = paddle.Tensor
@@ -136,6 +144,11 @@ def reduce_any(mask: Tensor, axis: int | None = None, keepdims: bool = False) ->
     return mask.any(axis=axis, keepdim=keepdims)
 
 
+def reduce_max(x: Tensor, axis: int) -> Tensor:
+    """The largest value along an axis."""
+    return x.max(axis=axis)
+
+
 def row_sums(x: Tensor) -> Tensor:
     """The sum of each row, in the way that is fastest: ``[N, M]`` to ``[N]``. Of a mask, the number of true values."""
     x = x.astype("float32") if x.dtype == paddle.bool else x
@@ -148,16 +161,45 @@ def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
     return paddle.amp.auto_cast(enable=False)
 
 
+def has_no_rows(*tensors: Tensor) -> bool:
+    """Whether one of the tensors is known to have no rows. A compiler may leave the number of rows open."""
+    return any(x.shape[0] == 0 for x in tensors)
+
+
+def zero_loss(x: Tensor, reduction: str) -> Tensor:
+    """The loss of rows ``[N, D]`` without any tuple: 0, with a gradient of 0, in the shape of the reduction."""
+    zeros = reduce_sum(where(x == x, x, 0.0) * 0, axis=1)
+    return zeros if reduction == "none" else reduce_sum(zeros)
+
+
 def labels_on_host(labels: Tensor) -> np.ndarray | None:
     """Labels as an array, or None if that would wait for a device or stop a compiler."""
     if not paddle.in_dynamic_mode() or not labels.place.is_cpu_place():
         return None
-    return labels.numpy()
+    return np.asarray(from_container("labels", labels))
+
+
+def comparable(labels: Tensor) -> Tensor:
+    """Labels in a type that Paddle can compare: it has no kernels for small integers."""
+    is_small = labels.dtype in (paddle.uint8, paddle.int8, paddle.int16)
+    return labels.astype("int64") if is_small else labels
 
 
 def broadcast_pairs(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """``[B]`` and ``[M]`` as two ``[B, M]``. Implicit broadcasting takes Paddle twenty times as long."""
-    return tuple(paddle.broadcast_tensors([rows[:, None], columns[None, :]]))
+    """``[B]`` and ``[M]`` as two ``[B, M]``, faster than by implicit broadcasting.
+
+    The gradient of ``paddle.broadcast_tensors`` ends the process if one of the two has none.
+    """
+    if not paddle.in_dynamic_mode():  # sizes may be open
+        return tuple(paddle.broadcast_tensors([rows[:, None], columns[None, :]]))
+    sizes = [rows.shape[0], columns.shape[0]]
+    return rows[:, None].expand(sizes), columns[None, :].expand(sizes)
+
+
+def refuse_second_derivatives() -> None:
+    """Raise ``NotImplementedError`` in a backward pass that is to be differentiated itself."""
+    if paddle.is_grad_enabled():
+        raise NotImplementedError(SECOND_DERIVATIVES)
 
 
 def row_slice(x: Tensor, start: int, size: int | None) -> Tensor:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ..base.losses import blocks
@@ -28,9 +27,10 @@ def reduce_blocks(
 ) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
 
-    A batch of one block is computed as a whole, with gradients of any order. With more blocks, no distance outlives its
-    block. For sums, the gradient is computed together with the value, once. For numbers per row, each block is computed
-    again in the backward pass. Only the first number has a gradient.
+    A batch of one block is computed as a whole. With more blocks, no distance outlives its block. For sums, the
+    gradient is computed together with the value, once. For numbers per row, each block is computed again in the
+    backward pass. Only the first number has a gradient. If a gradient itself is differentiated, the batch is computed
+    again as a whole.
 
     Args:
         terms: ``terms(distances, positive, negative, *weights)`` of a block's distances and two masks ``[B, M]``
@@ -109,13 +109,19 @@ class BlockSums(torch.autograd.Function):
             by_references += column_sums[:, None] * references
             scale = 1 if distance == "cosine" else 2
             ctx.save_for_backward(scale * by_queries, scale * by_references, *by_weights)
+            ctx.whole = lambda: terms(block_distances(operands, distance), *relations.rows(), *weights)[0].sum()
+            ctx.inputs = [operands.queries, operands.references, *weights]
         ctx.mark_non_differentiable(*totals[1:])
         return tuple(totals)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
-        return *[None] * 5, *(upstream * gradient for gradient in ctx.saved_tensors)
+        gradients = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is differentiated itself: it is computed again, as a whole
+            gradients = torch.autograd.grad(ctx.whole(), ctx.inputs, create_graph=True, allow_unused=True)
+            if ctx.inputs[0] is ctx.inputs[1]:
+                gradients = (gradients[0], None, *gradients[2:])  # autograd gives the sum of both sides for each
+        return *[None] * 5, *(None if gradient is None else upstream * gradient for gradient in gradients)
 
 
 def grad_wrt_squared_distance(distances: Tensor, gradient: Tensor, distance: str) -> Tensor:

@@ -15,6 +15,7 @@ __all__ = [
     "angle",
     "at_least_float32",
     "block_distances",
+    "common_float",
     "farthest",
     "group_ranks",
     "hinge",
@@ -37,6 +38,7 @@ MIN_NORM = 1e-12  # a vector whose components are all at most this is treated as
 ROUNDING = (
     16 * torch.finfo(torch.float32).eps
 )  # relative to the squared norms; smaller squared distances are rounding errors
+MIN_SQUARE = 1.2e-38  # the smallest normal float32 number; a smaller squared distance has no usable root
 EXP_CUTOFF = -60.0  # relative to the row's maximum; smaller exponents add nothing, and denormal results are slow
 
 
@@ -66,7 +68,7 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
 
     Rows are normalized for the cosine distance, and a common offset is subtracted if it is large compared with their
     spread. The norms are squared, and halved for the cosine distance. There a zero vector counts as a vector of length
-    1 that is orthogonal to all.
+    1 that is orthogonal to all. A norm whose square overflows is NaN, and so are the distances of its row.
     """
     self_comparison = queries is references
     if distance == "cosine":
@@ -80,6 +82,7 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
     queries = queries - offset
     references = queries if self_comparison else references - offset
     norms = [(x * x).sum(dim=1) for x in (queries, references)]
+    norms = [torch.where(torch.isinf(norm), torch.nan, norm) for norm in norms]
     if distance == "cosine":
         norms = [(norms[side] + is_zero_vector[side]) / 2 for side in (0, 1)]
     return PairwiseOperands(queries, references, *norms)
@@ -90,10 +93,11 @@ def block_distances(operands: PairwiseOperands, distance: str, start: int = 0, s
     queries, own = row_slice(operands.queries, start, size), row_slice(operands.query_norms, start, size)
     norms = own[:, None] + operands.reference_norms[None, :]
     square = torch.addmm(norms, queries, operands.references.T, alpha=-1 if distance == "cosine" else -2)
-    nonzero = torch.sub(square.detach(), norms.detach(), alpha=ROUNDING).gt_(0)  # 1 or 0: faster than booleans
+    rest = torch.sub(square.detach(), norms.detach(), alpha=ROUNDING)
     if distance == "euclidean":
-        return torch.where(nonzero > 0, torch.sqrt(torch.where(nonzero > 0, square, 1.0)), 0.0)
-    return square * nonzero
+        zero = rest <= MIN_SQUARE  # False for NaN
+        return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, square)))
+    return square * rest.gt_(MIN_SQUARE)  # 1 or 0: faster than booleans
 
 
 def pairwise_distance(queries: Tensor, references: Tensor, distance: str) -> Tensor:
@@ -112,9 +116,10 @@ def row_distance(first: Tensor, second: Tensor, distance: str) -> Tensor:
     if distance == "cosine":
         first, second = l2_normalize(first), l2_normalize(second)
     square = ((first - second) ** 2).sum(dim=1)
+    square = torch.where(torch.isinf(square), torch.nan, square)
     if distance == "euclidean":
-        nonzero = square > 0
-        return torch.where(nonzero, torch.sqrt(torch.where(nonzero, square, 1.0)), 0.0)
+        zero = square <= MIN_SQUARE
+        return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, square)))
     if distance == "sqeuclidean":
         return square
     is_zero_vector = [(x.detach() == 0).all(dim=1).to(x.dtype) for x in (first, second)]
@@ -219,8 +224,15 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def common_float(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in one type: float64 if one of them is, else float32."""
+    dtype = torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
+    return tuple(x.to(dtype) for x in tensors)
+
+
 def reduce(sums: Tensor, count: Tensor, active: Tensor, reduction: str) -> Tensor:
     """Reduce sum, number of tuples and number of active tuples of each row, ``[N]``, to ``[]`` or ``[N]``."""
+    sums = where(count > 0, sums, 0.0)  # rows without tuples may have distances that overflow
     if reduction == "none":
         return sums
     if reduction == "sum":

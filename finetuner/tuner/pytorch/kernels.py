@@ -1,6 +1,7 @@
 """Sums over triplets of items without a tensor of size N x N x N, for PyTorch."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
@@ -48,6 +49,29 @@ def attach_gradient(values: Tensor, gradient: Tensor, distances: Tensor) -> Tens
     """
     product = (gradient * distances).sum(dim=1)
     return values + (product - product.detach())
+
+
+class KnownGradient(torch.autograd.Function):
+    """Values ``[B]`` of ``formula(distances)`` with a gradient ``[B, M]`` that was computed with them.
+
+    If the gradient itself is differentiated, it is computed again from the formula, in the memory of all comparisons.
+    """
+
+    @staticmethod
+    def forward(formula: Callable[[Tensor], Tensor], values: Tensor, gradient: Tensor, distances: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.formula, _, gradient, distances = inputs
+        ctx.save_for_backward(gradient, distances)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, None, Tensor]:
+        gradient, distances = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            gradient = torch.autograd.grad(ctx.formula(distances).sum(), distances, create_graph=True)[0]
+        return None, None, None, upstream[:, None] * gradient
 
 
 def triplets(distances: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,7 +143,15 @@ def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tupl
             gradient -= slope.sum(dim=1)
             gradient.scatter_add_(1, columns, slope.sum(dim=2))
         count = (positives.counts * negative.sum(dim=1)).to(distances.dtype)
-    return attach_gradient(values, gradient, distances), count, count
+    if torch.compiler.is_compiling():  # compiled functions have no second derivatives
+        return attach_gradient(values, gradient, distances), count, count
+
+    def formula(distances: Tensor) -> Tensor:
+        own = torch.where(positives.valid, distances.gather(1, positives.columns), -torch.inf)
+        others = torch.where(negative, distances, torch.inf)
+        return softplus(own[:, :, None] - others[:, None, :]).sum(dim=(1, 2))
+
+    return KnownGradient.apply(formula, values, gradient, distances), count, count  # type: ignore[no-untyped-call]
 
 
 def soft_precision(
@@ -146,4 +178,14 @@ def soft_precision(
             slope = by_rank[:, :, None] * ahead * (1 - ahead) / temperature2
             gradient -= slope.sum(dim=1)
             gradient.scatter_add_(1, columns, slope.sum(dim=2))
-    return attach_gradient(values, gradient, distances)
+    if torch.compiler.is_compiling():
+        return attach_gradient(values, gradient, distances)
+
+    def formula(distances: Tensor) -> Tensor:
+        others = torch.where(positive | negative, distances, torch.inf)
+        gap = distances.gather(1, positives.columns)[:, :, None] - others[:, None, :]
+        ranks = torch.sigmoid(gap / temperature2).sum(dim=2)
+        inside = torch.sigmoid((k - 0.5 - ranks) / temperature1)
+        return torch.where(positives.valid, inside / best, 0.0).sum(dim=1)
+
+    return KnownGradient.apply(formula, values, gradient, distances)  # type: ignore[no-untyped-call,no-any-return]

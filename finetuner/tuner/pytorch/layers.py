@@ -1,5 +1,7 @@
 """The PyTorch classes that losses and miners are based on."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -14,7 +16,9 @@ class Component:
 
 
 class Loss(base.Loss, nn.Module):
-    pass
+    @staticmethod
+    def is_tensor(x: Any) -> bool:
+        return isinstance(x, torch.Tensor)
 
 
 class WeightedLoss(base.WeightedLoss, Loss):

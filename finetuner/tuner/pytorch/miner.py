@@ -17,13 +17,29 @@ Selection = Callable[[Tensor, Tensor], Tensor]
 
 class Miner(base.Miner, Component):
     def select(
-        self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None
+        self,
+        labels: Tensor,
+        distances: Tensor,
+        reference_labels: Tensor | None = None,
+        self_offset: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        return self.refine(detached(distances), *Relations(labels, reference_labels).rows())
+        self.check(labels, distances, reference_labels, self_offset)
+        relations = Relations(labels, reference_labels, self_offset=self_offset)
+        positive, negative = relations.rows()
+        if 0 in distances.shape:
+            return positive, negative
+        return self.refine(detached(distances), positive, negative)
 
-    def mine(self, labels: Tensor, distances: Tensor, reference_labels: Tensor | None = None) -> tuple[Tensor, ...]:
-        positive, negative = map(to_numpy, self.select(labels, distances, reference_labels))
-        found = tuple_indices(self.tuples, positive, negative, self_comparison=reference_labels is None)
+    def mine(
+        self,
+        labels: Tensor,
+        distances: Tensor,
+        reference_labels: Tensor | None = None,
+        self_offset: int | None = None,
+    ) -> tuple[Tensor, ...]:
+        masks = self.select(labels, distances, reference_labels, self_offset)
+        positive, negative = map(to_numpy, masks)
+        found = tuple_indices(self.tuples, positive, negative, 0 if reference_labels is None else self_offset)
         return tuple(from_numpy(indices, distances) for indices in found)
 
 

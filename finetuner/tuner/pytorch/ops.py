@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ...containers import from_container
+
 __all__ = [
     "Tensor",
     "as_tensor",
@@ -18,12 +20,14 @@ __all__ = [
     "exp",
     "flatten",
     "from_numpy",
+    "has_no_rows",
     "labels_on_host",
     "linear",
     "log2",
     "no_autocast",
     "ones_like",
     "reduce_any",
+    "reduce_max",
     "reduce_mean",
     "reduce_sum",
     "relu",
@@ -33,6 +37,7 @@ __all__ = [
     "softplus",
     "to_numpy",
     "where",
+    "zero_loss",
 ]
 
 Tensor: TypeAlias = torch.Tensor
@@ -133,6 +138,11 @@ def reduce_any(mask: Tensor, axis: int | None = None, keepdims: bool = False) ->
     return mask.any() if axis is None else mask.any(dim=axis, keepdim=keepdims)
 
 
+def reduce_max(x: Tensor, axis: int) -> Tensor:
+    """The largest value along an axis."""
+    return x.amax(dim=axis)
+
+
 def row_sums(x: Tensor) -> Tensor:
     """The sum of each row, in the way that is fastest: ``[N, M]`` to ``[N]``. Of a mask, the number of true values."""
     return x.sum(dim=1)
@@ -143,11 +153,22 @@ def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def has_no_rows(*tensors: Tensor) -> bool:
+    """Whether one of the tensors is known to have no rows. A compiler may leave the number of rows open."""
+    return any(x.shape[0] == 0 for x in tensors)
+
+
+def zero_loss(x: Tensor, reduction: str) -> Tensor:
+    """The loss of rows ``[N, D]`` without any tuple: 0, with a gradient of 0, in the shape of the reduction."""
+    zeros = reduce_sum(where(x == x, x, 0.0) * 0, axis=1)
+    return zeros if reduction == "none" else reduce_sum(zeros)
+
+
 def labels_on_host(labels: Tensor) -> np.ndarray | None:
     """Labels as an array, or None if that would wait for a device or stop a compiler."""
     if labels.device.type != "cpu" or torch.compiler.is_compiling():
         return None
-    return labels.detach().numpy()
+    return np.asarray(from_container("labels", labels))
 
 
 def row_slice(x: Tensor, start: int, size: int | None) -> Tensor:

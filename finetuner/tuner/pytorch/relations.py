@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+import torch
+
+from ...labels import OVERLAP_ROUNDING
 from .ops import Tensor, row_slice
 
 __all__ = ["Masks", "Relations"]
@@ -21,6 +24,12 @@ class Masks(NamedTuple):
         """Relations that hold in either direction, for a batch compared with itself."""
         return Masks(self.positive | self.positive.T, self.negative | self.negative.T)
 
+    def split(self, start: int, size: int) -> tuple["Masks", "Masks"]:
+        """The relations to ``size`` references from ``start`` on, which are the batch, and those to all others."""
+        stop = start + size
+        own = Masks(self.positive[:, start:stop], self.negative[:, start:stop])
+        return own, Masks(*(without_columns(mask, start, stop) for mask in self))
+
 
 class Relations:
     """Positives and negatives of queries ``[N]`` among references ``[M]``.
@@ -28,11 +37,21 @@ class Relations:
     See :mod:`finetuner.tuner.base.data.relations`.
     """
 
-    def __init__(self, labels: Tensor, reference_labels: Tensor | None = None, symmetrized: bool = False):
+    def __init__(
+        self,
+        labels: Tensor,
+        reference_labels: Tensor | None = None,
+        symmetrized: bool = False,
+        self_offset: int | None = None,
+        without_own: bool = False,
+    ):
         self.self_comparison = reference_labels is None  # the batch is compared with itself
+        self.self_offset = 0 if reference_labels is None else self_offset  # where the batch is among the references
         self.labels = labels
         self.reference_labels = labels if reference_labels is None else reference_labels
-        self.symmetrized = symmetrized and labels.ndim == 2  # only sessions differ by direction
+        # Only sessions differ by direction.
+        self.symmetrized = symmetrized and labels.ndim == 2 and not is_label_sets(labels)
+        self.without_own = without_own  # whether the batch among the references is left out, not the diagonal alone
 
     def rows(self, start: int = 0, size: int | None = None) -> tuple[Tensor, Tensor]:
         """Positives and negatives of ``size`` queries from ``start`` on, or of all: two boolean ``[B, M]``."""
@@ -41,18 +60,50 @@ class Relations:
         if self.symmetrized:
             reverse = related(references, queries)
             positive, negative = positive | reverse[0].T, negative | reverse[1].T
-        if self.self_comparison:
-            for mask in (positive, negative):
-                mask.view(-1)[start :: mask.shape[1] + 1] = False  # the diagonal; inductor warns about `diagonal`
+        if self.self_offset is None:
+            return positive, negative
+        if self.without_own:
+            stop = self.self_offset + len(self.labels)
+            return without_columns(positive, self.self_offset, stop), without_columns(negative, self.self_offset, stop)
+        for mask in (positive, negative):  # without the diagonal; inductor warns about `diagonal`
+            mask.view(-1)[start + self.self_offset :: mask.shape[1] + 1] = False
         return positive, negative
 
     def symmetric(self) -> "Relations":
         """Relations that hold in either direction, for a batch compared with itself."""
         return Relations(self.labels, symmetrized=True)
 
+    def split(self, start: int, size: int) -> tuple["Relations", "Relations"]:
+        """The relations of the batch to itself, and those to all references but ``size`` of them from ``start`` on."""
+        others = Relations(self.labels, self.reference_labels, self_offset=start, without_own=True)
+        return Relations(self.labels), others
+
+
+def without_columns(mask: Tensor, start: int, stop: int) -> Tensor:
+    """A mask ``[B, M]`` that is False in the columns from ``start`` to before ``stop``."""
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    return mask & ((columns < start) | (columns >= stop))
+
+
+def is_label_sets(labels: Tensor) -> bool:
+    """Whether labels are label sets, ``[N, C]`` booleans or floats."""
+    return labels.ndim == 2 and (labels.dtype == torch.bool or labels.is_floating_point())
+
+
+def match_label_sets(queries: Tensor, references: Tensor) -> Tensor:
+    """Which label sets belong together, as :func:`finetuner.labels.sets_match`: ``[B, C]``, ``[M, C]``: ``[B, M]``."""
+    own, other = (queries != 0).float(), (references != 0).float()
+    common = own @ other.T
+    total = own.sum(dim=1)[:, None] + other.sum(dim=1)[None, :] - common
+    least = queries.float().amax(dim=1, keepdim=True)
+    return (common > 0) & ((least >= 1) | (common >= (least - OVERLAP_ROUNDING) * total))
+
 
 def related(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
-    """Positives and negatives by the labels of both sides, ``[B]`` or ``[B, 2]`` each: two boolean ``[B, M]``."""
+    """Positives and negatives by the labels of both sides, of any kind: two boolean ``[B, M]``."""
+    if is_label_sets(queries):
+        positive = match_label_sets(queries, references)
+        return positive, ~positive
     if queries.ndim == 1:
         positive = queries[:, None] == references[None, :]
         return positive, ~positive

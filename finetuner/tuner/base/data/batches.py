@@ -1,17 +1,20 @@
 """From the plan of a sampler to the batches that a model gets."""
 
+import functools
 import math
-import random
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ....arrays import as_list, is_array, item_lengths
 from ....checks import preview
+from ....containers import from_container
+from .augmentation import apply_to_item, library_of
 from .datasets import Dataset
+from .seeding import item_seeds, keep_generators, seed_generators
 
 __all__ = ["Batch", "Batches", "LengthGroups", "PairInputs", "all_finite", "collate", "non_finite_rows"]
 
@@ -55,8 +58,10 @@ class LengthGroups(NamedTuple):
 class Batches(Sequence[Batch]):
     """The batches of an epoch. Each is made when it is indexed, so worker processes can share them.
 
-    Numbers that the user's functions draw from ``random`` or ``numpy.random`` are seeded for each training batch, so
-    they do not depend on the number of worker processes.
+    In training, ``augment`` and ``preprocess_fn`` draw from generators that are seeded for each item, by its place in
+    the plan of the epoch: their own ``rng``, ``random``, ``numpy.random`` and the framework's generator of the host. So
+    an item does not depend on the batch size or on the number of worker processes. ``collate_fn`` is seeded for each
+    batch.
 
     Args:
         dataset: The dataset.
@@ -65,7 +70,7 @@ class Batches(Sequence[Batch]):
             tuple of two functions, one per side.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer. The
             default stacks the items. It may be a tuple of two functions as well.
-        seed: With the number of the batch, the seed of the augmentation; None for items without augmentation.
+        seed: With the place of an item in the plan, the seed of the augmentation; None for items without augmentation.
         target_type: The target type of the loss.
         pair_inputs: Whether the model has one input per side of a pair.
         length_groups: The number of groups of similar length that the rows of a batch are split into. Inputs are then
@@ -98,7 +103,8 @@ class Batches(Sequence[Batch]):
 
     def begin_epoch(self, plan: Sequence[np.ndarray], seed: Sequence[int] | None, start: int = 0) -> None:
         """Set the batches of an epoch and their seed. Batches before number ``start`` are left out."""
-        self.plan, self.seed, self.start = plan[start:], seed, start
+        places = np.cumsum([0, *map(len, plan)])  # of the first row of each batch in the plan
+        self.plan, self.seed, self.places = plan[start:], seed, places[start:]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "loader": None}
@@ -107,15 +113,16 @@ class Batches(Sequence[Batch]):
         return len(self.plan)
 
     def key(self, number: int) -> tuple[np.ndarray, tuple[int, ...] | None]:
-        """What a worker needs to know about a batch of this epoch: its rows and its seed."""
-        return self.plan[number], None if self.seed is None else (*self.seed, self.start + number)
+        """What a worker needs to know about a batch of this epoch: its rows and the seed of the first one."""
+        return self.plan[number], None if self.seed is None else (*self.seed, int(self.places[number]))
 
     def __getitem__(self, number: Any) -> Any:
         """The batch with this number or :meth:`key`."""
         indices, seed = number if isinstance(number, tuple) else self.key(number)
-        with seeded_functions(seed if self.has_user_code else None, self.seeded):
+        has_seed = seed is not None and self.has_user_code
+        with keep_generators(self.seeded) if has_seed else nullcontext():
             if self.pair_inputs:
-                inputs: Any = PairInputs(*(self.prepare(indices[s::2], seed and (*seed, s), s) for s in (0, 1)))
+                inputs: Any = PairInputs(*(self.prepare(indices[s::2], seed_of_side(seed, s), s) for s in (0, 1)))
             else:
                 inputs = self.prepare(indices, seed)
         targets = self.dataset.targets(indices, self.target_type)
@@ -139,7 +146,9 @@ class Batches(Sequence[Batch]):
             for function in (self.preprocess_fn, self.collate_fn)
         )
         if preprocess_fn is not None:
-            items = [preprocess_fn(item) for item in as_list(items, len(indices))]
+            items = preprocessed(preprocess_fn, as_list(items, len(indices)), seed)
+        if collate_fn is not None and seed is not None:
+            collate_fn = seeded_function(collate_fn, item_seeds(seed, np.zeros(1), stream=2)[0])
         lengths = item_lengths(items) if self.length_groups > 1 and not self.pair_inputs else None
         if lengths is None:
             return collated(items, len(indices), collate_fn)
@@ -175,24 +184,32 @@ def group_starts(lengths: np.ndarray, groups: int) -> list[int]:
     return bounds[starts[-2:0:-1]].tolist()
 
 
-@contextmanager
-def seeded_functions(
-    seed: Sequence[int] | None, framework: Callable[[int], AbstractContextManager[Any]] | None
-) -> Iterator[None]:
-    """A context in which ``random``, ``numpy.random`` and the framework are seeded; None changes nothing."""
+def seed_of_side(seed: Sequence[int] | None, side: int) -> tuple[int, ...] | None:
+    """The seed of one side of the pairs of a batch, from that of the batch."""
+    return None if seed is None else (*seed[:-1], side, seed[-1] // 2)
+
+
+def preprocessed(preprocess_fn: ItemFunction, items: list[Any], seed: Sequence[int] | None) -> list[Any]:
+    """The rows of the model's input for some items. With a ``seed``, each draws its own random numbers."""
+    if library_of(preprocess_fn) is not None:
+        preprocess_fn = functools.partial(apply_to_item, preprocess_fn)
     if seed is None:
-        yield
-        return
-    number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 -- a user's function may use it
-    random.seed(number)
-    np.random.seed(number)  # noqa: NPY002
-    try:
-        with framework(number) if framework is not None else nullcontext():
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+        return list(map(preprocess_fn, items))
+    rows = []
+    for item, number in zip(items, item_seeds(seed, np.arange(len(items)), stream=1), strict=True):
+        with seed_generators(number):
+            rows.append(preprocess_fn(item))
+    return rows
+
+
+def seeded_function(function: ItemFunction, seed: int) -> ItemFunction:
+    """A function whose random numbers have a seed."""
+
+    def call(items: Any) -> Any:
+        with seed_generators(seed):
+            return function(items)
+
+    return call
 
 
 def collated(items: Any, count: int, collate_fn: ItemFunction | None) -> Any:
@@ -213,7 +230,7 @@ def collate(items: Any) -> Any:
     if isinstance(first, Mapping):
         return {key: collate([item[key] for item in items]) for key in first}
     if is_array(first) and not isinstance(first, np.ndarray | np.generic):
-        items = [item.numpy() if hasattr(item, "numpy") else np.asarray(item) for item in items]
+        items = [np.asarray(from_container("items", item)) for item in items]
     elif not isinstance(first, np.ndarray | np.generic | int | float | list | tuple):
         raise TypeError(
             f"items must be arrays or numbers to form a batch, got {type(first).__name__}; pass a collate_fn "
@@ -249,7 +266,7 @@ def non_finite_rows(inputs: Any) -> np.ndarray:
         return np.unique(np.concatenate([np.zeros(0, int), *map(non_finite_rows, inputs)]))
     if not is_array(inputs):
         return np.zeros(0, int)
-    array = np.asarray(inputs.detach().cpu() if hasattr(inputs, "detach") else inputs)
+    array = np.asarray(from_container("inputs", inputs))
     if array.dtype.kind != "f" or not array.ndim:
         return np.zeros(0, int)
     return np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))

@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 
 from ....arrays import is_array
+from ....containers import from_container
+from ....labels import plain_label
 from .datasets import ClassDataset, Dataset
 
 __all__ = ["align_labels", "as_dataset", "as_unlabelled"]
+
+
+NUM_COMPARED = 16  # items of a dataset whose labels are compared with those that it declares
 
 
 class _Column(Sequence[Any]):
@@ -28,7 +33,7 @@ def as_dataset(data: Any, name: str = "data") -> Dataset:
     """Convert a dataset of ours, a pair ``(x, y)``, or a map-style dataset of such pairs.
 
     A framework's map-style dataset (such as ``torch.utils.data.Dataset``) is read item by item. Its classes are taken
-    from its attribute ``targets`` or ``labels``, or from one pass over it.
+    from its attribute ``targets`` or ``labels`` if some items show that it yields these, else from one pass over it.
 
     Args:
         data: The data.
@@ -46,7 +51,8 @@ def as_dataset(data: Any, name: str = "data") -> Dataset:
         return data
     if isinstance(data, tuple) and len(data) == 2:
         return ClassDataset(*data)
-    if isinstance(data, Mapping) or is_array(data) or not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+    indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if isinstance(data, Mapping) or is_array(data) or not indexed or _is_column(data):
         raise TypeError(
             f"{name} must be a ClassDataset, InstanceDataset or SessionDataset, a pair (x, y), or a dataset "
             f"of such pairs, got {type(data).__name__}"
@@ -56,11 +62,36 @@ def as_dataset(data: Any, name: str = "data") -> Dataset:
     first = data[0]
     if not isinstance(first, tuple | list) or len(first) != 2:
         raise TypeError(f"{name} must yield pairs of an item and its class, got {type(first).__name__}")
-    labels = getattr(data, "targets", None)
-    labels = getattr(data, "labels", None) if labels is None else labels
-    if labels is None or len(labels) != len(data):
-        labels = [int(y) if hasattr(y, "__index__") else y for y in _Column(data, 1)]
-    return ClassDataset(_Column(data, 0), labels)
+    labels = _declared_labels(data)
+    return ClassDataset(_Column(data, 0), list(_Column(data, 1)) if labels is None else labels)
+
+
+def _is_column(data: Any) -> bool:
+    """Whether ``data`` is a tensor, or a column or a frame of a table."""
+    return not isinstance(data, list | tuple) and from_container("data", data) is not data
+
+
+def _declared_labels(data: Any) -> list[Any] | None:
+    """The labels that a dataset has as an attribute, if they are those that it yields; None if not.
+
+    A dataset may change a label when it yields it, by a ``target_transform`` for instance. A few items are compared.
+    """
+    for name in ("targets", "labels"):
+        labels = from_container(name, getattr(data, name, None))
+        if not hasattr(labels, "__len__") or not hasattr(labels, "__getitem__") or isinstance(labels, Mapping):
+            continue
+        if len(labels) != len(data):
+            continue
+        positions = np.unique(np.linspace(0, len(data) - 1, NUM_COMPARED).astype(int)).tolist()
+        if all(_same_label(labels[position], data[position][1]) for position in positions):
+            return [plain_label(label) for label in labels]
+    return None
+
+
+def _same_label(declared: Any, yielded: Any) -> bool:
+    declared, yielded = plain_label(declared), plain_label(yielded)
+    same = type(declared) is type(yielded) and declared == yielded
+    return isinstance(same, bool) and same
 
 
 class _UnlabelledDataset(Dataset):
@@ -79,6 +110,7 @@ def as_unlabelled(x: Any) -> Dataset:
     """Convert items, or items with labels, to a dataset whose labels are not used."""
     if isinstance(x, Dataset):
         return x
+    x = from_container("x", x)
     plain = isinstance(x, Mapping | list | tuple) or is_array(x) or not hasattr(x, "__getitem__")
     pairs = not plain and len(x) > 0 and isinstance(x[0], tuple | list) and len(x[0]) == 2
     return as_dataset(x) if pairs else _UnlabelledDataset(x)
@@ -90,16 +122,21 @@ def align_labels(datasets: Sequence[Dataset]) -> list[np.ndarray]:
     Raises:
         ValueError: If the labels are of different kinds, or the names of different types.
     """
-    if len({dataset.labels.ndim for dataset in datasets}) > 1:
+    kinds = {(dataset.labels.ndim, dataset.labels.dtype.kind in "bf") for dataset in datasets}
+    if len(kinds) > 1:
         raise ValueError(f"datasets must have labels of one kind, got {', '.join(map(repr, datasets))}")
     if len({dataset.classes.dtype.kind in "US" for dataset in datasets}) > 1:
         raise ValueError("classes must have the same type to be compared, got texts and numbers")
-    codes = np.unique(np.concatenate([dataset.classes for dataset in datasets]), return_inverse=True)[1]
+    names, codes = np.unique(np.concatenate([dataset.classes for dataset in datasets]), return_inverse=True)
     starts = np.cumsum([0, *(len(dataset.classes) for dataset in datasets)])
     aligned = []
     for dataset, start in zip(datasets, starts, strict=False):
         labels = dataset.labels.copy()
-        names = labels[:, 0] if labels.ndim == 2 else labels
-        names[:] = codes[start + names]
+        if (2, True) in kinds:  # label sets, with a column for each label of all datasets
+            labels = np.zeros((len(labels), len(names)), labels.dtype)
+            labels[:, codes[start : start + len(dataset.classes)]] = dataset.labels
+        else:
+            own = labels[:, 0] if labels.ndim == 2 else labels
+            own[:] = codes[start + own]
         aligned.append(labels)
     return aligned

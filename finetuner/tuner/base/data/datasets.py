@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from .... import checks
-from ....arrays import as_list, num_items, take, takes_two_arguments, to_float_array
+from ....arrays import num_items, take, to_float_array
+from ....containers import from_container
 from ....evaluation.evaluators import Evaluator, RetrievalEvaluator
-from ....labels import ANCHOR, MATCH, NO_MATCH, encode_labels
+from ....labels import ANCHOR, MATCH, NO_MATCH, encode_label_sets, encode_labels, has_label_sets, rarest_labels
+from .augmentation import augmented_items
 from .samplers import ClassSampler, InstanceSampler, RandomSampler, Sampler, SessionSampler
 
 __all__ = ["ClassDataset", "Dataset", "InstanceDataset", "SessionDataset"]
@@ -34,7 +36,8 @@ class Dataset(ABC):
             seeded :class:`numpy.random.Generator`, which makes a run reproducible.
 
     Attributes:
-        labels: What losses get: ``[N]`` int32 classes, ``[N, 2]`` int32 sessions and roles, or float32 numbers.
+        labels: What losses get: ``[N]`` int32 classes, ``[N, 2]`` int32 sessions and roles, ``[N, C]`` booleans or
+            float32 label sets, or float32 numbers.
         classes: ``[C]``, the user's name of each class, session or instance.
         weights: ``[N]`` float32, the weight of each item; None if all items count the same.
         target_types: What the dataset knows about its items, keys of
@@ -55,7 +58,7 @@ class Dataset(ABC):
     weights: np.ndarray | None = None
 
     def __init__(self, x: Any, augment: Callable[..., Any] | None = None):
-        self.x = x
+        self.x = x = from_container("x", x)
         if num_items(x) == 0:
             raise ValueError("a dataset must hold at least one item, got none")
         if augment is not None and not callable(augment):
@@ -92,8 +95,16 @@ class Dataset(ABC):
         return self.labels.ndim == 1 and self.labels.dtype.kind == "i"
 
     def batch(self, indices: np.ndarray, seed: Sequence[int] | None = None) -> Any:
-        """The rows at ``indices``, in the container type of ``x``; with a ``seed``, a list of augmented rows."""
-        return self._augmented(take(self.x, indices), len(indices), seed)
+        """The rows at ``indices``, in the container type of ``x``; with a ``seed``, a list of augmented rows.
+
+        Args:
+            indices: ``[N]``.
+            seed: The seed of the run, the epoch, and last the place of the first row in the plan of the epoch. Each row
+                draws from its own place. None for rows as they are.
+        """
+        if self.augment is None or seed is None:
+            return take(self.x, indices)
+        return augmented_items(self.augment, self.x, indices, seed)
 
     def targets(self, indices: np.ndarray, target_type: str) -> tuple[np.ndarray, ...]:
         """What a loss with this target type gets for the rows at ``indices``: one array per argument."""
@@ -113,7 +124,8 @@ class Dataset(ABC):
         Raises:
             ValueError: If no items belong together, or a number is out of its range.
         """
-        by_class = "relations" in self.target_types and self.labels.ndim == 1
+        classes = self._sampler_classes(self.labels)
+        by_class = "relations" in self.target_types and classes is not None
         if num_items_per_class is not None and not (by_class and self.views == 1 and self.rows_per_item == 1):
             raise ValueError(f"num_items_per_class must be used with a ClassDataset, got {self!r}")
         if self.rows_per_item > 1:
@@ -121,7 +133,7 @@ class Dataset(ABC):
         if by_class and self.views > 1:
             return InstanceSampler(len(self), batch_size, self.views, seed)
         if by_class:
-            return ClassSampler(self.labels, batch_size, num_items_per_class, seed)
+            return ClassSampler(classes, batch_size, num_items_per_class, seed)
         if "relations" in self.target_types:
             return SessionSampler(self.labels, batch_size, seed)
         raise ValueError(f"sampler 'class' must have classes, sessions or groups to bring together, got {self!r}")
@@ -145,8 +157,9 @@ class Dataset(ABC):
             labels = self.labels[self.evaluation_rows]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # items without a positive are distractors here
-                relation_sampler = ClassSampler if labels.ndim == 1 else SessionSampler
-                return relation_sampler(labels, batch_size).batches()
+                classes = self._sampler_classes(labels)
+                sampler = SessionSampler(labels, batch_size) if classes is None else ClassSampler(classes, batch_size)
+                return sampler.batches()
         positions = np.arange(len(self.evaluation_rows))
         if target_type == "classes":
             positions = np.flatnonzero(self.labels < num_classes)
@@ -179,16 +192,16 @@ class Dataset(ABC):
         other.classes = np.array(names)
         return other
 
+    @staticmethod
+    def _sampler_classes(labels: np.ndarray) -> np.ndarray | None:
+        """The class of each row for a sampler, of label sets the rarest label; None for sessions."""
+        if labels.ndim == 2 and labels.dtype.kind in "bf":
+            return rarest_labels(labels)
+        return labels if labels.ndim == 1 else None
+
     def _refuse_metrics(self, metrics: Iterable[str] | None) -> None:
         if metrics is not None:
             raise ValueError(f"metrics must be used with data in which something can be retrieved, got {self!r}")
-
-    def _augmented(self, items: Any, count: int, seed: Sequence[int] | None) -> Any:
-        if self.augment is None or seed is None:
-            return items
-        rng = np.random.default_rng(list(seed))
-        seeded = takes_two_arguments(self.augment)
-        return [self.augment(item, rng) if seeded else self.augment(item) for item in as_list(items, count)]
 
     def _check_length(self, name: str, values: np.ndarray) -> None:
         if len(values) != len(self):
@@ -203,14 +216,19 @@ class Dataset(ABC):
 
 
 class ClassDataset(Dataset):
-    """Items with one class each. Items of the same class belong together.
+    """Items with one class each, or with a set of labels each.
+
+    Items of the same class belong together. Items with label sets belong together if they have a common label.
 
     Args:
-        x: The items: an array ``[N, ...]``, a sequence, or a mapping of arrays.
-        y: ``[N]``, the class of each item: numbers or strings, in any order and with gaps.
+        x: The items: an array ``[N, ...]``, a sequence, a mapping of arrays, or a column or frame of a table.
+        y: ``[N]``, the class of each item: numbers or strings, in any order and with gaps. For several labels per item,
+            ``[N]`` sets, or ``[N, C]`` booleans.
         augment: A function that varies an item in training: ``augment(item)``, or ``augment(item, rng)`` with a
             seeded :class:`numpy.random.Generator`.
         weights: ``[N]``, the weight of each item in one of the framework's own losses; at least 0.
+        min_overlap: Of label sets, the least Jaccard overlap (common labels / all labels of both) of items that belong
+            together, above 0 and at most 1; None for any common label.
 
     Raises:
         ValueError: If there is no item, ``x`` and ``y`` differ in length, a class is missing, or a weight is negative.
@@ -222,17 +240,49 @@ class ClassDataset(Dataset):
         ClassDataset(4 items, 2 classes)
         >>> data.labels.tolist(), data.classes.tolist()
         ([0, 0, 1, 1], ['cat', 'dog'])
+        >>> ClassDataset(np.zeros((3, 8)), [{"red"}, {"red", "round"}, {"round"}])
+        ClassDataset(3 items, sets of 2 labels)
     """
 
     target_types = ("relations", "classes", "values")
 
-    def __init__(self, x: Any, y: Any, augment: Callable[..., Any] | None = None, weights: Any = None):
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        augment: Callable[..., Any] | None = None,
+        weights: Any = None,
+        min_overlap: float | None = None,
+    ):
         super().__init__(x, augment)
-        self.classes, self.labels = encode_labels(y, "y")
+        y = from_container("y", y)
+        self.min_overlap = min_overlap
+        if has_label_sets(y):
+            self.target_types = ("relations",)
+            self.classes, self.labels = encode_label_sets(y, "y")
+            if min_overlap is not None:
+                self.labels = self._labels_with_overlap(checks.above("min_overlap", min_overlap, 0))
+        else:
+            if min_overlap is not None:
+                raise ValueError(f"min_overlap must be used with label sets, got {min_overlap} with classes")
+            self.classes, self.labels = encode_labels(y, "y")
         self._check_length("y", self.labels)
         self._set_weights(weights)
 
+    def _labels_with_overlap(self, overlap: float) -> np.ndarray:
+        """Float32 labels, see :func:`~finetuner.labels.sets_match`, or classes if equal sets are asked for."""
+        if overlap > 1:
+            raise ValueError(f"min_overlap must be at most 1, got {overlap}")
+        if overlap < 1:
+            return self.labels * np.float32(overlap)
+        empty = ~self.labels.any(axis=1)  # a set without labels matches nothing
+        codes = np.unique(self.labels, axis=0, return_inverse=True)[1].reshape(-1)
+        codes = np.where(empty, len(codes) + np.arange(len(codes)), codes)
+        return np.unique(codes, return_inverse=True)[1].astype(np.int32)
+
     def __repr__(self) -> str:
+        if "classes" not in self.target_types:
+            return f"{type(self).__name__}({len(self)} items, sets of {len(self.classes)} labels)"
         return f"{type(self).__name__}({len(self)} items, {len(self.classes)} classes)"
 
 
@@ -290,14 +340,14 @@ class SessionDataset(Dataset):
     def __init__(self, x: Any, sessions: Any, roles: Any, augment: Callable[..., Any] | None = None):
         super().__init__(x, augment)
         self.classes, codes = encode_labels(sessions, "sessions")
-        roles = np.asarray(roles)
+        roles = to_float_array("roles", roles)
         self._check_length("sessions", codes)
         self._check_length("roles", roles)
         wrong = ~np.isin(roles, (ANCHOR, MATCH, NO_MATCH))
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             raise ValueError(
-                f"roles must be 0 (anchor), 1 (match) or -1 (no match), got {roles[first]} at item {first}"
+                f"roles must be 0 (anchor), 1 (match) or -1 (no match), got {roles[first]:g} at item {first}"
             )
         self.labels = np.stack([codes, roles.astype(np.int32)], axis=1)
 

@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ....arrays import merge_items, num_items, take, to_float_array
+from ....containers import from_container
 from ....evaluation.evaluators import Evaluator, PairRetrievalEvaluator, PairScoreEvaluator, TripletEvaluator
 from ....labels import ANCHOR, NEGATIVE, POSITIVE
+from .augmentation import augmented_items
 from .datasets import Dataset
 
 __all__ = ["PairDataset", "TripletDataset", "TupleDataset"]
@@ -19,6 +21,7 @@ class TupleDataset(Dataset):
     side_names: ClassVar[tuple[str, ...]]
 
     def __init__(self, sides: Sequence[Any], augment: Callable[..., Any] | None = None):
+        sides = [from_container(name, side) for name, side in zip(self.side_names, sides, strict=True)]
         super().__init__(sides[0], augment)
         self.sides, self.rows_per_item = tuple(sides), len(sides)
         lengths = [num_items(side) for side in sides]
@@ -38,8 +41,14 @@ class TupleDataset(Dataset):
         """The rows at ``indices``: an array or a mapping if all sides are, else a list."""
         side = indices % self.rows_per_item
         positions = {s: np.flatnonzero(side == s) for s in np.unique(side)}
-        parts = [(where, take(self.sides[s], indices[where] // self.rows_per_item)) for s, where in positions.items()]
-        return self._augmented(merge_items(parts, len(indices)), len(indices), seed)
+        parts = []
+        for s, where in positions.items():
+            x, items = self.sides[s], indices[where] // self.rows_per_item
+            if self.augment is None or seed is None:
+                parts.append((where, take(x, items)))
+            else:
+                parts.append((where, augmented_items(self.augment, x, items, seed, where)))
+        return merge_items(parts, len(indices))
 
 
 class PairDataset(TupleDataset):

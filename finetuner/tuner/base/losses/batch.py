@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from .... import checks
-from ..data.relations import LABEL_SHAPES
+from ..data.relations import check_labels, check_self_offset
 from .loss import DISTANCES, MEAN_REDUCTIONS, Loss, Tensor
 
 __all__ = ["LiftedStructureLoss", "MultiSimilarityLoss", "NTXentLoss", "SupConLoss", "SurrogatePrecision"]
@@ -14,8 +14,10 @@ class BatchLoss(Loss):
 
     ``loss(embeddings, labels)`` compares the batch with itself: each row is a query, and all other rows are its
     references. ``loss(embeddings, labels, references, reference_labels)`` compares it with other rows, such as a
-    memory bank. Embeddings are ``[N, D]`` and ``[M, D]`` floats. Labels are ``[N]`` integers (classes or instances) or
-    ``[N, 2]`` integers (session and role). Large batches are computed in blocks of rows
+    memory bank. Embeddings are ``[N, D]`` and ``[M, D]`` floats. Labels are ``[N]`` integers (classes or instances),
+    ``[N, 2]`` integers (session and role), or ``[N, C]`` booleans or floats (label sets, see
+    :mod:`finetuner.tuner.base.data.relations`). If the batch itself is among the references, from row ``self_offset``
+    on, no row is its own reference. Large batches are computed in blocks of rows
     (:mod:`finetuner.tuner.base.losses.blocks`), so memory grows with N and not with N x M.
 
     Args:
@@ -47,21 +49,34 @@ class BatchLoss(Loss):
         labels: Tensor,
         references: Tensor | None = None,
         reference_labels: Tensor | None = None,
+        self_offset: int | None = None,
     ) -> None:
-        """Raise ``ValueError`` if the shapes do not fit. It looks at no value, so it also runs while tracing."""
+        """Raise an error if the arguments do not fit. It looks at no value, so it also runs while tracing.
+
+        Raises:
+            TypeError: If an argument is not a tensor of the framework.
+            ValueError: If a shape does not fit, or labels are of another kind.
+        """
         if (references is None) != (reference_labels is None):
             raise ValueError("references and reference_labels must be given together, got one of them")
         sides = [("embeddings", embeddings, "labels", labels)]
         if references is not None:
             sides.append(("references", references, "reference_labels", reference_labels))
         for x_name, x, y_name, y in sides:
+            self.check_tensors(**{x_name: x, y_name: y})
             checks.shape(x_name, x.shape, ["N", "D"])
-            checks.shape(y_name, y.shape, *LABEL_SHAPES)
+            check_labels(y_name, y, str(y.dtype))
             if x.shape[0] != y.shape[0]:
                 raise ValueError(f"{x_name} and {y_name} must have the same length, got {x.shape[0]} and {y.shape[0]}")
         dimensions = [x.shape[1] for _, x, _, _ in sides]
         if len(set(dimensions)) > 1:
             raise ValueError(f"embeddings and references must have the same dimension, got {dimensions}")
+        if references is not None and len(labels.shape) != len(reference_labels.shape):  # type: ignore[union-attr]
+            raise ValueError(
+                "labels and reference_labels must be of one kind, got "
+                f"{list(labels.shape)} and {list(reference_labels.shape)}"  # type: ignore[union-attr]
+            )
+        check_self_offset(self_offset, embeddings, references)
 
 
 class NTXentLoss(BatchLoss):
@@ -74,7 +89,7 @@ class NTXentLoss(BatchLoss):
     views of each instance this is the loss of SimCLR. With more positives, each is classified separately.
 
     Args:
-        temperature: tau, above 0 and at least the smallest normal float32 number.
+        temperature: tau, at least 1e-26, so that gradients are finite in float32.
         need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
@@ -109,7 +124,7 @@ class SupConLoss(BatchLoss):
     anchors with a positive. With two items per class this is NT-Xent.
 
     Args:
-        temperature: tau, above 0 and at least the smallest normal float32 number.
+        temperature: tau, at least 1e-26, so that gradients are finite in float32.
         need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:

@@ -4,7 +4,12 @@ The distances of a block fit into a core's cache. The many small operations of a
 computes all N x M distances at once spends most of its time on memory access.
 """
 
-__all__ = ["BLOCK_SIZE", "BLOCK_SIZE_ACCELERATOR", "row_blocks", "rows_per_block"]
+__all__ = ["BLOCK_SIZE", "BLOCK_SIZE_ACCELERATOR", "SECOND_DERIVATIVES", "row_blocks", "rows_per_block"]
+
+# The message where a gradient that was computed with the value is differentiated again.
+SECOND_DERIVATIVES = (
+    "second derivatives of this loss must be computed with PyTorch; here, a gradient that is computed in parts has none"
+)
 
 BLOCK_SIZE = 2**18  # distances in a block: 1 MiB of float32
 BLOCK_SIZE_ACCELERATOR = 2**26  # 256 MiB: on accelerators, starting an operation costs more than memory access

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .... import checks
-from .loss import MEAN_REDUCTIONS, Tensor, WeightedLoss, check_shapes, xavier_uniform
+from .loss import MEAN_REDUCTIONS, Tensor, WeightedLoss, xavier_uniform
 
 __all__: list[str] = []
 
@@ -73,7 +73,7 @@ class MarginLoss(WeightedLoss):
 
     def check(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None = None) -> None:
         """Raise ``ValueError`` if shapes do not fit, or the weights are not created yet."""
-        check_shapes({"embeddings": embeddings, "labels": labels}, {"embeddings": [["N", "D"]], "labels": [["N"]]})
+        self.check_shapes({"embeddings": embeddings, "labels": labels}, {"embeddings": [["N", "D"]], "labels": [["N"]]})
         if self.label2category is not None and self.categories is None:
             raise ValueError("label2category must know each class by its number where no tuner tells their names")
         if weight is None and self.built_shape is None:

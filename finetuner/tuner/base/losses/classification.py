@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from .... import checks
-from .loss import MEAN_REDUCTIONS, Loss, Tensor, check_shapes
+from .loss import MEAN_REDUCTIONS, Loss, Tensor
 
 __all__ = ["FocalLoss"]
 
@@ -58,6 +58,6 @@ class FocalLoss(Loss):
 
     def check(self, logits: Tensor, labels: Tensor) -> None:
         """Raise ``ValueError`` if the shapes do not fit."""
-        check_shapes({"logits": logits, "labels": labels}, {"logits": [["N", "C"]], "labels": [["N"]]})
+        self.check_shapes({"logits": logits, "labels": labels}, {"logits": [["N", "C"]], "labels": [["N"]]})
         if self.weight is not None and len(self.weight) != logits.shape[1]:
             raise ValueError(f"weight must hold a number for each of {logits.shape[1]} classes, got {len(self.weight)}")

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from .... import checks
-from .loss import Loss, Tensor, check_shapes
+from .loss import Loss, Tensor
 
 __all__ = ["DistillationLoss"]
 
@@ -18,7 +18,7 @@ class DistillationLoss(Loss):
     ``loss(embeddings, teacher_embeddings)`` with ``[N, D]`` and ``[N, E]``. The teacher gets no gradient.
 
     Args:
-        temperature: tau, above 0 and at least the smallest normal float32 number.
+        temperature: tau, at least 1e-26, so that gradients are finite in float32.
         teacher: A model of the same framework. A tuner embeds all items with it once, before training. None if the data
             has the teacher's embeddings (``TargetDataset(x, teacher_embeddings)``).
         need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
@@ -53,7 +53,7 @@ class DistillationLoss(Loss):
 
     def check(self, embeddings: Tensor, teacher_embeddings: Tensor) -> None:
         """Raise ``ValueError`` if the shapes do not fit."""
-        check_shapes(
+        self.check_shapes(
             {"embeddings": embeddings, "teacher_embeddings": teacher_embeddings},
             {"embeddings": [["N", "D"]], "teacher_embeddings": [["N", "E"]]},
         )

@@ -47,10 +47,37 @@ class Loss:
         return self(embeddings, *targets)  # type: ignore[operator]
 
     def check_labels(self, labels: np.ndarray, num_classes: int) -> None:
-        """Raise ``ValueError`` for labels outside ``0 .. num_classes - 1``."""
-        wrong = np.unique(labels[(labels < 0) | (labels >= num_classes)])
-        if len(wrong):
-            raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {checks.preview(wrong)}")
+        """Raise ``ValueError`` for labels that are not integers in ``0 .. num_classes - 1``."""
+        valid = (labels >= 0) & (labels < num_classes) & (labels == np.floor(labels))
+        if not valid.all():
+            wrong = checks.preview(np.unique(labels[~valid]))
+            raise ValueError(f"labels must be integers in 0..{num_classes - 1}, got {wrong}")
+
+    @staticmethod
+    def is_tensor(x: Any) -> bool:
+        """Whether ``x`` is a tensor that the framework computes with."""
+        raise NotImplementedError
+
+    def check_tensors(self, **tensors: Any) -> None:
+        """Raise ``TypeError`` unless all are tensors of the framework."""
+        for name, tensor in tensors.items():
+            if not self.is_tensor(tensor):
+                raise TypeError(f"{name} must be a tensor of the loss's framework, got {type(tensor).__name__}")
+
+    def check_shapes(self, tensors: dict[str, Any], shapes: dict[str, list[list[str]]]) -> None:
+        """Raise an error unless all are tensors with the rank of one of their shapes, and have the same length.
+
+        Raises:
+            TypeError: If one is not a tensor of the framework.
+            ValueError: If a shape does not fit.
+        """
+        self.check_tensors(**tensors)
+        for name, tensor in tensors.items():
+            checks.shape(name, tensor.shape, *shapes[name])
+        lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
+        if len(set(lengths.values())) > 1:
+            *first, last = lengths
+            raise ValueError(f"{', '.join(first)} and {last} must have the same length, got {list(lengths.values())}")
 
     def serialized_arguments(self) -> dict[str, Any]:
         """The constructor's arguments for a saved model, from which an equal loss can be made."""
@@ -115,13 +142,3 @@ def xavier_uniform(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarr
     """
     bound = np.sqrt(6 / sum(shape))
     return rng.uniform(-bound, bound, shape).astype(np.float32)
-
-
-def check_shapes(tensors: dict[str, Any], shapes: dict[str, list[list[str]]]) -> None:
-    """Raise ``ValueError`` unless each tensor has the rank of one of its shapes, and all have the same length."""
-    for name, tensor in tensors.items():
-        checks.shape(name, tensor.shape, *shapes[name])
-    lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
-    if len(set(lengths.values())) > 1:
-        *first, last = lengths
-        raise ValueError(f"{', '.join(first)} and {last} must have the same length, got {list(lengths.values())}")

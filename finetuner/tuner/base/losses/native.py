@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from .loss import Loss, Tensor, check_shapes
+from .loss import Loss, Tensor
 
 __all__: list[str] = []
 
@@ -34,4 +34,4 @@ class NativeLoss(Loss):
     def check(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> None:
         """Raise ``ValueError`` if the shapes do not fit."""
         tensors = {"outputs": outputs, "targets": targets} | ({} if weights is None else {"weights": weights})
-        check_shapes(tensors, {"outputs": [["N"], ["N", "C"]], "targets": [["N"], ["N", "C"]], "weights": [["N"]]})
+        self.check_shapes(tensors, {"outputs": [["N"], ["N", "C"]], "targets": [["N"], ["N", "C"]], "weights": [["N"]]})

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .... import checks
-from .loss import DISTANCES, MEAN_REDUCTIONS, Loss, Tensor, WeightedLoss, check_shapes
+from .loss import DISTANCES, MEAN_REDUCTIONS, Loss, Tensor, WeightedLoss
 
 __all__ = ["CLIPLoss", "ClipLoss", "ContrastiveLoss", "CosineSimilarityLoss"]
 
@@ -29,7 +29,7 @@ class PairLoss(Loss):
 
     def check(self, first: Tensor, second: Tensor, label: Tensor) -> None:
         """Raise ``ValueError`` if the shapes do not fit."""
-        check_shapes(
+        self.check_shapes(
             {"first": first, "second": second, "label": label},
             {"first": [["N", "D"]], "second": [["N", "D"]], "label": [["N"]]},
         )
@@ -140,7 +140,7 @@ class CLIPLoss(WeightedLoss):
     MultipleNegativesSymmetricRankingLoss.
 
     Args:
-        temperature: tau, above 0 and at least the smallest normal float32 number.
+        temperature: tau, at least 1e-26, so that gradients are finite in float32.
         learnable: Whether tau is trained. The weight ``loss.log_scale`` is log(1 / tau), clipped at log(100).
         need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
@@ -177,7 +177,7 @@ class CLIPLoss(WeightedLoss):
 
     def check(self, first: Tensor, second: Tensor) -> None:
         """Raise ``ValueError`` if the shapes do not fit."""
-        check_shapes({"first": first, "second": second}, {"first": [["N", "D"]], "second": [["N", "D"]]})
+        self.check_shapes({"first": first, "second": second}, {"first": [["N", "D"]], "second": [["N", "D"]]})
         check_same_dimension(first, second)
 
     def on_batch(self, embeddings: Tensor, *targets: Tensor) -> Tensor:

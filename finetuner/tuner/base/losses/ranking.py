@@ -3,9 +3,11 @@
 from typing import ClassVar
 
 from .... import checks
-from .loss import Loss, Tensor, check_shapes
+from .loss import Loss, Tensor
 
 __all__ = ["LambdaRankLoss", "ListNetLoss", "RankNetLoss"]
+
+GAINS = ("exponential", "linear")  # of a relevance r: 2^r - 1, or r
 
 
 class RankingLoss(Loss):
@@ -27,7 +29,7 @@ class RankingLoss(Loss):
     def check(self, scores: Tensor, relevance: Tensor, groups: Tensor | None = None) -> None:
         """Raise ``ValueError`` if the shapes do not fit."""
         tensors = {"scores": scores, "relevance": relevance} | ({} if groups is None else {"groups": groups})
-        check_shapes(tensors, {"scores": [["N"], ["N", "1"]], "relevance": [["N"]], "groups": [["N"]]})
+        self.check_shapes(tensors, {"scores": [["N"], ["N", "1"]], "relevance": [["N"]], "groups": [["N"]]})
         if len(scores.shape) == 2 and scores.shape[1] != 1:
             raise ValueError(f"scores must have shape [N] or [N, 1], got {list(scores.shape)}")
 
@@ -95,7 +97,7 @@ class LambdaRankLoss(RankingLoss):
     r"""LambdaRank: RankNet with each pair weighted by how much swapping its two items would change nDCG.
 
     .. math:: \frac{1}{|G|} \sum_{g \in G} \sum_{(i, j) \in P_g}
-        \frac{|2^{r_i} - 2^{r_j}|}{D^*_g} \Big|\frac{1}{D(\pi_i)} - \frac{1}{D(\pi_j)}\Big|
+        \frac{|g(r_i) - g(r_j)|}{D^*_g} \Big|\frac{1}{D(\pi_i)} - \frac{1}{D(\pi_j)}\Big|
         \log(1 + e^{-\sigma (s_i - s_j)})
 
     :math:`P_g` contains the pairs of a query with i more relevant than j, and G the queries with such a pair.
@@ -105,6 +107,7 @@ class LambdaRankLoss(RankingLoss):
     Args:
         sigma: The steepness, above 0.
         k: The cutoff of nDCG, at least 1; None for all ranks.
+        gain: g, the gain of a relevance r: ``"exponential"``, 2^r - 1, or ``"linear"``, r.
         need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
     Raises:
@@ -121,7 +124,8 @@ class LambdaRankLoss(RankingLoss):
         LambdaLoss framework for ranking metric optimization", CIKM 2018.
     """
 
-    def __init__(self, sigma: float = 1.0, k: int | None = None, need_logs: bool = False):
+    def __init__(self, sigma: float = 1.0, k: int | None = None, gain: str = "exponential", need_logs: bool = False):
         super().__init__(need_logs)
         self.sigma = checks.above("sigma", sigma, 0)
         self.k = None if k is None else checks.integer("k", k, 1)
+        self.gain = checks.one_of("gain", gain, GAINS)

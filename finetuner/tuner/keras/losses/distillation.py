@@ -4,9 +4,21 @@ import math
 
 from ...base.losses import distillation as base
 from ..blocks import reduce_blocks
-from ..functional import at_least_float32, block_distances, prepare_rows, reduce, row_logsumexp, spread
+from ..functional import block_distances, common_float, prepare_rows, reduce, row_logsumexp, spread
 from ..layers import Loss
-from ..ops import Tensor, cast, detached, exp, no_autocast, ones_like, reduce_sum, row_numbers, where
+from ..ops import (
+    Tensor,
+    cast,
+    detached,
+    exp,
+    has_no_rows,
+    no_autocast,
+    ones_like,
+    reduce_sum,
+    row_numbers,
+    where,
+    zero_loss,
+)
 from ..relations import Relations
 
 __all__ = ["DistillationLoss"]
@@ -16,7 +28,8 @@ class DistillationLoss(base.DistillationLoss, Loss):
     def call(self, embeddings: Tensor, teacher_embeddings: Tensor) -> Tensor:
         self.check(embeddings, teacher_embeddings)
         with no_autocast(embeddings):
-            return self.compute(at_least_float32(embeddings), at_least_float32(detached(teacher_embeddings)))
+            queries, teacher = common_float(embeddings, detached(teacher_embeddings))
+            return zero_loss(queries, "mean") if has_no_rows(queries) else self.compute(queries, teacher)
 
     def compute(self, queries: Tensor, teacher: Tensor) -> Tensor:
         relations = TeacherRelations(teacher, Relations(row_numbers(teacher)))

@@ -1,10 +1,12 @@
 """The losses of :mod:`finetuner.tuner.base.losses.margins`, for PaddlePaddle."""
 
+import math
+
 from ...base.losses import centres as interface
 from ...base.losses import margins as base
 from ..functional import (
     angle,
-    at_least_float32,
+    common_float,
     label_smoothing,
     masked_mean,
     monotone_cosine,
@@ -41,7 +43,8 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
         if (host_labels := labels_on_host(labels)) is not None:
             self.check_labels(host_labels, centres.shape[0])
         with no_autocast(embeddings):
-            return self.compute(at_least_float32(embeddings), labels, at_least_float32(centres))
+            queries, centres = common_float(embeddings, centres)
+            return self.compute(queries, labels, centres)
 
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         distances = pairwise_distance(queries, centres, "cosine")
@@ -49,6 +52,7 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
         logits = self.scale * where(own, self.target_logit(distances), 1 - distances)
         logits = logits - reduce_sum(where(own, logits, 0.0), axis=1, keepdims=True)  # relative to the own class
         terms = softplus(row_logsumexp(logits, ~own))[:, 0]
+        terms = where(reduce_any(own, axis=1), terms, math.nan)  # a label that no class has
         if self.smoothing_epsilon:
             smooth = label_smoothing(labels, centres.shape[0], self.smoothing_epsilon, self.categories)
             terms = terms - reduce_sum(cast(smooth, logits.dtype) * logits, axis=1)
@@ -70,7 +74,8 @@ class ArcFaceLoss(base.ArcFaceLoss, MarginLoss):
 class ArcFaceLossWithMLP(base.ArcFaceLossWithMLP, ArcFaceLoss):
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         for i in range(len(self.mlp_features)):
-            queries = linear(relu(queries) if i else queries, *self.layer(i))
+            weight, bias = (cast(part, queries.dtype) for part in self.layer(i))
+            queries = linear(relu(queries) if i else queries, weight, bias)
         return super().compute(queries, labels, centres)
 
 

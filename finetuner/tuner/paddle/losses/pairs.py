@@ -4,7 +4,7 @@ import math
 
 from ...base.losses import pairs as base
 from ..blocks import distance_statistics, reduce_blocks
-from ..functional import at_least_float32, hinge, masked_mean, reduce, row_distance, row_logsumexp, spread
+from ..functional import common_float, hinge, masked_mean, reduce, row_distance, row_logsumexp, spread
 from ..layers import Loss, WeightedLoss
 from ..ops import (
     Tensor,
@@ -12,6 +12,7 @@ from ..ops import (
     cast,
     detached,
     exp,
+    has_no_rows,
     no_autocast,
     ones_like,
     reduce_mean,
@@ -19,6 +20,7 @@ from ..ops import (
     row_numbers,
     softplus,
     where,
+    zero_loss,
 )
 from ..relations import Relations
 
@@ -31,7 +33,7 @@ class PairLoss(base.PairLoss, Loss):
     def forward(self, first: Tensor, second: Tensor, label: Tensor) -> Tensor:
         self.check(first, second, label)
         with no_autocast(first):
-            first, second = at_least_float32(first), at_least_float32(second)
+            first, second = common_float(first, second)
             return self.compute(first, second, cast(label, first.dtype))
 
     def reduce_terms(self, terms: Tensor, distances: Tensor, similar: Tensor, first: Tensor) -> Tensor:
@@ -64,13 +66,14 @@ class CLIPLoss(base.CLIPLoss, WeightedLoss):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         self.check(first, second)
         with no_autocast(first):
-            return self.compute(at_least_float32(first), at_least_float32(second))
+            first, second = common_float(first, second)
+            return zero_loss(first, "mean") if has_no_rows(first) else self.compute(first, second)
 
     def compute(self, first: Tensor, second: Tensor) -> Tensor:
         scale: tuple[Tensor, ...] = ()
         if self.learnable:
             log_scale = as_tensor(self.log_scale)
-            scale = (exp(where(log_scale > MAX_LOG_SCALE, MAX_LOG_SCALE, log_scale)),)
+            scale = (cast(exp(where(log_scale > MAX_LOG_SCALE, MAX_LOG_SCALE, log_scale)), first.dtype),)
         pair_numbers = row_numbers(first)
         partners = Relations(pair_numbers, pair_numbers)
         if self.need_logs:

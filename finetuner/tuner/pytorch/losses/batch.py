@@ -2,10 +2,22 @@
 
 from ...base.losses import batch as base
 from ..blocks import distance_statistics, reduce_blocks
-from ..functional import at_least_float32, hinge, reduce, row_logsumexp
+from ..functional import at_least_float32, common_float, hinge, reduce, row_logsumexp
 from ..kernels import soft_precision
 from ..layers import Loss
-from ..ops import Tensor, at_least, cast, no_autocast, reduce_any, reduce_sum, row_sums, softplus, where
+from ..ops import (
+    Tensor,
+    at_least,
+    cast,
+    has_no_rows,
+    no_autocast,
+    reduce_any,
+    reduce_sum,
+    row_sums,
+    softplus,
+    where,
+    zero_loss,
+)
 from ..relations import Relations
 
 __all__ = ["LiftedStructureLoss", "MultiSimilarityLoss", "NTXentLoss", "SupConLoss", "SurrogatePrecision"]
@@ -18,12 +30,17 @@ class BatchLoss(base.BatchLoss, Loss):
         labels: Tensor,
         references: Tensor | None = None,
         reference_labels: Tensor | None = None,
+        self_offset: int | None = None,
     ) -> Tensor:
-        self.check(embeddings, labels, references, reference_labels)
-        relations = Relations(labels, reference_labels)
+        self.check(embeddings, labels, references, reference_labels, self_offset)
+        relations = Relations(labels, reference_labels, self_offset=self_offset)
         with no_autocast(embeddings):
-            queries = at_least_float32(embeddings)
-            references = queries if references is None else at_least_float32(references)
+            if references is None:
+                queries = references = at_least_float32(embeddings)
+            else:
+                queries, references = common_float(embeddings, references)
+            if has_no_rows(queries, references):
+                return zero_loss(queries, self.reduction)
             if self.need_logs:
                 self.logs = distance_statistics(queries, references, relations, self.distance)
             return self.compute(queries, references, relations)

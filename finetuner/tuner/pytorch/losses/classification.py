@@ -1,5 +1,7 @@
 """The losses of :mod:`finetuner.tuner.base.losses.classification`, for PyTorch."""
 
+import math
+
 from ...base.losses import classification as base
 from ..functional import at_least_float32, masked_mean, one_hot, reduce, row_logsumexp
 from ..layers import Loss
@@ -12,6 +14,7 @@ from ..ops import (
     labels_on_host,
     no_autocast,
     ones_like,
+    reduce_any,
     reduce_mean,
     reduce_sum,
     softplus,
@@ -34,6 +37,7 @@ class FocalLoss(base.FocalLoss, Loss):
         log_odds = row_logsumexp(logits - reduce_sum(where(own, logits, 0.0), axis=1, keepdims=True), ~own)[:, 0]
         # With p the probability of the item's own class, log_odds is log((1 - p) / p).
         terms = exp(-self.gamma * softplus(-log_odds)) * softplus(log_odds)
+        terms = where(reduce_any(own, axis=1), terms, math.nan)  # a label that no class has
         weights = ones_like(terms)
         if self.weight is not None:
             weights = reduce_sum(where(own, constant(self.weight, terms), 0.0), axis=1)

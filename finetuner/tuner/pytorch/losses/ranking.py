@@ -3,7 +3,22 @@
 from ...base.losses import ranking as base
 from ..functional import at_least_float32, group_ranks, masked_mean, reduce, row_logsumexp, same_group
 from ..layers import Loss
-from ..ops import Tensor, cast, detached, exp, flatten, log2, no_autocast, reduce_any, reduce_sum, softplus, where
+from ..ops import (
+    Tensor,
+    at_least,
+    cast,
+    detached,
+    exp,
+    flatten,
+    has_no_rows,
+    log2,
+    no_autocast,
+    reduce_any,
+    reduce_max,
+    reduce_sum,
+    softplus,
+    where,
+)
 
 __all__ = ["LambdaRankLoss", "ListNetLoss", "RankNetLoss"]
 
@@ -13,6 +28,8 @@ class RankingLoss(base.RankingLoss, Loss):
         self.check(scores, relevance, groups)
         with no_autocast(scores):
             scores = flatten(at_least_float32(scores))
+            if has_no_rows(scores):
+                return reduce_sum(scores)
             return self.compute(scores, cast(relevance, scores.dtype), groups)
 
 
@@ -41,9 +58,12 @@ class LambdaRankLoss(base.LambdaRankLoss, RankingLoss):
     def compute(self, scores: Tensor, relevance: Tensor, groups: Tensor | None) -> Tensor:
         same = same_group(scores, groups)
         pairs = same & (relevance[:, None] > relevance[None, :])
-        gain = 2**relevance
+        gain = relevance
+        if self.gain == "exponential":  # divided by the largest of the query, so that no power overflows
+            scale = reduce_max(where(same, at_least(relevance, 0)[None, :], 0.0), axis=1)
+            gain = 2 ** (relevance - scale) - 2**-scale
         ideal, discount = (self.discount(group_ranks(x, same)) for x in (relevance, detached(scores)))
-        ideal_dcg = reduce_sum(where(same, ((gain - 1) * ideal)[None, :], 0.0), axis=1, keepdims=True)
+        ideal_dcg = reduce_sum(where(same, (gain * ideal)[None, :], 0.0), axis=1, keepdims=True)
         change = abs(gain[:, None] - gain[None, :]) * abs(discount[:, None] - discount[None, :])
         weights = where(pairs, change / where(ideal_dcg > 0, ideal_dcg, 1.0), 0.0)
         gap = scores[:, None] - scores[None, :]

@@ -4,9 +4,20 @@ from typing import Any
 
 from ...base.losses import triplet as base
 from ..blocks import mined_masks, reduce_blocks
-from ..functional import at_least_float32, hinge, reduce, row_distance, spread
+from ..functional import common_float, hinge, reduce, row_distance, spread
 from ..kernels import soft_triplets, triplets
-from ..ops import Tensor, cast, detached, no_autocast, ones_like, reduce_mean, row_sums, softplus, where
+from ..ops import (
+    Tensor,
+    cast,
+    detached,
+    no_autocast,
+    ones_like,
+    reduce_mean,
+    row_slice,
+    row_sums,
+    softplus,
+    where,
+)
 from ..relations import Masks, Relations
 from .batch import BatchLoss
 
@@ -20,12 +31,14 @@ class TripletLoss(base.TripletLoss, BatchLoss):
         labels: Any = None,
         references: Tensor | None = None,
         reference_labels: Tensor | None = None,
+        self_offset: int | None = None,
     ) -> Tensor:
         rows = self.explicit_triplets(embeddings, labels, references, reference_labels)
         if rows is None:
-            return super().forward(embeddings, labels, references, reference_labels)
+            return super().forward(embeddings, labels, references, reference_labels, self_offset)
         with no_autocast(embeddings):
-            return self.compute_rows(*map(at_least_float32, rows))
+            anchor, positive, negative = common_float(*rows)
+            return self.compute_rows(anchor, positive, negative)
 
     def compute_rows(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         positive_distances = row_distance(anchor, positive, self.distance)
@@ -53,12 +66,21 @@ class SiameseLoss(base.SiameseLoss, BatchLoss):
         pairs: Masks | Relations = relations
         if self.miner is not None:
             pairs = mined_masks(self.miner, queries, references, relations, self.distance)
-        share = 1.0
-        if relations.self_comparison:  # the masks contain each pair twice, once per direction
-            pairs, share = pairs.symmetric(), 0.5
+        start, count = relations.self_offset, queries.shape[0]
+        if start is None:
+            return self.reduce_terms(*self.sums(queries, references, pairs))
+        if relations.self_comparison:
+            return self.reduce_terms(*(number / 2 for number in self.sums(queries, references, pairs.symmetric())))
+        # The masks contain each pair of the batch twice, once per direction, and each pair with another row once.
+        own, others = pairs.split(start, count)
+        inside = self.sums(queries, row_slice(references, start, count), own.symmetric())
+        outside = self.sums(queries, references, others)
+        return self.reduce_terms(*(a / 2 + b for a, b in zip(inside, outside, strict=True)))
+
+    def sums(self, queries: Tensor, references: Tensor, pairs: Masks | Relations) -> tuple[Tensor, ...]:
+        """The terms of all pairs, summed or per row."""
         per_row = self.reduction == "none"
-        numbers = reduce_blocks(self.terms, queries, references, pairs, self.distance, per_row)
-        return self.reduce_terms(*(share * number for number in numbers))
+        return reduce_blocks(self.terms, queries, references, pairs, self.distance, per_row)
 
     def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         terms = where(positive, distances, where(negative, hinge(self.margin - distances), 0.0))
