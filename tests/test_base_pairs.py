@@ -120,7 +120,9 @@ def test_group_sampler_keeps_groups_whole():
     assert sorted(np.concatenate(batches).tolist()) == list(range(11))
     assert all(len(batch) <= 5 for batch in batches)
     assert all(sum(name in groups[batch] for batch in batches) == 1 for name in np.unique(groups))
-    with pytest.warns(UserWarning, match="2 of 11 items are left out of each epoch, because some groups have more than"):
+    with pytest.warns(
+        UserWarning, match="2 of 11 items are left out of each epoch, because some groups have more than"
+    ):
         assert all(len(batch) <= 3 for batch in GroupSampler(groups, 3).batches())
 
 
