@@ -1,5 +1,6 @@
 """From an image file to pixels: formats, depth, rotation, size, and limits for files that are larger than they look."""
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -166,13 +167,20 @@ class Decoder:
     def _opened(self, file: Any) -> Any:
         """Open an image without Pillow's own limit, which warns first, and which only a global variable can raise."""
         image_module = require("PIL.Image", "images")
-        formats = sorted(set(image_formats().values()))
+        formats = formats_in_order(len(image_module.ID))
         with _opening:
             limit, image_module.MAX_IMAGE_PIXELS = image_module.MAX_IMAGE_PIXELS, None
             try:
                 return image_module.open(file, formats=formats)
             finally:
                 image_module.MAX_IMAGE_PIXELS = limit
+
+
+@functools.cache
+def formats_in_order(count: int) -> list[str]:
+    """The formats that are read, in Pillow's order: the common ones first. ``count`` is how many Pillow knows now."""
+    known = set(image_formats().values())
+    return [name for name in require("PIL.Image", "images").ID if name in known]
 
 
 def swaps_sides(image: Any) -> bool:
