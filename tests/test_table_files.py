@@ -121,6 +121,14 @@ def test_several_files(tmp_path, monkeypatch):
         write_file(folder / f"part-{i:05}-of-00003.csv", f"text,label\n{row}\n")
     write_file(folder / "README.md", "about")
     expected = [("a", "07"), ("b", "7"), ("c", "07")]
+    (tmp_path / "repository" / "data").mkdir(parents=True)
+    write_file(tmp_path / "repository" / "README.md", "about")
+    write_file(tmp_path / "repository" / "data" / "train.csv", "text,label\nz,1\n")
+    assert rows_of(tmp_path / "repository") == [("z", "1")]
+    (tmp_path / "loop" / "a").mkdir(parents=True)
+    (tmp_path / "loop" / "a" / "up").symlink_to("..")
+    with pytest.raises((ValueError, ImportError), match="must contain images|needs Pillow|is only for tables"):
+        load(tmp_path / "loop", **COLUMNS)
     assert rows_of(folder) == expected
     assert rows_of("shards/part-*.csv") == expected
     assert rows_of(sorted(folder.glob("*.csv"))) == expected

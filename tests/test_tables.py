@@ -145,9 +145,10 @@ def test_separators(tmp_path, separator, told):
         (['"a, b"', "c, d"], None),
     ],
 )
-def test_quotes_in_tsv(tmp_path, cells, expected):
+def test_quotes_in_tsv(tmp_path, cells, expected, told):
     lines = "".join(f"{cell}\tx{i}\n" for i, cell in enumerate(cells))
     assert load(write_file(tmp_path / "a.tsv", f"text\tlabel\n{lines}"), **COLUMNS).x == (expected or cells)
+    assert told.messages == ["a.tsv has quoted cells, whose quotes are removed"] * (expected is not None)
 
 
 def test_quoted_tsv(tmp_path):

@@ -107,6 +107,7 @@ def read_cells(layout: Layout, names: Sequence[str], may_be_empty: bool = False)
             reason = "a quote is not closed" if "unexpected end of data" in str(error) else str(error)
             raise ValueError(f"{layout.path} cannot be read: {reason} (after row {count})") from None
     if quotes is not None and quotes.are_written_by_a_program():
+        tell(f"{layout.path.name} has quoted cells, whose quotes are removed")
         columns = [[_unquote(cell) for cell in column] for column in columns]
     for name, column in zip(names, columns, strict=True):
         if "" in column and not may_be_empty:

@@ -75,9 +75,12 @@ def _files_of(path: Path) -> list[Path]:
     tables = [entry for entry in entries if entry.is_file() and format_suffix(entry) in TABLE_SUFFIXES]
     if any(format_suffix(entry) not in BESIDE_TABLES for entry in tables):
         tables = [entry for entry in tables if format_suffix(entry) not in BESIDE_TABLES]
-    if not tables or any(
-        entry.is_dir() or entry.suffix.lower() not in BESIDE_TABLES for entry in entries if entry not in tables
-    ):
+    others = [entry for entry in entries if entry not in tables and entry.suffix.lower() not in BESIDE_TABLES]
+    inside = others[0] if not tables and len(others) == 1 else path
+    if inside != path and inside.is_dir() and not inside.is_symlink():  # the folder "data" of a repository, for example
+        inner = _files_of(inside)
+        return [path] if inner == others else inner
+    if not tables or others:
         return [path]
     groups = sorted({SHARD_NUMBER.sub("", entry.name) for entry in tables})
     if len(groups) > 1:
