@@ -63,15 +63,13 @@ def invert(image):
     return 1 - image
 
 
-def random_affine(image, rng):
-    """Rotate, scale, shear and shift the drawing slightly, as an augmentation."""
-    drawing = Image.fromarray(image.squeeze())
+def random_affine(drawing, rng):
+    """Rotate, scale, shear and shift the drawing slightly, as an augmentation. It is an image of Pillow."""
     center = np.array(drawing.size) / 2
     matrix = np.eye(2) + rng.uniform(-0.3, 0.3, (2, 2))
     shift = center - matrix @ center + rng.uniform(-3, 3, 2)
     affine = np.column_stack([matrix, shift]).ravel()
-    drawing = drawing.transform(drawing.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR, fillcolor=1)
-    return np.asarray(drawing).reshape(image.shape)
+    return drawing.transform(drawing.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR, fillcolor=255)
 
 
 def load_alphabets(path, alphabets):
