@@ -91,7 +91,9 @@ def test_parquet(tables, tmp_path):
     assert data.classes.tolist() == ["a", "b"]
     with pytest.raises(ValueError, match="must have at least one row, got none"):
         load_inputs(parquet(tmp_path / "b.parquet", text=pa.array([], pa.string())))
-    with pytest.raises(ValueError, match="column 'struct' of .* must have text, numbers or lists of numbers, got struct"):
+    with pytest.raises(
+        ValueError, match="column 'struct' of .* must have text, numbers or lists of numbers, got struct"
+    ):
         load_inputs(path, input_column="struct")
 
 
@@ -117,7 +119,11 @@ def test_sessions(tables, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "text,label\nhi, there,1\nx,y,2\n", r"must have 2 cells in each row, got 3 in row 0 \(from 0\); the separator is ','"),
+        (
+            "a.csv",
+            "text,label\nhi, there,1\nx,y,2\n",
+            r"must have 2 cells in each row, got 3 in row 0 \(from 0\); the separator is ','",
+        ),
         ("a.csv", "text,label\nhi,1\nx,y,2\n", r"must have 2 cells in each row, got 3 in row 1 \(from 0\)"),
         ("a.csv", 'text,label\n"hi,1\nx,2\n', "cannot be read: a quote is not closed"),
         ("a.csv", b"text,label\n\xff,1\n", r"cannot be read as UTF-8, it has byte 0xff; encoding \(--encoding\) names"),
