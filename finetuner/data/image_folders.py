@@ -83,12 +83,14 @@ def list_folder(path: Path) -> Listing:
                 if entry.is_dir(follow_symlinks=False):
                     seen.add(_identity(os.stat(entry.path)))
                     folders.append((f"{name}/", entry.path))
+                elif entry.is_symlink() and not _has_target(entry.path):
+                    reasons[BROKEN_LINK] += 1
                 elif entry.is_dir():
                     links.append((f"{name}/", entry.path))
                 elif entry.is_file():
                     files.append(name)
                 else:
-                    reasons[BROKEN_LINK if entry.is_symlink() and not os.path.exists(entry.path) else SPECIAL_FILE] += 1
+                    reasons[SPECIAL_FILE] += 1
     return _listing(files, reasons)
 
 
@@ -141,6 +143,14 @@ def _listing(files: list[str], reasons: Counter[str]) -> Listing:
 
 def _folders(names: list[str]) -> set[tuple[str, ...]]:
     return {tuple(name.split("/")[:-1]) for name in names}
+
+
+def _has_target(link: str) -> bool:
+    try:
+        os.stat(link)
+    except OSError:  # nothing is there, a loop of links, or a path that cannot be
+        return False
+    return True
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
