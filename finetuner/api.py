@@ -57,6 +57,7 @@ def fit(
     gradient_accumulation_steps: int = 1,
     length_groups: int = 1,
     num_items_per_class: int | None = None,
+    keep_all: bool = False,
     sampler: Any = "auto",
     num_workers: int = 0,
     metrics: Iterable[str] | None = None,
@@ -113,6 +114,7 @@ def fit(
         gradient_accumulation_steps: The number of batches whose mean gradient is one step.
         length_groups: The number of groups of similar length that a batch is split into, so that less of it is padding.
         num_items_per_class: How many items of a class a batch contains.
+        keep_all: Whether each item occurs at least once in an epoch.
         sampler: ``"auto"``, ``"class"``, ``"random"``, an instance, or an iterable over the batches of an epoch.
         num_workers: The number of processes (Keras: threads) that prepare batches.
         metrics: Names of metrics.
@@ -177,6 +179,7 @@ def fit(
         gradient_accumulation_steps=gradient_accumulation_steps,
         length_groups=length_groups,
         num_items_per_class=num_items_per_class,
+        keep_all=keep_all,
         sampler=sampler,
         num_workers=num_workers,
         metrics=metrics,

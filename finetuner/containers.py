@@ -68,8 +68,9 @@ def from_container(name: str, x: Any) -> Any:
     if isinstance(x, set | frozenset):
         raise TypeError(f"{name} must have an order, got a {type(x).__name__}; pass a list")
     if isinstance(x, np.ma.MaskedArray):
-        if np.ma.getmaskarray(x).any():
-            raise TypeError(f"{name} must have no masked values, got a masked array with {np.ma.count_masked(x)}")
+        masked = int(np.ma.getmaskarray(x).sum())
+        if masked:
+            raise TypeError(f"{name} must have no masked values, got a masked array with {masked}")
         return x.data
     if isinstance(x, np.ndarray):
         return x.astype(np.float32) if is_half(x) else x

@@ -15,6 +15,7 @@ __all__ = [
     "NO_MATCH",
     "OVERLAP_ROUNDING",
     "POSITIVE",
+    "distinct_sets",
     "encode_label_sets",
     "encode_labels",
     "has_label_sets",
@@ -110,6 +111,14 @@ def encode_label_sets(y: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     for row, labels in zip(matrix, sets, strict=True):
         row[[number[value] for value in labels]] = True
     return _class_names(ordered), matrix
+
+
+def distinct_sets(names: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """The distinct sets of a matrix ``[N, C]`` with named columns, as an array of Python's sets."""
+    distinct = np.unique(sets, axis=0)
+    found = np.empty(len(distinct), dtype=object)
+    found[:] = [frozenset(names[row].tolist()) for row in distinct]
+    return found
 
 
 def sets_match(sets: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ __all__ = [
     "EvaluateEvery",
     "Freeze",
     "GradientAccumulationSteps",
+    "KeepAll",
     "KeepBest",
     "KeepCheckpoints",
     "LayerDecay",
@@ -211,6 +212,7 @@ Sampler = Annotated[
 NumItemsPerClass = Annotated[
     int | None, option("--num-items-per-class", TRAINING, "Number of items of each class in a batch.")
 ]
+KeepAll = Annotated[bool, option("--keep-all", TRAINING, "Use each item at least once in an epoch.")]
 
 # Evaluation ----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..containers import from_container
+
 __all__ = ["pearson", "row_distance", "spearman"]
 
 
@@ -22,7 +24,7 @@ def row_distance(first: np.ndarray, second: np.ndarray, distance: str = "cosine"
         >>> row_distance([[1, 0], [1, 0]], [[1, 0], [0, 1]]).tolist()
         [0.0, 1.0]
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    first, second = (np.asarray(from_container("rows", rows), np.float64) for rows in (first, second))
     if distance == "cosine":
         norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
         return np.asarray(1 - (first * second).sum(axis=1) / np.where(norms > 0, norms, 1))
@@ -40,7 +42,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
         >>> round(pearson([1, 2, 3], [2, 4, 6]), 6)
         1.0
     """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y = (np.asarray(from_container("values", values), np.float64) for values in (x, y))
     x, y = x - x.mean(), y - y.mean()
     norm = np.sqrt((x * x).sum() * (y * y).sum())
     return float((x * y).sum() / norm) if norm > 0 else 0.0
@@ -66,5 +68,5 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 def mean_ranks(x: np.ndarray) -> np.ndarray:
     """The rank of each value from 0; equal values get the mean of their ranks: ``[N]`` to ``[N]`` float64."""
-    _, position, counts = np.unique(x, return_inverse=True, return_counts=True)
+    _, position, counts = np.unique(from_container("values", x), return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts + 1) / 2)[position]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..checks import one_of, preview
+from ..containers import from_container
 
 __all__ = ["check_relevance", "grouped_ndcg"]
 
@@ -32,7 +33,7 @@ def check_relevance(relevance: np.ndarray, gain: str = "exponential") -> np.ndar
         relevance must be at most 1023 for the gain 2^r - 1, got 1500.0; take gain="linear", or grades from 0 to 5
     """
     one_of("gain", gain, GAINS)
-    relevance = np.asarray(relevance, np.float64)
+    relevance = np.asarray(from_container("relevance", relevance), np.float64)
     wrong = ~((relevance >= 0) & (relevance < np.inf))
     if wrong.any():
         raise ValueError(f"relevance must be at least 0 and finite to have a gain, got {relevance[wrong][0]}")
@@ -79,7 +80,7 @@ def grouped_ndcg(scores: np.ndarray, relevance: np.ndarray, groups: np.ndarray, 
         [2] McSherry and Najork, "Computing information retrieval performance measures efficiently in the presence of
         tied scores", ECIR 2008.
     """
-    relevance, scores = check_relevance(relevance, gain), np.asarray(scores, np.float64)
+    relevance, scores = check_relevance(relevance, gain), np.asarray(from_container("scores", scores), np.float64)
     lengths = [np.shape(x) for x in (scores, relevance, groups)]
     if len(lengths[0]) != 1 or len(set(lengths)) > 1:
         raise ValueError(f"scores, relevance and groups must have the same shape [N], got {lengths}")

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import preview, shape
-from ..labels import ANCHOR, MATCH, NO_MATCH, encode_labels
+from ..containers import from_container
+from ..labels import ANCHOR, MATCH, NO_MATCH, encode_label_sets, encode_labels, has_label_sets, sets_match
 from .metrics import METRICS, parse_metric, rank_neighbours
 from .rows import row_codes
-from .search import check_embeddings, search_blocks
+from .search import Match, check_embeddings, search_blocks
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -47,7 +48,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 class _GroundTruth(NamedTuple):
-    """Which items are relevant: ``candidates[j]`` to ``queries[i]`` if ``index_codes[j] == codes[i]``."""
+    """Which items are relevant: ``candidates[j]`` to ``queries[i]`` if ``match(codes[i], index_codes[j])``."""
 
     queries: np.ndarray  # rows of the queries
     codes: np.ndarray  # class or session of each query
@@ -55,16 +56,26 @@ class _GroundTruth(NamedTuple):
     index_codes: np.ndarray  # class or session of each candidate, -1 if it is relevant to no query
     counts: np.ndarray  # number of relevant items of each query
     exclude_self: bool  # whether each query is also a candidate, and must not find itself
+    match: Match = np.equal
 
 
 def _check_labels(name: str, labels: Any) -> np.ndarray:
-    """Check labels and return them as an array ``[N]`` or ``[N, 2]``."""
-    labels = np.asarray(labels)
-    shape(name, labels.shape, ["N"], ["N", "2"])
+    """Check labels and return classes ``[N]``, sessions ``[N, 2]``, or label sets: sets or a matrix ``[N, C]``."""
+    labels = from_container(name, labels)
+    if has_label_sets(labels):
+        return labels
+    if not isinstance(labels, np.ndarray):
+        is_table = len(labels) > 0 and isinstance(labels[0], list | tuple | np.ndarray)
+        labels = np.asarray(labels) if is_table else _column(labels, name)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    shape(name, labels.shape, ["N"], ["N", "C"])
     if labels.ndim == 2:
+        if labels.dtype.kind == "f" and labels.min(initial=0) >= 0:
+            return labels
         if labels.shape[1] != 2 or labels.dtype.kind not in "iu":
             raise ValueError(
-                f"{name} must be classes [N], or integers [N, 2] (session and role), "
+                f"{name} must be classes [N], integers [N, 2] (session and role), or booleans [N, C] (label sets), "
                 f"got shape {list(labels.shape)} and dtype {labels.dtype}"
             )
         if not (valid := np.isin(labels[:, 1], (ANCHOR, MATCH, NO_MATCH))).all():
@@ -75,9 +86,20 @@ def _check_labels(name: str, labels: Any) -> np.ndarray:
     return labels
 
 
+def _column(labels: Any, name: str) -> np.ndarray:
+    """A list of labels as an array of the same values; what is missing or of several types is refused."""
+    classes, codes = encode_labels(labels, name)
+    return classes[codes]
+
+
 def _ground_truth(query_labels: Any, index_labels: Any) -> _GroundTruth:
     labels = _check_labels("query_labels", query_labels)
     searched = labels if index_labels is None else _check_labels("index_labels", index_labels)
+    sets = [_is_label_sets(one) for one in (labels, searched)]
+    if all(sets):
+        return _set_truth(labels, searched, index_labels is None)
+    if any(sets):
+        raise ValueError("query_labels and index_labels must both be label sets, got one of them")
     if labels.ndim != searched.ndim:
         raise ValueError(
             "query_labels and index_labels must both be classes [N] or both be sessions [N, 2], "
@@ -101,6 +123,40 @@ def _ground_truth(query_labels: Any, index_labels: Any) -> _GroundTruth:
     # A class that the index does not have has the code -1, which selects the last count: 0.
     counts = np.bincount(index_codes[matches], minlength=len(code_of_class) + 1)[codes]
     return _GroundTruth(queries, codes, candidates, index_codes, counts - exclude_self, exclude_self)
+
+
+class _Table:
+    """Compares codes by a table of booleans."""
+
+    def __init__(self, table: np.ndarray):
+        self.table = table
+
+    def __call__(self, codes: np.ndarray, index_codes: np.ndarray) -> np.ndarray:
+        return np.asarray(self.table[codes, index_codes])
+
+
+def _is_label_sets(labels: Any) -> bool:
+    return has_label_sets(labels) or (labels.ndim == 2 and labels.dtype.kind in "bf")
+
+
+def _set_truth(labels: Any, searched: Any, exclude_self: bool) -> _GroundTruth:
+    """The ground truth of label sets. Equal sets have one code, and a table says which codes belong together."""
+    if not isinstance(labels, np.ndarray) or not isinstance(searched, np.ndarray):
+        sides = [[set(one) for one in side] for side in (labels, searched)]
+        _, both = encode_label_sets(sides[0] + sides[1], "query_labels")
+        labels, searched = both[: len(sides[0])], both[len(sides[0]) :]
+    if labels.shape[1] != searched.shape[1]:
+        raise ValueError(
+            "query_labels and index_labels must have a column for each label, "
+            f"got {labels.shape[1]} and {searched.shape[1]} columns"
+        )
+    distinct, codes = np.unique(labels, axis=0, return_inverse=True)
+    index_distinct, index_codes = np.unique(searched, axis=0, return_inverse=True)
+    codes, index_codes = codes.reshape(-1), index_codes.reshape(-1)
+    table = sets_match(distinct, index_distinct)
+    counts = (table @ np.bincount(index_codes))[codes] - exclude_self * table[codes, index_codes[: len(codes)]]
+    rows, candidates = np.arange(len(labels)), np.arange(len(searched))
+    return _GroundTruth(rows, codes, candidates, index_codes, counts, exclude_self, _Table(table))
 
 
 def relevant_counts(query_labels: Any, index_labels: Any = None) -> np.ndarray:
@@ -127,7 +183,7 @@ def relevant_counts(query_labels: Any, index_labels: Any = None) -> np.ndarray:
         [2, 0]
     """
     truth = _ground_truth(query_labels, index_labels)
-    counts = np.zeros(len(np.asarray(query_labels)), np.int64)
+    counts = np.zeros(len(query_labels), np.int64)
     counts[truth.queries] = truth.counts
     return counts
 
@@ -192,9 +248,10 @@ def retrieval_metrics(
 
     Args:
         queries: Embeddings ``[Q, D]``.
-        query_labels: ``[Q]`` or ``[Q, 2]``.
+        query_labels: ``[Q]`` classes, ``[Q, 2]`` sessions and roles, or label sets, which are ``[Q]`` sets or
+            ``[Q, C]`` booleans. An item is relevant to a query with which it has a label in common.
         index: Embeddings ``[M, D]``, or None to search the queries among themselves.
-        index_labels: ``[M]`` or ``[M, 2]``. Required with ``index``.
+        index_labels: Labels of the same kind. Required with ``index``.
         metrics: Names of metrics from the table.
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``, see :func:`nearest_neighbours`.
         block: The number of queries per block. The default is as many as fit into 256 MiB.
@@ -239,6 +296,8 @@ def retrieval_metrics(
         searched = searched[truth.candidates]
     num_relevant, duplicates = truth.counts, None
     if exclude_duplicates:
+        if truth.match is not np.equal:
+            raise ValueError("exclude_duplicates must be False with label sets, got True")
         codes, index_codes = row_codes(queries, searched)
         duplicates = codes[truth.queries], index_codes
         num_relevant = num_relevant - _relevant_duplicates(truth, *duplicates)
@@ -254,10 +313,10 @@ def retrieval_metrics(
     max_cutoff = {"R": int(counts.max()), "all": num_ranked}
     depth = max(k if isinstance(k, int) else max_cutoff[k] for _, k in functions.values())
     values = {name: np.empty(len(rows)) for name in functions}
-    labels = codes, truth.index_codes
+    labels = codes, truth.index_codes, truth.match
     for found in search_blocks(queries, rows, searched, depth, distance, block, truth.exclude_self, labels, duplicates):
         part, squared, ids, more_ties, more_hits = found
-        relevant = truth.index_codes[ids] == codes[part, None]
+        relevant = truth.match(codes[part, None], truth.index_codes[ids])
         if duplicates is not None:
             relevant &= np.isfinite(squared)
         ranking = rank_neighbours(squared, relevant, more_ties, more_hits)

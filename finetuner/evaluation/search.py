@@ -8,16 +8,18 @@ Two items of the index tie if their squared distances to the query are the same 
 distance is computed once for all of them, or from differences of rows, where their position plays no part.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..checks import integer, one_of, preview, shape
+from ..containers import from_container
 from .rows import DistinctRows, Rows, prepare_rows, squared_row_norms
 
 __all__ = ["nearest_neighbours"]
 
+Match = Callable[[np.ndarray, np.ndarray], np.ndarray]  # compares label codes of queries and of an index
 _BLOCK_BYTES = 256 << 20  # memory of a block of queries
 _DENSE_RATIO = 12  # all distances are computed if the neighbours are more than 1/12 of the index: faster than faiss
 _EXTRA = 8  # neighbours beyond k that are also fetched, because they may tie with the k-th
@@ -89,6 +91,7 @@ def _ties_beyond(
     hits: np.ndarray,
     labels: np.ndarray,
     index: np.ndarray,
+    match: Match,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The number of items that tie with the k-th neighbour and come after it, and how many of them are relevant.
 
@@ -100,18 +103,19 @@ def _ties_beyond(
         hits: ``[B]``, the relevant items of this group.
         labels: ``[B, 1]``.
         index: ``[M]``, the labels of the index.
+        match: Compares labels of queries and of the index.
 
     Returns:
         ``[B]`` each.
     """
     kth = squared[:, k - 1 : k]
     after = (squared[:, k:] == kth) & np.isfinite(kth)
-    relevant = after & (index[ids[:, k:]] == labels)
+    relevant = after & match(labels, index[ids[:, k:]])
     more_ties, more_hits = np.count_nonzero(after, axis=1), np.count_nonzero(relevant, axis=1)
     whole = np.flatnonzero(ties)
     inside = squared[whole, :k] == kth[whole]
     more_ties[whole] = ties[whole] - np.count_nonzero(inside, axis=1)
-    inside &= index[ids[whole, :k]] == labels[whole]
+    inside &= match(labels[whole], index[ids[whole, :k]])
     more_hits[whole] = hits[whole] - np.count_nonzero(inside, axis=1)
     return more_ties, more_hits
 
@@ -124,7 +128,7 @@ def search_blocks(
     distance: str,
     block: int | None,
     exclude_self: bool,
-    labels: tuple[np.ndarray, np.ndarray] | None = None,
+    labels: tuple[np.ndarray, np.ndarray, Match] | None = None,
     duplicates: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Iterator[Neighbours]:
     """Search the index, block by block.
@@ -137,8 +141,8 @@ def search_blocks(
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         block: The number of queries per block, or None for as many as fit into 256 MiB.
         exclude_self: Whether ``index`` is ``queries``, and no query may find itself.
-        labels: ``[R]`` and ``[M]``. With them, the items that tie with the k-th neighbour are counted. An item is
-            relevant if its label is that of the query.
+        labels: ``[R]`` and ``[M]`` codes, and a function that compares them. With them, the items that tie with the
+            k-th neighbour are counted. An item is relevant if its label matches that of the query.
         duplicates: ``[R]`` and ``[M]``. Items with the number of the query are excluded: they are infinitely far.
 
     Yields:
@@ -180,7 +184,7 @@ def search_blocks(
             beyond = np.flatnonzero((squared[:, -1:] == kth) & np.isfinite(kth))
             tied = distances[beyond] == kth[beyond]
             ties[beyond] = np.count_nonzero(tied, axis=1)
-            tied &= labels[0][numbers[beyond], None] == labels[1]
+            tied &= labels[2](labels[0][numbers[beyond], None], labels[1])
             hits[beyond] = np.count_nonzero(tied, axis=1)
         return Neighbours(slice(0), squared, ids, ties, hits)
 
@@ -216,13 +220,13 @@ def search_blocks(
         if _refine_close(squared, ids, block_rows, index_rows, always_dense, limits):
             squared, ids = _sort_neighbours(squared, ids, fetched)
         if labels is not None:
-            ties, hits = _ties_beyond(squared, ids, k, ties, hits, labels[0][numbers, None], labels[1])
+            ties, hits = _ties_beyond(squared, ids, k, ties, hits, labels[0][numbers, None], labels[1], labels[2])
         yield Neighbours(slice(start, start + block), squared[:, :k], ids[:, :k], ties, hits)
 
 
 def _check_rows(name: str, x: Any, distance: str) -> np.ndarray:
     """Check embeddings and return them as float32 ``[N, D]``."""
-    x = np.asarray(x)
+    x = np.asarray(from_container(name, x))
     shape(name, x.shape, ["N", "D"])
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")

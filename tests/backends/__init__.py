@@ -42,6 +42,14 @@ class Backend:
         """``x`` as a tensor. Floats become float32."""
         return self.tensor(x, "float32" if getattr(x, "dtype", np.dtype(int)).kind == "f" else None)
 
+    def gradient(self, function, x):
+        """The gradient of the sum of ``function`` at ``x``, in the precision in which losses have second derivatives."""
+        raise NotImplementedError
+
+    def penalty_gradient(self, function, x):
+        """The gradient by ``x`` of the squared norm of :meth:`gradient`, by differentiating twice."""
+        raise NotImplementedError
+
     def numpy(self, x):
         """A tensor as a numpy array."""
         raise NotImplementedError

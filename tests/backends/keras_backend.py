@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 import numpy as np
+from keras import ops
 
 from . import Backend
 
@@ -51,6 +52,35 @@ class KerasBackend(Backend):
 
         value, grads = getattr(self, f"{self.engine}_value_and_grads")(weighted, inputs)
         return self.numpy(value), [None if x is None else self.numpy(g) for x, g in zip(inputs, grads, strict=True)]
+
+    def gradient(self, function, x):
+        _, (grad,) = getattr(self, f"{self.engine}_value_and_grads")(
+            lambda x: (ops.sum(function(x)), ops.zeros(())), [self.tensor(x, "float32")]
+        )
+        return self.numpy(grad)
+
+    def penalty_gradient(self, function, x):
+        x = self.tensor(x, "float32")
+        if self.engine == "jax":
+            import jax
+
+            first = jax.grad(lambda x: ops.sum(function(x)))
+            return self.numpy(jax.grad(lambda x: ops.sum(first(x) ** 2))(x))
+        if self.engine == "tensorflow":
+            import tensorflow
+
+            with tensorflow.GradientTape() as outer:
+                outer.watch(x)
+                with tensorflow.GradientTape() as inner:
+                    inner.watch(x)
+                    value = ops.sum(function(x))
+                penalty = ops.sum(inner.gradient(value, x) ** 2)
+            return self.numpy(outer.gradient(penalty, x))
+        import torch
+
+        x.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+        return self.numpy(torch.autograd.grad((gradient**2).sum(), x)[0])
 
     def torch_value_and_grads(self, weighted, inputs):
         for x in inputs:

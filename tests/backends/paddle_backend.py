@@ -48,6 +48,15 @@ class PaddleBackend(Backend):
         (weight * value).sum().backward()
         return self.numpy(value), [None if x is None else self.numpy(x.grad) for x in inputs]
 
+    def gradient(self, function, x):
+        x = paddle.to_tensor(x, stop_gradient=False)
+        return self.numpy(paddle.grad(function(x).sum(), x)[0])
+
+    def penalty_gradient(self, function, x):
+        x = paddle.to_tensor(x, stop_gradient=False)
+        (gradient,) = paddle.grad(function(x).sum(), x, create_graph=True)
+        return self.numpy(paddle.grad((gradient**2).sum(), x)[0])
+
     def compiled(self, function, how):
         def call(arguments):  # the compiler does not support *arguments
             return function(*arguments)

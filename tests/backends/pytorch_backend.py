@@ -47,6 +47,15 @@ class PytorchBackend(Backend):
         (weight * value).sum().backward()
         return self.numpy(value), [None if x is None else self.numpy(x.grad) for x in inputs]
 
+    def gradient(self, function, x):
+        x = torch.tensor(x, requires_grad=True)
+        return self.numpy(torch.autograd.grad(function(x).sum(), x)[0])
+
+    def penalty_gradient(self, function, x):
+        x = torch.tensor(x, requires_grad=True)
+        (gradient,) = torch.autograd.grad(function(x).sum(), x, create_graph=True)
+        return self.numpy(torch.autograd.grad((gradient**2).sum(), x)[0])
+
     def compiled(self, function, how):
         return compile_torch(function, how)
 

@@ -42,8 +42,19 @@ def aux_and_gradients(function: Callable[[list[Any]], Any], inputs: list[Any]) -
 
 
 def known_gradient(value: Any, gradient: Any, x: Any) -> Any:
-    """A scalar with a known gradient by ``x``. Another derivative of this gradient raises ``NotImplementedError``."""
-    return _known_gradient(keras.backend.backend())(ops.stop_gradient(value), ops.stop_gradient(gradient), x)
+    """A value with a known gradient by ``x``. Another derivative of this gradient raises ``NotImplementedError``.
+
+    Args:
+        value: A scalar, or numbers of rows ``[B, 1]``.
+        gradient: Of the scalar, or of the number of each row, in the shape of ``x``.
+        x: ``[B, M]``.
+    """
+    value, gradient = ops.stop_gradient(value), ops.stop_gradient(gradient)
+    engine = keras.backend.backend()
+    if engine == "torch" and not is_eager_torch():  # what is compiled has no second derivatives
+        product = ops.sum(gradient * x, axis=1, keepdims=True) if len(value.shape) else ops.sum(gradient * x)
+        return value + (product - ops.stop_gradient(product))
+    return _known_gradient(engine)(value, gradient, x)
 
 
 @functools.cache
@@ -84,15 +95,15 @@ def _known_gradient_jax() -> Callable[..., Any]:
     import jax
     import jax.numpy as jnp
 
-    @jax.custom_jvp
+    @jax.custom_jvp  # type: ignore[untyped-decorator]
     def once(gradient: Any, x: Any) -> Any:
         return gradient
 
-    @once.defjvp
+    @once.defjvp  # type: ignore[untyped-decorator]
     def differentiate(primals: Any, tangents: Any) -> Any:
         raise NotImplementedError(SECOND_DERIVATIVES)
 
-    @jax.custom_vjp
+    @jax.custom_vjp  # type: ignore[untyped-decorator]
     def known(value: Any, gradient: Any, x: Any) -> Any:
         return value
 
@@ -107,14 +118,14 @@ def _known_gradient_jax() -> Callable[..., Any]:
 def _known_gradient_tensorflow() -> Callable[..., Any]:
     import tensorflow
 
-    @tensorflow.custom_gradient
+    @tensorflow.custom_gradient  # type: ignore[untyped-decorator]
     def once(gradient: Any, x: Any) -> Any:
         def differentiate(upstream: Any) -> Any:
             raise NotImplementedError(SECOND_DERIVATIVES)
 
         return tensorflow.identity(gradient), differentiate
 
-    @tensorflow.custom_gradient
+    @tensorflow.custom_gradient  # type: ignore[untyped-decorator]
     def known(value: Any, gradient: Any, x: Any) -> Any:
         def backward(upstream: Any) -> Any:
             return None, None, upstream * once(gradient, x)

@@ -18,7 +18,7 @@ from ..base.training.micro_batches import MicroBatch, Parts
 from .data import to_device
 from .framework import copy_to_host, forward
 from .gradient_cache import STATEFUL_LAYERS, embed_twice, mutable_buffers
-from .models import named_weights, plain_model
+from .models import layers_in_evaluation_mode, named_weights, plain_model
 from .optimizers import (
     add_weights,
     check_scheduler,
@@ -150,6 +150,7 @@ class PaddleEngine(base.Engine):
 
     def set_up(self, compile: bool) -> None:
         self.move()
+        self.evaluation_layers: list[Any] = []
         self.training_model: Any = self.model
         self.compiles = compile and not hasattr(plain_model(self.model).forward, "dygraph_function")
         self.compiled_for: list[bool] = []
@@ -243,6 +244,8 @@ class PaddleEngine(base.Engine):
 
     def begin_training(self) -> None:
         self.move()
+        if self.model.training:  # else it is in evaluation mode as a whole, as a fit leaves it
+            self.evaluation_layers = layers_in_evaluation_mode(self.model)
         optimizer = self.optimizers["optimizer"]
         held = {id(p) for p in optimizer_params(optimizer)}
         known = {name: p for name, p in named_weights(self.model).items() if id(p) in held or not p.stop_gradient}
@@ -258,6 +261,8 @@ class PaddleEngine(base.Engine):
 
     def begin_epoch(self, seed: int | None) -> None:
         self.model.train()
+        for layer in self.evaluation_layers:
+            layer.training = False
         for layer in self.model.sublayers(include_self=True):
             weights = [p for p in (getattr(layer, "weight", None), getattr(layer, "bias", None)) if p is not None]
             if isinstance(layer, STATEFUL_LAYERS) and weights and all(p.stop_gradient for p in weights):

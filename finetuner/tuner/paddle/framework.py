@@ -20,7 +20,7 @@ from ..base.training.parameter_groups import Weight
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
-from .models import TwoTower, call_model, named_weights, plain_forward, plain_model
+from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_forward, plain_model
 from .native_loss import NativeLoss
 from .surgery import replace_pooling
 
@@ -77,14 +77,9 @@ class PaddleFramework(base.Framework):
 
     @paddle.no_grad()
     def embed(self, model: nn.Layer, inputs: Any, count: int) -> np.ndarray:
-        training = model.training
-        model.eval()
         model.to(device=self.device)
-        try:
+        with evaluation_mode(model):
             return forward(model, to_device(inputs, self.device), count).astype("float32").numpy()
-        finally:
-            if training:
-                model.train()
 
     def weights(self, module: Any) -> list[Weight]:
         return [Weight(name, p.ndim) for name, p in named_weights(module).items() if not p.stop_gradient]

@@ -1,6 +1,7 @@
 """Models: two towers, calls, and the names of weights, for PaddlePaddle."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import paddle
@@ -8,7 +9,19 @@ from paddle import nn
 
 from ..base.training.framework import accepts_keywords
 
-__all__ = ["TwoTower", "call_model", "named_weights", "plain_forward", "plain_model"]
+__all__ = [
+    "TwoTower",
+    "call_model",
+    "evaluation_mode",
+    "layers_in_evaluation_mode",
+    "named_weights",
+    "plain_forward",
+    "plain_model",
+]
+
+
+# Libraries whose pre-trained models are returned in evaluation mode.
+EVALUATION_BY_DEFAULT = {"paddleformers", "paddlenlp"}
 
 
 class TwoTower(nn.Layer):
@@ -40,6 +53,32 @@ def plain_forward(model: nn.Layer) -> Any:
     """A model's ``forward``; of a model compiled by ``to_static``, the original one with its arguments."""
     forward = plain_model(model).forward
     return getattr(forward, "dygraph_function", forward)
+
+
+def layers_in_evaluation_mode(model: nn.Layer) -> list[nn.Layer]:
+    """The layers that the user has put into evaluation mode, in a model that is in training mode.
+
+    They stay in evaluation mode while the rest is trained. A pre-trained model of a library that returns its models in
+    evaluation mode is no such layer, unless it is frozen.
+    """
+    if not model.training:
+        libraries = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+        if libraries & EVALUATION_BY_DEFAULT and any(not p.stop_gradient for p in model.parameters()):
+            return []
+        return [layer for layer in model.sublayers(include_self=True) if not layer.training]
+    return [layer for child in model.children() for layer in layers_in_evaluation_mode(child)]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Layer) -> Iterator[None]:
+    """A context in which the model is in evaluation mode. Afterwards, each layer has the mode that it had before."""
+    modes = [(layer, layer.training) for layer in model.sublayers(include_self=True)]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 def named_weights(module: Any) -> dict[str, paddle.Tensor]:

@@ -17,7 +17,7 @@ from ..base.training.micro_batches import MicroBatch, Parts
 from .data import to_device
 from .framework import copy_to_host, forward
 from .gradient_cache import embed_twice, mutable_buffers
-from .models import named_weights
+from .models import layers_in_evaluation_mode, named_weights
 from .optimizers import (
     add_weights,
     check_scheduler,
@@ -152,6 +152,7 @@ class PytorchEngine(base.Engine):
 
     def set_up(self, compile: bool) -> None:
         self.move()
+        self.evaluation_layers: list[Any] = []
         self.training_model: Any = torch.compile(self.model) if compile else self.model
         self.statistics = mutable_buffers(self.model, running=True)
 
@@ -236,6 +237,8 @@ class PytorchEngine(base.Engine):
 
     def begin_training(self) -> None:
         self.move()
+        if self.model.training:  # else it is in evaluation mode as a whole, as a fit leaves it
+            self.evaluation_layers = layers_in_evaluation_mode(self.model)
         optimizer = self.optimizers["optimizer"]
         held = {id(p) for p in optimizer_params(optimizer)}
         new = {name for name, p in named_weights(self.model).items() if p.requires_grad and id(p) not in held}
@@ -251,6 +254,8 @@ class PytorchEngine(base.Engine):
 
     def begin_epoch(self, seed: int | None) -> None:
         self.model.train()
+        for layer in self.evaluation_layers:
+            layer.training = False
         for layer in self.model.modules():
             weights = list(layer.parameters(recurse=False))
             if (

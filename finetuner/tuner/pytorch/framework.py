@@ -19,7 +19,7 @@ from ..base.training.parameter_groups import Weight
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
-from .models import TwoTower, call_model, named_weights, plain_model, plain_name
+from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_model, plain_name
 from .native_loss import NativeLoss
 from .surgery import replace_pooling
 
@@ -74,12 +74,9 @@ class PytorchFramework(base.Framework):
 
     @torch.no_grad()
     def embed(self, model: nn.Module, inputs: Any, count: int) -> np.ndarray:
-        training = model.training
-        model.eval().to(self.device)
-        try:
+        model.to(self.device)
+        with evaluation_mode(model):
             return forward(model, to_device(inputs, self.device), count).float().cpu().numpy()
-        finally:
-            model.train(training)
 
     def weights(self, module: Any) -> list[Weight]:
         return [Weight(name, p.ndim) for name, p in named_weights(module).items() if p.requires_grad]

@@ -188,4 +188,4 @@ def soft_precision(
         inside = torch.sigmoid((k - 0.5 - ranks) / temperature1)
         return torch.where(positives.valid, inside / best, 0.0).sum(dim=1)
 
-    return KnownGradient.apply(formula, values, gradient, distances)  # type: ignore[no-untyped-call,no-any-return]
+    return KnownGradient.apply(formula, values, gradient, distances)  # type: ignore[no-untyped-call]

@@ -1,13 +1,26 @@
 """Models: two towers, calls, and the names of weights, for PyTorch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
 from ..base.training.framework import accepts_keywords
 
-__all__ = ["TwoTower", "call_model", "named_weights", "plain_model", "plain_name"]
+__all__ = [
+    "TwoTower",
+    "call_model",
+    "evaluation_mode",
+    "layers_in_evaluation_mode",
+    "named_weights",
+    "plain_model",
+    "plain_name",
+]
+
+
+# Libraries whose pre-trained models are returned in evaluation mode.
+EVALUATION_BY_DEFAULT = {"transformers"}
 
 
 class TwoTower(nn.Module):
@@ -26,6 +39,32 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Mapping) and accepts_keywords(plain_model(model).forward, inputs):
         return model(**inputs)
     return model(inputs)
+
+
+def layers_in_evaluation_mode(model: nn.Module) -> list[nn.Module]:
+    """The layers that the user has put into evaluation mode, in a model that is in training mode.
+
+    They stay in evaluation mode while the rest is trained. A pre-trained model of a library that returns its models in
+    evaluation mode is no such layer, unless it is frozen.
+    """
+    if not model.training:
+        libraries = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+        if libraries & EVALUATION_BY_DEFAULT and any(p.requires_grad for p in model.parameters()):
+            return []
+        return [layer for layer in model.modules() if not layer.training]
+    return [layer for child in model.children() for layer in layers_in_evaluation_mode(child)]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """A context in which the model is in evaluation mode. Afterwards, each layer has the mode that it had before."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 def plain_model(model: nn.Module) -> nn.Module:

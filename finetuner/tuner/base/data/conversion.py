@@ -125,18 +125,20 @@ def align_labels(datasets: Sequence[Dataset]) -> list[np.ndarray]:
     kinds = {(dataset.labels.ndim, dataset.labels.dtype.kind in "bf") for dataset in datasets}
     if len(kinds) > 1:
         raise ValueError(f"datasets must have labels of one kind, got {', '.join(map(repr, datasets))}")
-    if len({dataset.classes.dtype.kind in "US" for dataset in datasets}) > 1:
+    is_sets = (2, True) in kinds
+    own_names = [dataset.label_names if is_sets else dataset.classes for dataset in datasets]
+    if len({names.dtype.kind in "US" for names in own_names}) > 1:
         raise ValueError("classes must have the same type to be compared, got texts and numbers")
-    names, codes = np.unique(np.concatenate([dataset.classes for dataset in datasets]), return_inverse=True)
-    starts = np.cumsum([0, *(len(dataset.classes) for dataset in datasets)])
+    names, codes = np.unique(np.concatenate(own_names), return_inverse=True)
+    starts = np.cumsum([0, *map(len, own_names)])
     aligned = []
-    for dataset, start in zip(datasets, starts, strict=False):
+    for dataset, own, start in zip(datasets, own_names, starts, strict=False):
         labels = dataset.labels.copy()
-        if (2, True) in kinds:  # label sets, with a column for each label of all datasets
+        if is_sets:  # with a column for each label of all datasets
             labels = np.zeros((len(labels), len(names)), labels.dtype)
-            labels[:, codes[start : start + len(dataset.classes)]] = dataset.labels
+            labels[:, codes[start : start + len(own)]] = dataset.labels
         else:
-            own = labels[:, 0] if labels.ndim == 2 else labels
-            own[:] = codes[start + own]
+            numbers = labels[:, 0] if labels.ndim == 2 else labels
+            numbers[:] = codes[start + numbers]
         aligned.append(labels)
     return aligned

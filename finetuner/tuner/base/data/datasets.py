@@ -20,7 +20,16 @@ from .... import checks
 from ....arrays import num_items, take, to_float_array
 from ....containers import from_container
 from ....evaluation.evaluators import Evaluator, RetrievalEvaluator
-from ....labels import ANCHOR, MATCH, NO_MATCH, encode_label_sets, encode_labels, has_label_sets, rarest_labels
+from ....labels import (
+    ANCHOR,
+    MATCH,
+    NO_MATCH,
+    distinct_sets,
+    encode_label_sets,
+    encode_labels,
+    has_label_sets,
+    rarest_labels,
+)
 from .augmentation import augmented_items
 from .samplers import ClassSampler, InstanceSampler, RandomSampler, Sampler, SessionSampler
 
@@ -38,7 +47,8 @@ class Dataset(ABC):
     Attributes:
         labels: What losses get: ``[N]`` int32 classes, ``[N, 2]`` int32 sessions and roles, ``[N, C]`` booleans or
             float32 label sets, or float32 numbers.
-        classes: ``[C]``, the user's name of each class, session or instance.
+        classes: ``[C]``, the user's name of each class, session or instance; of label sets, the distinct sets.
+        label_names: Of label sets, the name of each column of ``labels``.
         weights: ``[N]`` float32, the weight of each item; None if all items count the same.
         target_types: What the dataset knows about its items, keys of
             :data:`~finetuner.tuner.base.target_types.TARGET_TYPES`.
@@ -56,6 +66,7 @@ class Dataset(ABC):
     labels: np.ndarray
     classes: np.ndarray
     weights: np.ndarray | None = None
+    label_names: np.ndarray
 
     def __init__(self, x: Any, augment: Callable[..., Any] | None = None):
         self.x = x = from_container("x", x)
@@ -133,6 +144,7 @@ class Dataset(ABC):
         if by_class and self.views > 1:
             return InstanceSampler(len(self), batch_size, self.views, seed)
         if by_class:
+            assert classes is not None
             return ClassSampler(classes, batch_size, num_items_per_class, seed)
         if "relations" in self.target_types:
             return SessionSampler(self.labels, batch_size, seed)
@@ -158,8 +170,9 @@ class Dataset(ABC):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # items without a positive are distractors here
                 classes = self._sampler_classes(labels)
-                sampler = SessionSampler(labels, batch_size) if classes is None else ClassSampler(classes, batch_size)
-                return sampler.batches()
+                if classes is None:
+                    return SessionSampler(labels, batch_size).batches()
+                return ClassSampler(classes, batch_size).batches()
         positions = np.arange(len(self.evaluation_rows))
         if target_type == "classes":
             positions = np.flatnonzero(self.labels < num_classes)
@@ -244,7 +257,7 @@ class ClassDataset(Dataset):
         ClassDataset(3 items, sets of 2 labels)
     """
 
-    target_types = ("relations", "classes", "values")
+    target_types: tuple[str, ...] = ("relations", "classes", "values")
 
     def __init__(
         self,
@@ -259,7 +272,8 @@ class ClassDataset(Dataset):
         self.min_overlap = min_overlap
         if has_label_sets(y):
             self.target_types = ("relations",)
-            self.classes, self.labels = encode_label_sets(y, "y")
+            self.label_names, self.labels = encode_label_sets(y, "y")
+            self.classes = distinct_sets(self.label_names, self.labels)
             if min_overlap is not None:
                 self.labels = self._labels_with_overlap(checks.above("min_overlap", min_overlap, 0))
         else:
@@ -282,7 +296,7 @@ class ClassDataset(Dataset):
 
     def __repr__(self) -> str:
         if "classes" not in self.target_types:
-            return f"{type(self).__name__}({len(self)} items, sets of {len(self.classes)} labels)"
+            return f"{type(self).__name__}({len(self)} items, sets of {len(self.label_names)} labels)"
         return f"{type(self).__name__}({len(self)} items, {len(self.classes)} classes)"
 
 

@@ -11,6 +11,7 @@ from ....evaluation.evaluators import Evaluator, PairRetrievalEvaluator, PairSco
 from ....labels import ANCHOR, NEGATIVE, POSITIVE
 from .augmentation import augmented_items
 from .datasets import Dataset
+from .duplicates import number_items
 
 __all__ = ["PairDataset", "TripletDataset", "TupleDataset"]
 
@@ -83,7 +84,7 @@ class PairDataset(TupleDataset):
     def evaluator(self, metrics: Iterable[str] | None = None) -> Evaluator:
         """Correlation of similarity and score; without scores, retrieval of the second items by the first."""
         if not self.scored:
-            return PairRetrievalEvaluator(self.labels, metrics)
+            return PairRetrievalEvaluator(np.repeat(number_items(self.sides[1]), 2), metrics)
         self._refuse_metrics(metrics)
         return PairScoreEvaluator(self.labels[0::2])
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from .... import checks
 from ....arrays import to_float_array
 from ....evaluation.evaluators import Evaluator, RankingEvaluator
+from ....evaluation.ranking import GAINS
 from ....labels import encode_labels
 from .datasets import Dataset
 from .samplers import GroupSampler, Sampler
@@ -54,6 +56,7 @@ class RankingDataset(Dataset):
         groups: ``[N]``, the query of each item: numbers or strings. Items of different queries are never compared.
         weights: ``[N]``, the weight of each item in one of the framework's own losses; at least 0.
         augment: A function that varies an item in training, see :class:`ClassDataset`.
+        gain: Of a relevance r in nDCG: ``"exponential"``, 2^r - 1, or ``"linear"``, r.
 
     Raises:
         ValueError: If there is no item, the lengths differ, a query is missing, or a number is not finite.
@@ -67,9 +70,16 @@ class RankingDataset(Dataset):
     target_types = ("relevance", "values")
 
     def __init__(
-        self, x: Any, relevance: Any, groups: Any, weights: Any = None, augment: Callable[..., Any] | None = None
+        self,
+        x: Any,
+        relevance: Any,
+        groups: Any,
+        weights: Any = None,
+        augment: Callable[..., Any] | None = None,
+        gain: str = "exponential",
     ):
         super().__init__(x, augment)
+        self.gain = checks.one_of("gain", gain, GAINS)
         self.labels = to_float_array("relevance", relevance)
         self._check_length("relevance", self.labels)
         self.classes, self.groups = encode_labels(groups, "groups")
@@ -97,7 +107,7 @@ class RankingDataset(Dataset):
     def evaluator(self, metrics: Iterable[str] | None = None) -> Evaluator:
         """nDCG of the order in which the model's scores rank the answers of each query."""
         self._refuse_metrics(metrics)
-        return RankingEvaluator(self.labels, self.groups)
+        return RankingEvaluator(self.labels, self.groups, self.gain)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} items, {len(self.classes)} queries)"

@@ -180,6 +180,7 @@ class Tuner(TunerFacade):
         gradient_accumulation_steps: int = 1,
         length_groups: int = 1,
         num_items_per_class: int | None = None,
+        keep_all: bool = False,
         sampler: Any = "auto",
         num_workers: int = 0,
         metrics: Iterable[str] | None = None,
@@ -215,6 +216,8 @@ class Tuner(TunerFacade):
                 padding. The loss still compares the whole batch. Without effect on items of one length.
             num_items_per_class: How many items of a class a batch contains, see
                 :class:`~finetuner.tuner.base.data.samplers.ClassSampler`.
+            keep_all: Whether each item occurs at least once in an epoch. Otherwise large classes are cut, and a warning
+                says if more than 5 % of the items are left out.
             sampler: ``"class"`` puts items that belong together into one batch, ``"random"`` draws items
                 independently, ``"auto"`` uses what the loss needs, see
                 :func:`~finetuner.tuner.base.data.sampler_choice.choose_sampler`. Or an instance, or any iterable over
@@ -255,7 +258,7 @@ class Tuner(TunerFacade):
         framework = self.encoder.framework
         training, setup = self.training, self.training.setup
         dataset = setup.dataset_for_loss(as_dataset(framework.convert_dataset(train_data), "train_data"))
-        sampler = choose_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed)
+        sampler = choose_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed, keep_all)
         callbacks = callbacks_of_fit(self.callbacks, checkpoint_folder, checkpoint_every)
         training.setup_loss(dataset)
         if resume is not None:
@@ -270,6 +273,7 @@ class Tuner(TunerFacade):
             "gradient_accumulation_steps": accumulate,
             "length_groups": length_groups,
             "num_items_per_class": getattr(sampler, "num_items_per_class", None),
+            "keep_all": keep_all,
             "sampler": type(sampler).__name__,
             "batches": len(sampler),
             "labels": fingerprint(dataset),
