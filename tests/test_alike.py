@@ -61,6 +61,12 @@ OWN = {
         "blocks.BlockSums": "Keras attaches the gradient by a product",
         "blocks.BlockSums.forward": "",
         "blocks.BlockSums.backward": "",
+        "kernels.KnownGradient": "Keras' is gradients.known_gradient, which each engine has in its own way",
+        "kernels.KnownGradient.forward": "",
+        "kernels.KnownGradient.backward": "",
+        "kernels.KnownGradient.setup_context": "functions of functions, as torch.func has them",
+        "models.layers_in_evaluation_mode": "Keras' layers have no mode of their own",
+        "models.evaluation_mode": "",
         "kernels.PaddedIndices": "Keras loops over positives instead",
         "kernels.pad_mask_indices": "",
         "kernels.positive_chunks": "",
@@ -131,6 +137,7 @@ OWN = {
         "blocks.block_start": "compilers need blocks of one size",
         "blocks.block_size": "",
         "blocks.sum_blocks": "others have a class with a backward method",
+        "kernels.row_values": "as gradients.known_gradient",
         "kernels.loop_over_positives": "a loop of open length, whose shapes no compiler has to know",
         "kernels.loop_over_padded_positives": "",
         "kernels.column_mask": "",
@@ -159,6 +166,11 @@ OWN = {
         "models.batch_length": "",
     },
     "paddle": {
+        "ops.refuse_second_derivatives": "a backward pass cannot be differentiated",
+        "blocks.FirstDerivative": "",
+        "blocks.FirstDerivative.forward": "",
+        "blocks.FirstDerivative.backward": "",
+        "ops.comparable": "small integers cannot be compared",
         "gradient_cache.embed_twice": "as in PyTorch",
         "data.seeded": "",
         "engine.FrameworkEngine.embed_part": "as in PyTorch",
@@ -224,6 +236,8 @@ DIFFERENT = {
     "__init__": "by the first line",
     "gradient_cache.random_state": "Keras' layers have generators of their own",
     "gradient_cache.set_random_state": "",
+    "kernels.KnownGradient": "Paddle cannot differentiate a backward pass",
+    "kernels.KnownGradient.forward": "",
     "data.convert_dataset": "by what the framework's own datasets are",
     "data.load_batches": "by what workers are",
     "data.to_device": "Keras places tensors itself",
@@ -338,7 +352,7 @@ def test_a_difference_is_found(tmp_path, monkeypatch, path, test, message):
     for backend in ("pytorch", "keras"):
         shutil.copytree(TUNER / backend, tmp_path / backend)
     changed = tmp_path / "keras" / path
-    text = changed.read_text().replace("reduction: str) ->", "how: str) ->").replace("share = 1.0", "share = 2.0")
+    text = changed.read_text().replace("reduction: str) ->", "how: str) ->").replace("number / 2 for", "number / 3 for")
     changed.write_text(text)
     monkeypatch.setattr("tests.test_alike.TUNER", tmp_path)
     with pytest.raises(AssertionError, match=message):

@@ -53,7 +53,7 @@ def test_items_are_returned_unchanged(x, first):
     [
         (lambda: ClassDataset([], []), ValueError, "must hold at least one item, got none"),
         (lambda: ClassDataset(X, [0, 1]), ValueError, "x and y must have the same length, got 6 and 2"),
-        (lambda: ClassDataset(X, np.zeros((6, 1))), ValueError, r"y must have shape \[N\], got \[6, 1\]"),
+        (lambda: ClassDataset(X, np.zeros((6, 2))), ValueError, r"y must have shape \[N\], got \[6, 2\]"),
         (lambda: ClassDataset(X, [0, None, 1, None, 1, 1]), ValueError, "y must not be missing, and is at items 1, 3"),
         (lambda: ClassDataset(X, [0, np.nan, 1, 1, 1, 1]), ValueError, "y must not be missing, and is at items 1"),
         (lambda: ClassDataset(X, [0, "a", 1, 1, 1, None]), ValueError, "y must not be missing, and is at items 5"),
@@ -100,9 +100,9 @@ def test_user_dataset_is_read_at_most_once_for_labels():
     assert data.labels.tolist() == [0, 1, 0, 1]
     np.testing.assert_array_equal(data.batch(np.array([2])), X[2:3])
     dataset = UserDataset()
-    dataset.targets = np.array([1, 1, 0, 0])
-    assert as_dataset(dataset).labels.tolist() == [1, 1, 0, 0]
-    assert dataset.accessed == [0]
+    dataset.targets = np.array([0, 1, 0, 1])
+    assert as_dataset(dataset).labels.tolist() == [0, 1, 0, 1]
+    assert dataset.accessed[-4:] == [0, 1, 2, 3]  # up to 16 items, to see whether they have these labels
     assert len(as_unlabelled(UserDataset())) == 4
     assert as_dataset((X, range(6))).classes.tolist() == list(range(6))
 

@@ -32,6 +32,7 @@ def test_equal_items_get_the_same_number(x, expected):
 
 
 def test_copies_of_pairs_change_no_metric():
+    pytest.importorskip("faiss")
     """Each pair occurs once, or up to three times. Metrics count the copies of a second item as one."""
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(2, 30, 6))

@@ -18,7 +18,7 @@ def value(backend, loss, *arrays):
     ("shapes", "message"),
     [
         ([(4,), (4,)], r"embeddings must have shape \[N, D\], got \[4\]"),
-        ([(4, 2), (4, 1, 1)], r"labels must be \[N\] \(classes\), .* got \[4, 1, 1\] of .*int64"),
+        ([(4, 2), (4, 1, 1)], r"labels must be \[N\] \(classes\), .* got \[4, 1, 1\] of .*int"),
         ([(4, 2), (3,)], "embeddings and labels must have the same length, got 4 and 3"),
         ([(4, 2), (4,), (5, 2)], "references and reference_labels must be given together"),
         ([(4, 2), (4,), (5, 3), (5,)], r"must have the same dimension, got \[2, 3\]"),

@@ -8,7 +8,8 @@ from finetuner.tuner.base.losses import blocks
 CASES = {
     "TripletLoss": {},
     "TripletLoss:soft": {"margin": None, "distance": "euclidean"},
-    "TripletLoss:per row": {"margin": None, "reduction": "none"},
+    "TripletLoss:soft per row": {"margin": None, "reduction": "none"},
+    "SiameseLoss:per row": {"distance": "euclidean", "margin": 2.0, "reduction": "none"},
     "SiameseLoss": {"distance": "euclidean", "margin": 2.0},
     "NTXentLoss": {"temperature": 0.5},
     "SupConLoss": {"temperature": 0.5},
@@ -43,7 +44,8 @@ def test_gradient_penalty(backend, name, size, monkeypatch):
 
     exact = backend.name in ("pytorch", "paddle")  # in float64
     step = 1e-5 if exact else 1e-2
-    in_parts = size == 20 or name in ("TripletLoss:soft", "TripletLoss:per row", "SurrogatePrecision")
+    in_blocks = size == 20 and not (backend.name.startswith("keras") and "per row" in name)  # Keras' rows are one block
+    in_parts = in_blocks or name in ("TripletLoss:soft", "TripletLoss:soft per row", "SurrogatePrecision")
     if backend.name != "pytorch" and in_parts:
         with pytest.raises(REFUSED, match="second derivatives of this loss"):
             backend.penalty_gradient(lambda x: loss(x, labels), X)
@@ -53,7 +55,7 @@ def test_gradient_penalty(backend, name, size, monkeypatch):
         return  # the hinge has kinks within the step that float32 needs
     expected = finite_differences(penalty, X, step)
     np.testing.assert_allclose(
-        found, expected, rtol=1e-4 if exact else 0.05, atol=(1e-6 if exact else 5e-3) * np.abs(expected).max()
+        found, expected, rtol=1e-4 if exact else 0.05, atol=(1e-6 if exact else 0.05) * np.abs(expected).max()
     )
 
 

@@ -289,7 +289,7 @@ def test_ragged_lists_and_label_sets(tmp_path):
     lines = [{"text": list(range(i % 3)), "label": ["x", "yz"][: i % 2 + 1]} for i in range(5000)]
     data = load(write_file(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines))), **COLUMNS)
     assert data.x == [line["text"] for line in lines]
-    assert data.classes.tolist() == ["x", "yz"]
+    assert data.label_names.tolist() == ["x", "yz"]
     assert data.labels.sum(axis=1).tolist() == [1, 2] * 2500
 
 

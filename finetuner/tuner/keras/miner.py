@@ -7,7 +7,7 @@ from .. import base
 from ..base.miner import EasyHard, tuple_indices
 from .functional import farthest, nearest
 from .layers import Component
-from .ops import Tensor, detached, from_numpy, reduce_any, reduce_sum, to_numpy, where
+from .ops import Tensor, detached, from_numpy, has_no_rows, reduce_any, reduce_sum, to_numpy, where
 from .relations import Relations
 
 __all__ = ["Miner", "SiameseEasyHardMiner", "TripletEasyHardMiner"]
@@ -26,7 +26,7 @@ class Miner(base.Miner, Component):
         self.check(labels, distances, reference_labels, self_offset)
         relations = Relations(labels, reference_labels, self_offset=self_offset)
         positive, negative = relations.rows()
-        if 0 in distances.shape:
+        if has_no_rows(relations.labels, relations.reference_labels):
             return positive, negative
         return self.refine(detached(distances), positive, negative)
 

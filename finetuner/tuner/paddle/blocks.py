@@ -57,7 +57,21 @@ def reduce_blocks(
         return terms(block_distances(block_operands, distance, *rows), *masks, *given[len(operands) :])
 
     found = [recompute(block, s, *operands, *weights, preserve_rng_state=False) for s in slices]
-    return tuple(paddle.concat(parts) for parts in zip(*found, strict=True))
+    first, *others = (paddle.concat(parts) for parts in zip(*found, strict=True))
+    return FirstDerivative.apply(first), *others
+
+
+class FirstDerivative(PyLayer):
+    """The same numbers, whose gradient cannot be differentiated: Paddle's ``recompute`` would do it wrong."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        refuse_second_derivatives()
+        return upstream
 
 
 class BlockSums(PyLayer):

@@ -163,7 +163,7 @@ def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
 
 def has_no_rows(*tensors: Tensor) -> bool:
     """Whether one of the tensors is known to have no rows. A compiler may leave the number of rows open."""
-    return any(x.shape[0] == 0 for x in tensors)
+    return paddle.in_dynamic_mode() and any(x.shape[0] == 0 for x in tensors)
 
 
 def zero_loss(x: Tensor, reduction: str) -> Tensor:

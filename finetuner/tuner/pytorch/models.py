@@ -41,6 +41,23 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     return model(inputs)
 
 
+def plain_model(model: nn.Module) -> nn.Module:
+    """The model inside a compiled one, ``DataParallel`` or ``DistributedDataParallel``."""
+    inner: Any = model
+    while True:
+        if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = inner.module
+        elif hasattr(inner, "_orig_mod"):  # torch.compile
+            inner = inner._orig_mod
+        else:
+            return inner
+
+
+def plain_name(name: str) -> str:
+    """The name of a weight without the parts that ``torch.compile`` adds for layers that it has compiled."""
+    return name.replace("_orig_mod.", "")
+
+
 def layers_in_evaluation_mode(model: nn.Module) -> list[nn.Module]:
     """The layers that the user has put into evaluation mode, in a model that is in training mode.
 
@@ -65,23 +82,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, training in modes:
             layer.training = training
-
-
-def plain_model(model: nn.Module) -> nn.Module:
-    """The model inside a compiled one, ``DataParallel`` or ``DistributedDataParallel``."""
-    inner: Any = model
-    while True:
-        if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = inner.module
-        elif hasattr(inner, "_orig_mod"):  # torch.compile
-            inner = inner._orig_mod
-        else:
-            return inner
-
-
-def plain_name(name: str) -> str:
-    """The name of a weight without the parts that ``torch.compile`` adds for layers that it has compiled."""
-    return name.replace("_orig_mod.", "")
 
 
 def named_weights(module: Any) -> dict[str, nn.Parameter]:
