@@ -10,6 +10,7 @@ from finetuner import ClassDataset, PairDataset, RankingDataset, SessionDataset,
 from finetuner.arrays import take, to_float_array
 from finetuner.containers import from_container
 from finetuner.labels import encode_labels, rarest_labels, sets_match
+from finetuner.tuner.base.data.batches import Batches
 from finetuner.tuner.base.data.conversion import align_labels, as_dataset
 from finetuner.tuner.base.data.relations import check_labels, has_tuples
 
@@ -285,3 +286,18 @@ def test_kinds_of_labels(shape, dtype):
 def test_shapes_that_are_no_labels(shape, dtype):
     with pytest.raises(ValueError, match="labels must be"):
         check_labels("labels", np.zeros(shape, dtype), dtype)
+
+
+# Worker processes.
+
+
+def test_code_that_cannot_be_sent_to_workers(monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: "spawn")
+    plan = [np.arange(2)]
+    batches = Batches(ClassDataset(np.zeros((2, 2)), [0, 1], augment=lambda item: item), plan)
+    batches.check_sendable(0)
+    with pytest.raises(TypeError, match="augment must be a function of a module.* set num_workers=0"):
+        batches.check_sendable(1)
+    with pytest.raises(TypeError, match="collate_fn must be a function of a module"):
+        Batches(ClassDataset(np.zeros((2, 2)), [0, 1]), plan, np.abs, lambda items: items).check_sendable(1)
+    Batches(ClassDataset(np.zeros((2, 2)), [0, 1], augment=np.abs), plan).check_sendable(1)

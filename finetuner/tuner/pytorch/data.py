@@ -25,6 +25,7 @@ def convert_dataset(data: Any) -> Any:
 def load_batches(batches: Batches, num_workers: int) -> Iterable[Batch]:
     """The batches in order; with workers, a ``DataLoader`` prepares them, with the same workers in all epochs."""
     batches.seeded = seeded
+    batches.check_sendable(num_workers)
     if num_workers == 0:
         return (batches[number] for number in range(len(batches)))
     if batches.loader is None:

@@ -109,6 +109,20 @@ class Batches(Sequence[Batch]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "loader": None}
 
+    def check_sendable(self, num_workers: int) -> None:
+        """Raise ``TypeError`` for user code that cannot be sent to worker processes that are not forked."""
+        if not num_workers or multiprocessing.get_start_method() == "fork":
+            return
+        code = {"augment": self.dataset.augment, "preprocess_fn": self.preprocess_fn, "collate_fn": self.collate_fn}
+        for name, function in code.items():
+            try:
+                pickle.dumps(function)
+            except (pickle.PicklingError, AttributeError, TypeError):
+                raise TypeError(
+                    f"{name} must be a function of a module, defined with def, to be sent to worker processes, got "
+                    f"{function!r}; or set num_workers=0"
+                ) from None
+
     def __len__(self) -> int:
         return len(self.plan)
 
