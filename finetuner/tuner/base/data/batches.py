@@ -2,6 +2,8 @@
 
 import functools
 import math
+import multiprocessing
+import pickle
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
