@@ -60,6 +60,7 @@ def evaluate(backend, loss, batch, dtype, with_bank=False):
         if "NoneType" in str(error):
             raise Failure("an array has no gradient") from error
         raise
+    require(all(gradient is not None for gradient in grads), "an array has no gradient")
     return np.asarray(value, np.float64), dict(zip(moving, (np.asarray(g, np.float64) for g in grads), strict=True))
 
 
@@ -124,6 +125,10 @@ def check(backend, name, params, batch, dtype, rng):
     expected = true_value(batch)
     require(expected.shape == value.shape, f"value has the shape {value.shape} and must have {expected.shape}")
     if not (np.abs(value - expected) <= 1e-4 * np.abs(expected) + absolute).all():
+        if "miner" in params and has_ties(batch, distance):
+            return RAN  # the kind "miner" compares what a miner selects
+        if params.get("reduction") == "nonzero_mean" and near(batch, distance):
+            return RAN  # whether a term is above 0 is a question of rounding
         low, high = bounds(batch, true_value, expected)
         within = (value >= low - 1e-4 * np.abs(low) - absolute) & (value <= high + 1e-4 * np.abs(high) + absolute)
         require(within.all(), f"value {value.ravel()[:3]} must be {expected.ravel()[:3]}")
@@ -131,6 +136,13 @@ def check(backend, name, params, batch, dtype, rng):
     if count <= 8 and not half and holds:
         compare_slope(batch, true_value, grads, distance, steep * max(1.0, unit) * summed)
     return COMPARED
+
+
+def has_ties(batch, distance):
+    """Whether a row has nearly equal distances, of which a miner selects one by its rounding."""
+    rows = np.sort(np.array(relations.distance_matrix(batch, distance)), axis=1)
+    gaps = np.diff(rows, axis=1)
+    return bool((gaps[rows[:, 1:] > 0] <= 1e-5 * (1 + rows.max(initial=0))).any())
 
 
 def bounds(batch, function, expected):
@@ -150,6 +162,10 @@ def bounds(batch, function, expected):
 
 def compare_slope(batch, function, grads, distance, scale):
     """Compare the slope along a random direction with that of the reference on both sides."""
+    if isinstance(batch, batches.Scores) and np.diff(np.sort(batch.scores)).min(initial=1.0) < 1e-3 * np.abs(
+        batch.scores
+    ).max(initial=1.0):
+        return  # a step may change ranks, which have no gradient
     rng = np.random.default_rng(len(grads))
     for field, gradient in grads.items():
         x = getattr(batch, field)
@@ -184,6 +200,6 @@ def near(batch, distance):
             found = relations.distance_between(x, y, distance)
             square = found**2 if distance == "euclidean" else found
             norms = 1.0 if distance == "cosine" else x @ x + y @ y
-            if 0 < square <= 1e-4 * norms or (distance == "cosine" and found > 2 - 1e-4):
+            if (square <= 1e-4 * norms and (x != y).any()) or (distance == "cosine" and found > 2 - 1e-4):
                 return True
     return False

@@ -14,8 +14,8 @@ NAMES = [
 
 
 def points(rng, rows, columns):
-    """Embeddings of float32 with ties, duplicates, zeros and other scales."""
-    kind = pick(rng, "normal", "normal", "lattice", "lattice", "equal", "duplicates", "scaled")
+    """Embeddings of float32 with ties, duplicates and zeros."""
+    kind = pick(rng, "normal", "normal", "lattice", "lattice", "equal", "duplicates")
     x = rng.normal(size=(rows, columns))
     if kind == "lattice":
         x = rng.integers(-1, 2, size=(rows, columns))
@@ -23,8 +23,6 @@ def points(rng, rows, columns):
         x = np.ones((rows, columns))
     elif kind == "duplicates" and rows:
         x = x[rng.integers(0, max(1, rows // 2), size=rows)]
-    elif kind == "scaled":
-        x = x * 10.0 ** rng.integers(-10, 11)
     if rows and rng.random() < 0.2:
         x[rng.integers(rows)] = 0
     return np.asarray(x, np.float32)
@@ -90,6 +88,8 @@ def retrieval(rng, backend, folder):
         index, index_labels = points(rng, count, columns), labels_of(rng, count, kind, width)
         if rows and count and rng.random() < 0.5:
             index[0] = queries[0]
+    scale = np.float32(10.0 ** (rng.integers(-10, 11) if rng.random() < 0.3 else 0))
+    queries, index = (None if x is None else x * scale for x in (queries, index))
     names = list(rng.choice(NAMES, size=4, replace=False))
     distance, exclude = pick(rng, "cosine", "euclidean", "sqeuclidean"), bool(rng.random() < 0.3 and kind != "sets")
     block = pick(rng, None, 1, 7)

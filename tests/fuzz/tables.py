@@ -1,6 +1,10 @@
 """Damaged tables: each is read, or refused in one line."""
 
+import importlib.util
+import lzma
 import random
+
+import numpy as np
 
 from finetuner.data import load
 
@@ -14,22 +18,18 @@ OPTIONS = ({}, {}, {"separator": "tab"}, {"encoding": "latin-1"}, {"column_names
 def files(folder):
     """The contents of whole tables by name. Those that need a library are made once."""
     if not FILES:
-        import lzma
-
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.ipc
-        import pyarrow.parquet
-
-        table = pa.table({"text": ["a", "b", "c"], "label": ["x", "y", "x"], "n": [1, 2, 3]})
-        pyarrow.parquet.write_table(table, folder / "whole.parquet")
-        with pyarrow.ipc.new_stream(folder / "whole.arrow", table.schema) as stream:
-            stream.write_table(table)
         np.savez(folder / "whole.npz", text=np.array(["a", "b"]), label=np.array([1, 2]), n=np.eye(2))
-        FILES.update(TEXT_FILES)
-        FILES.update({f"a{s}": (folder / f"whole{s}").read_bytes() for s in (".parquet", ".arrow", ".npz")})
-        FILES["a.tsv.xz"] = lzma.compress(TEXT_FILES["a.tsv"])
-        FILES["a.txt"] = b"one\ntwo\n"
+        FILES.update(TEXT_FILES, **{"a.txt": b"one\ntwo\n", "a.tsv.xz": lzma.compress(TEXT_FILES["a.tsv"])})
+        FILES["a.npz"] = (folder / "whole.npz").read_bytes()
+        if importlib.util.find_spec("pyarrow"):
+            import pyarrow.ipc
+            import pyarrow.parquet
+
+            table = pyarrow.table({"text": ["a", "b", "c"], "label": ["x", "y", "x"], "n": [1, 2, 3]})
+            pyarrow.parquet.write_table(table, folder / "whole.parquet")
+            with pyarrow.ipc.new_stream(folder / "whole.arrow", table.schema) as stream:
+                stream.write_table(table)
+            FILES.update({f"a{s}": (folder / f"whole{s}").read_bytes() for s in (".parquet", ".arrow")})
     return FILES
 
 

@@ -23,7 +23,7 @@ FITTING = {
     "triplets": RELATIONAL,
     "teacher": ("DistillationLoss",),
     "relevance": ("RankNetLoss", "ListNetLoss", "LambdaRankLoss"),
-    "target classes": ("FocalLoss",),
+    "classes of logits": ("FocalLoss",),
 }
 OPTIMIZERS = ("Adam", "SGD", "AdamW", "RMSprop", "Adagrad")
 SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "warmup_stable_decay")
@@ -46,7 +46,7 @@ def dataset(rng, kind, x, width):
         "triplets": lambda: finetuner.TripletDataset(x, back, turned),
         "teacher": lambda: finetuner.TargetDataset(x, rng.normal(size=(n, 5)).astype(np.float32)),
         "relevance": lambda: finetuner.RankingDataset(x, rng.integers(0, 3, n), rng.integers(0, max(1, n // 4), n)),
-        "target classes": lambda: finetuner.TargetDataset(x, rng.integers(0, width, n)),
+        "classes of logits": lambda: finetuner.ClassDataset(x, np.arange(n) % width),
     }[kind]()
 
 
