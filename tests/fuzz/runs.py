@@ -101,7 +101,7 @@ def edit_tensors(rng, file):
     elif change == "dtype":
         tensors[name] = value.astype(pick(rng, np.float64, np.float16, np.int32, np.bool_))
     elif change == "nan":
-        tensors[name] = np.full_like(value, np.nan) if value.dtype.kind == "f" else value - 1
+        tensors[name] = np.full_like(value, np.nan) if value.dtype.kind == "f" else np.zeros_like(value)
     elif change == "rename":
         tensors["renamed"] = tensors.pop(name, value)
     elif change == "remove":
