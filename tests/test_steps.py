@@ -246,6 +246,7 @@ def pad(items):
     return np.array([list(item) + [0.0] * (D - len(item)) for item in items], np.float32)
 
 
+@pytest.mark.filterwarnings("ignore:4 of 24 items are left out")
 @pytest.mark.parametrize("micro_batch_size", [None, 5])
 def test_length_groups_take_the_step_of_the_whole_batch(backend, micro_batch_size):
     rng = np.random.default_rng(0)
@@ -343,6 +344,7 @@ def test_the_end_of_a_training_by_steps_is_kept_by_best_model(backend):
     assert run.best_epoch == 1
 
 
+@pytest.mark.filterwarnings("ignore:48 of 48 items are left out")
 def test_a_sampler_of_no_batches(backend):
     class Empty(RandomSampler):
         def plan(self, rng):

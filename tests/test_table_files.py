@@ -60,7 +60,7 @@ def test_parquet_types(tmp_path):
         assert load_inputs(path, input_column="text") == ["u", "v"], name
     path = write_parquet(tmp_path / "c.parquet", text=[[1], [2, 3]], label=[["x"], ["x", "y"]])
     data = load(path, **COLUMNS)
-    assert (data.x, data.classes.tolist()) == ([[1], [2, 3]], ["x", "y"])
+    assert (data.x, data.label_names.tolist()) == ([[1], [2, 3]], ["x", "y"])
 
 
 def test_parquet_of_pandas_and_same_names(tmp_path):

@@ -114,7 +114,7 @@ def test_loading_with_another_loss_optimizer_is_an_error(backend, tmp_path):
 
 def test_labels_out_of_range(backend):
     loss = backend.losses.ArcFaceLoss(8, 3)
-    with pytest.raises(ValueError, match=r"labels must lie in 0..2, got -1, 3"):
+    with pytest.raises(ValueError, match=r"labels must be integers in 0..2, got -1, 3"):
         loss(backend.tensor(TRAIN.x[:4]), backend.tensor(np.array([0, 3, -1, 3])))
     with pytest.raises(ValueError, match=r"labels must lie in 0..7, got 8"):
         backend.losses.FocalLoss()(backend.tensor(TRAIN.x[:2]), backend.tensor(np.array([0, 8])))
