@@ -168,8 +168,9 @@ def test_interrupted_in_python(model, folder):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_saves_the_run(model, folder, name):
-    # A background job ignores SIGINT without this handler.
+    # A background job ignores SIGINT, and one that nohup has started SIGHUP.
     handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    handler += "; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
     command = [sys.executable, "-c", f"{handler}; from finetuner.cli import main; main()", "fit", "--data", "train.npz"]
     command += ["--eval-data", "test.npz", "--model", f"{model}:make", "--epochs", "1000000"]
     command += ["--batch-size", "24", "--output", "run"]
