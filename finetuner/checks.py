@@ -15,6 +15,7 @@ __all__ = [
     "number",
     "one_of",
     "preview",
+    "printable",
     "shape",
     "temperature",
 ]
@@ -92,8 +93,20 @@ def shape(name: str, given: Sequence[Any], *expected: Sequence[str]) -> None:
         raise ValueError(f"{name} must have shape {wanted}, got {list(given)}")
 
 
+def printable(text: str) -> str:
+    """``text`` with escapes in place of control characters."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def preview(items: Iterable[Any], limit: int = 10) -> str:
-    """The first few ``items`` as text for a message: ``3, 8, 21 and 4 more``."""
-    texts = [str(item) for item in items]
+    """The first few ``items`` as text for a message: ``3, 8, 21 and 4 more``.
+
+    Control characters are written as escapes, so that a terminal does not obey what is in the user's data.
+
+    Example:
+        >>> preview(["cat", "\x1b[2Jdog"])
+        'cat, \\x1b[2Jdog'
+    """
+    texts = [printable(str(item)) for item in items]
     hidden = len(texts) - limit
     return ", ".join(texts[:limit]) + (f" and {hidden} more" if hidden > 0 else "")

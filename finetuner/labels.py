@@ -15,6 +15,7 @@ __all__ = [
     "NO_MATCH",
     "OVERLAP_ROUNDING",
     "POSITIVE",
+    "class_names",
     "distinct_sets",
     "encode_label_sets",
     "encode_labels",
@@ -63,7 +64,7 @@ def encode_labels(y: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     _check_types(values, name)
     distinct = sorted(set(values))
     number = {value: code for code, value in enumerate(distinct)}
-    return _class_names(distinct), np.array([number[value] for value in values], np.int32)
+    return class_names(distinct), np.array([number[value] for value in values], np.int32)
 
 
 def has_label_sets(y: Any) -> bool:
@@ -110,7 +111,7 @@ def encode_label_sets(y: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     matrix = np.zeros((len(sets), len(ordered)), bool)
     for row, labels in zip(matrix, sets, strict=True):
         row[[number[value] for value in labels]] = True
-    return _class_names(ordered), matrix
+    return class_names(ordered), matrix
 
 
 def distinct_sets(names: np.ndarray, sets: np.ndarray) -> np.ndarray:
@@ -212,9 +213,12 @@ def _check_types(values: Iterable[Any], name: str) -> None:
             raise ValueError(f"{name} must not mix floats with integers above 2**53, got {large[0]}")
 
 
-def _class_names(distinct: list[Any]) -> np.ndarray:
-    """Sorted labels as an array. Integers that no type of numpy can hold stay Python's."""
+def class_names(distinct: list[Any]) -> np.ndarray:
+    """Labels as an array. Labels that no type of numpy can hold, or of several types, stay Python's."""
+    kinds = {type(value) for value in distinct}
+    if len(kinds) > 1 and not kinds <= {int, float}:
+        return np.array(distinct, dtype=object)
     integers = distinct and all(type(value) is int for value in distinct)
-    if integers and not -(2**63) <= distinct[0] <= distinct[-1] < 2**63:
+    if integers and not (min(distinct) >= -(2**63) and max(distinct) < 2**63):
         return np.array(distinct, dtype=object)
     return np.array(distinct)

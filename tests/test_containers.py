@@ -9,7 +9,7 @@ import pytest
 from finetuner import ClassDataset, PairDataset, RankingDataset, SessionDataset, TargetDataset
 from finetuner.arrays import take, to_float_array
 from finetuner.containers import from_container
-from finetuner.labels import encode_labels, rarest_labels, sets_match
+from finetuner.labels import class_names, encode_labels, rarest_labels, sets_match
 from finetuner.tuner.base.data.batches import Batches
 from finetuner.tuner.base.data.conversion import align_labels, as_dataset
 from finetuner.tuner.base.data.relations import check_labels, has_tuples
@@ -67,6 +67,16 @@ def test_labels(y, classes, codes):
 def test_labels_that_are_refused(y, kind, message):
     with pytest.raises(kind, match=message):
         encode_labels(y, "y")
+
+
+def test_names_of_classes_keep_their_types():
+    first = ClassDataset(np.zeros((2, 1)), [1, 2])
+    names = list(first.classes.tolist())
+    other = ClassDataset(np.zeros((2, 1)), ["1", "b"]).relabel(names)
+    assert names == [1, 2, "1", "b"]
+    assert other.classes.tolist() == names
+    assert other.labels.tolist() == [2, 3]
+    assert class_names([2**64, 1]).tolist() == [2**64, 1]
 
 
 # Tables.

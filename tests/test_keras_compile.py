@@ -90,7 +90,19 @@ def test_bad_input_to_compile(ours, backend, keras):
         ours.KerasLoss(ours.TripletLoss(reduction="none"))
     model = backend.mlp(D, 8)
     model.compile("sgd", loss=ours.KerasLoss(ours.TripletLoss()))
-    with pytest.raises(TypeError, match="labels must be integers, got float32"):
+    with pytest.raises(TypeError, match="labels must be integers or booleans, got float32"):
         model.train_on_batch(x, y.astype("float32"))
     with pytest.raises(ValueError, match="sample_weight must be None"):
         model.train_on_batch(x, y, sample_weight=np.ones(len(x), "float32"))
+
+
+def test_label_sets_in_compile_and_fit(ours, keras, backend):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(24, 4)).astype("float32")
+    sets = rng.random((24, 3)) < 0.5
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    loss = ours.SupConLoss()
+    expected = float(backend.numpy(loss(model(x), backend.tensor(sets))))
+    model.compile(keras.optimizers.SGD(0.0), loss=ours.KerasLoss(loss))
+    history = model.fit(x, sets, batch_size=24, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)

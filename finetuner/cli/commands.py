@@ -183,7 +183,9 @@ def embed(
     import numpy as np
 
     arrays: dict[str, Any] = {"embeddings": encoder.embed(items, batch_size=batch_size, num_workers=num_workers)}
-    if labelled:
+    if labelled and items.labels.ndim == 2:  # label sets
+        arrays |= {"labels": items.labels, "label_names": items.label_names}
+    elif labelled:
         arrays["labels"] = items.classes[items.labels]
     if hasattr(items, "names"):
         arrays["names"] = np.array(items.names)

@@ -154,7 +154,9 @@ def _set_truth(labels: Any, searched: Any, exclude_self: bool) -> _GroundTruth:
     index_distinct, index_codes = np.unique(searched, axis=0, return_inverse=True)
     codes, index_codes = codes.reshape(-1), index_codes.reshape(-1)
     table = sets_match(distinct, index_distinct)
-    counts = (table @ np.bincount(index_codes))[codes] - exclude_self * table[codes, index_codes[: len(codes)]]
+    counts = (table @ np.bincount(index_codes))[codes]
+    if exclude_self:
+        counts = counts - table[codes, index_codes]
     rows, candidates = np.arange(len(labels)), np.arange(len(searched))
     return _GroundTruth(rows, codes, candidates, index_codes, counts, exclude_self, _Table(table))
 
@@ -190,6 +192,8 @@ def relevant_counts(query_labels: Any, index_labels: Any = None) -> np.ndarray:
 
 def _relevant_duplicates(truth: _GroundTruth, codes: np.ndarray, index_codes: np.ndarray) -> np.ndarray:
     """For each query, the number of relevant items with its row, except for the query itself: ``[Q]``."""
+    if not len(index_codes):
+        return np.zeros(len(codes), np.int64)
     width = int(truth.index_codes.max()) + 2  # a class of -1 is relevant to no query
     keys, counts = np.unique(index_codes * width + truth.index_codes + 1, return_counts=True)
     wanted = codes * width + truth.codes + 1

@@ -94,10 +94,10 @@ def check_integer_range(name: str, labels: Any) -> None:
 class KerasLoss(Configured, keras.losses.Loss):
     """A loss for Keras' own training: ``model.compile("adam", loss=KerasLoss(TripletLoss()))``.
 
-    Labels reach the loss unchanged: ``[N]`` or ``[N, 1]`` integers, or ``[N, 2]`` sessions and roles. Keras' own losses
-    convert them to float32, which cannot represent all integers above 2**24. The JAX engine has no 64-bit integers
-    unless ``jax_enable_x64`` is set, and ``fit`` passes it labels modulo 2**32. For larger labels use
-    ``np.unique(labels, return_inverse=True)[1]``.
+    Labels reach the loss unchanged: ``[N]`` or ``[N, 1]`` integers, ``[N, 2]`` sessions and roles, or ``[N, C]``
+    booleans for label sets. Keras' own losses convert them to float32, which cannot represent all integers above 2**24.
+    The JAX engine has no 64-bit integers unless ``jax_enable_x64`` is set, and ``fit`` passes it labels modulo 2**32.
+    For larger labels use ``np.unique(labels, return_inverse=True)[1]``.
 
     A batch must contain items that belong together: :class:`~finetuner.tuner.keras.Sampled` provides such batches. A
     loss with weights of its own can only be trained by :class:`~finetuner.tuner.keras.KerasTuner`.
@@ -106,7 +106,7 @@ class KerasLoss(Configured, keras.losses.Loss):
         loss: A loss of this library that takes embeddings and labels and returns one number per batch.
 
     Raises:
-        TypeError: If ``loss`` is not such a loss, or labels are not integers.
+        TypeError: If ``loss`` is not such a loss, or labels are neither integers nor booleans.
         ValueError: If its reduction is ``"none"``, or items have weights.
 
     Example:
@@ -130,8 +130,8 @@ class KerasLoss(Configured, keras.losses.Loss):
         if sample_weight is not None:
             raise ValueError("sample_weight must be None, since a loss of pairs or triplets has no weight of an item")
         dtype = keras.backend.standardize_dtype(y_true.dtype)
-        if "int" not in dtype:
-            raise TypeError(f"labels must be integers, got {dtype}")
-        if len(y_true.shape) == 2 and y_true.shape[1] == 1:
+        if "int" not in dtype and dtype != "bool":
+            raise TypeError(f"labels must be integers or booleans, got {dtype}")
+        if len(y_true.shape) == 2 and y_true.shape[1] == 1 and dtype != "bool":
             y_true = y_true[:, 0]
         return self.loss(y_pred, y_true)

@@ -162,10 +162,11 @@ def has_no_rows(*tensors: Tensor) -> bool:
     return any(x.shape[0] == 0 for x in tensors)
 
 
-def zero_loss(x: Tensor, reduction: str) -> Tensor:
-    """The loss of rows ``[N, D]`` without any tuple: 0, with a gradient of 0, in the shape of the reduction."""
-    zeros = reduce_sum(where(x == x, x, 0.0) * 0, axis=1)
-    return zeros if reduction == "none" else reduce_sum(zeros)
+def zero_loss(reduction: str, x: Tensor, *others: Tensor) -> Tensor:
+    """The loss of rows ``[N, D]`` without any tuple: 0, with gradients of 0, in the shape of the reduction."""
+    zeros = [reduce_sum(where(one == one, one, 0.0) * 0, axis=1) for one in (x, *others)]
+    rest = sum(map(reduce_sum, zeros[1:]))
+    return zeros[0] + rest if reduction == "none" else reduce_sum(zeros[0]) + rest
 
 
 def labels_on_host(labels: Tensor) -> np.ndarray | None:

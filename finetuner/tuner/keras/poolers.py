@@ -16,6 +16,8 @@ class Pooler(base.Pooler, PlainLayer):
     def call(self, x: KerasTensor, mask: KerasTensor | None = None) -> KerasTensor:
         self.check(x.shape, None if mask is None else mask.shape)
         items = x if len(x.shape) == 3 else to_channels_last(x)
+        if 0 in items.shape:
+            return ops.sum(items, axis=1)
         counts = ops.ones_like(items[:, :, 0]) if mask is None else mask
         full = items if backend.standardize_dtype(items.dtype) == "float64" else ops.cast(items, "float32")
         return ops.cast(self.compute(full, ops.cast(counts, "bool")[:, :, None]), x.dtype)

@@ -14,6 +14,8 @@ class Pooler(base.Pooler, nn.Layer):
     def forward(self, x: paddle.Tensor, mask: paddle.Tensor | None = None) -> paddle.Tensor:
         self.check(x.shape, None if mask is None else mask.shape)
         items = x if x.ndim == 3 else x.flatten(2).transpose([0, 2, 1])
+        if paddle.in_dynamic_mode() and 0 in items.shape:
+            return items.sum(axis=1)
         counts = paddle.ones_like(items[:, :, 0]) if mask is None else mask
         with paddle.amp.auto_cast(enable=False):
             full = items if items.dtype == paddle.float64 else items.astype("float32")

@@ -20,6 +20,7 @@ from .gradient_cache import embed_twice, mutable_buffers
 from .models import layers_in_evaluation_mode, named_weights
 from .optimizers import (
     add_weights,
+    check_saved_state,
     check_scheduler,
     create_optimizer,
     decay_weights,
@@ -303,9 +304,7 @@ class PytorchEngine(base.Engine):
         for name, value in {**tensors, **plain["numbers"]}.items():
             index, slot = name.split(".", 1)
             slots.setdefault(int(index), {})[slot] = value
-        for group in plain["groups"]:
-            if not isinstance(group["lr"], float | int):
-                raise ValueError(f"the learning rate of a saved optimizer must be a number, got {group['lr']!r}")
+        check_saved_state(optimizer, slots, plain["groups"])
         optimizer.load_state_dict({"state": slots, "param_groups": plain["groups"]})
 
     @torch.no_grad()

@@ -1,6 +1,8 @@
 """PyTorch's optimizers: how they are made, and what a step does before them."""
 
+import copy
 import inspect
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from .framework import copy_to_host
 
 __all__ = [
     "add_weights",
+    "check_saved_state",
     "check_scheduler",
     "create_optimizer",
     "decay_weights",
@@ -150,6 +153,63 @@ def decay_weights(optimizer: torch.optim.Optimizer) -> None:
         if group.get("decay_by_tuner"):
             weights = [p for p in group["params"] if p.grad is not None]
             torch._foreach_mul_(weights, 1.0 - group["lr"] * group["decay_by_tuner"])
+
+
+def check_saved_state(optimizer: Any, slots: Mapping[int, Mapping[str, Any]], groups: Any) -> None:
+    """Raise ``ValueError`` unless a saved state has the options and slots that the optimizer would have itself."""
+    own_groups = optimizer.param_groups
+    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in own_groups]:
+        raise ValueError("the groups of the optimizer must hold as many weights as those of the saved one")
+    for group, own in zip(groups, own_groups, strict=True):
+        if missing := own.keys() - group.keys() - {"initial_lr"}:
+            raise ValueError(f"a saved optimizer must have the options of its group, and has no {min(missing)}")
+        for name, value in own.items():
+            if name not in ("params", "initial_lr") and not same_kind(value, group[name]):
+                raise ValueError(f"the option {name} of a saved optimizer must be like {value!r}, got {group[name]!r}")
+        for index, weight in zip(group["params"], own["params"], strict=True):
+            if index in slots and has_known_slots(optimizer):
+                expected = slots_after_a_step(optimizer, own, weight)
+                if shapes_of(slots[index]) != shapes_of(expected):
+                    raise ValueError(
+                        f"the slots of weight {index} of a saved optimizer must be {shapes_of(expected)}, "
+                        f"got {shapes_of(slots[index])}"
+                    )
+
+
+def has_known_slots(optimizer: Any) -> bool:
+    """Whether the slots of an optimizer are those that it has after its first step with a gradient of 0."""
+    is_torch = type(optimizer).__module__.startswith("torch.optim")
+    return is_torch and not isinstance(optimizer, torch.optim.LBFGS | torch.optim.SparseAdam)
+
+
+def same_kind(own: Any, saved: Any) -> bool:
+    """Whether a saved option is of the kind of an optimizer's own: a finite number for a number, and so on."""
+    if isinstance(own, tuple | list):
+        is_list = isinstance(saved, tuple | list) and len(saved) == len(own)
+        return is_list and all(map(same_kind, own, saved))
+    if isinstance(own, bool) or own is None or isinstance(saved, bool) or saved is None:
+        return saved is None or isinstance(saved, bool)
+    if isinstance(own, torch.Tensor) or not isinstance(own, int | float):
+        return True
+    return isinstance(saved, int | float) and abs(saved) < torch.finfo(torch.float64).max
+
+
+def slots_after_a_step(optimizer: Any, group: Mapping[str, Any], weight: torch.Tensor) -> dict[str, Any]:
+    """The slots that an optimizer has for a weight after its first step, with a gradient of 0."""
+    probe, copied = copy.copy(optimizer), torch.zeros_like(weight, requires_grad=True)
+    copied.grad = torch.zeros_like(weight)
+    probe.state, probe.param_groups = defaultdict(dict), [{**group, "params": [copied]}]
+    probe.step(lambda: torch.zeros(()))
+    return dict(probe.state[copied])
+
+
+def shapes_of(slots: Mapping[str, Any]) -> dict[str, Any]:
+    """The shape of each slot that is a tensor of floats, the type of a tensor of others, and None for the rest."""
+    shapes: dict[str, Any] = dict.fromkeys(sorted(slots))
+    for name, value in slots.items():
+        if isinstance(value, torch.Tensor):
+            shapes[name] = list(value.shape) if value.is_floating_point() else value.dtype
+    return shapes
 
 
 def tensors_and_numbers(state: Mapping[Any, Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

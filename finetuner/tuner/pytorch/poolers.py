@@ -13,6 +13,8 @@ class Pooler(base.Pooler, nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         self.check(x.shape, None if mask is None else mask.shape)
         items = x if x.ndim == 3 else x.flatten(2).transpose(1, 2)
+        if 0 in items.shape:
+            return items.sum(dim=1)
         counts = torch.ones_like(items[:, :, 0]) if mask is None else mask
         with torch.autocast(x.device.type, enabled=False):
             full = items if items.dtype == torch.float64 else items.float()

@@ -24,6 +24,7 @@ from ....labels import (
     ANCHOR,
     MATCH,
     NO_MATCH,
+    class_names,
     distinct_sets,
     encode_label_sets,
     encode_labels,
@@ -202,7 +203,7 @@ class Dataset(ABC):
                 names.append(name)
         other = copy.copy(self)
         other.labels = np.array([numbers[name] for name in self.classes.tolist()], np.int32)[self.labels]
-        other.classes = np.array(names)
+        other.classes = class_names(names)
         return other
 
     @staticmethod

@@ -82,7 +82,8 @@ def load_run(training: Training, path: str | Path, weights_only: bool, keep_sett
     except Exception as error:
         restore(training, before)
         if isinstance(error, ValueError):
-            raise
+            line = str(error).strip().partition("\n")[0]
+            raise ValueError(line if str(path) in line else f"{path} cannot be resumed: {line}") from error
         raise ValueError(f"{path} must be a run of this model, loss and optimizer: {error!r}"[:300]) from error
 
 
@@ -110,6 +111,8 @@ def take_over(training: Training, run: SavedRun, path: Path, keep_settings: bool
     training.history, training.log, training.metrics = run.history, run.log, run.metrics
     training.setup.classes[:] = decode_class_names(saved["classes"])
     trained, training.average = run.part("trained"), run.part("average") or None
+    if training.average is not None:
+        engine.average_from_state(training.average)  # raises if a weight is missing
     training.trained = (trained, run.weights) if trained else None
     if initial := run.part("initial"):
         training.set_initial(initial)

@@ -40,7 +40,7 @@ class BatchLoss(base.BatchLoss, Loss):
             else:
                 queries, references = common_float(embeddings, references)
             if has_no_rows(queries, references):
-                return zero_loss(queries, self.reduction)
+                return zero_loss(self.reduction, queries, references)
             if self.need_logs:
                 self.logs = distance_statistics(queries, references, relations, self.distance)
             return self.compute(queries, references, relations)

@@ -11,6 +11,7 @@ from ..ops import (
     constant,
     detached,
     exp,
+    has_no_rows,
     labels_on_host,
     no_autocast,
     ones_like,
@@ -19,6 +20,7 @@ from ..ops import (
     reduce_sum,
     softplus,
     where,
+    zero_loss,
 )
 
 __all__ = ["FocalLoss"]
@@ -30,7 +32,8 @@ class FocalLoss(base.FocalLoss, Loss):
         if (host_labels := labels_on_host(labels)) is not None:
             self.check_labels(host_labels, logits.shape[1])
         with no_autocast(logits):
-            return self.compute(at_least_float32(logits), labels)
+            logits = at_least_float32(logits)
+            return zero_loss(self.reduction, logits) if has_no_rows(logits) else self.compute(logits, labels)
 
     def compute(self, logits: Tensor, labels: Tensor) -> Tensor:
         own = one_hot(labels, logits.shape[1])

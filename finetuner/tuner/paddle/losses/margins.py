@@ -21,6 +21,7 @@ from ..ops import (
     Tensor,
     cast,
     detached,
+    has_no_rows,
     labels_on_host,
     linear,
     no_autocast,
@@ -31,6 +32,7 @@ from ..ops import (
     relu,
     softplus,
     where,
+    zero_loss,
 )
 
 __all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "SphereFaceLoss"]
@@ -44,6 +46,8 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
             self.check_labels(host_labels, centres.shape[0])
         with no_autocast(embeddings):
             queries, centres = common_float(embeddings, centres)
+            if has_no_rows(queries):
+                return zero_loss(self.reduction, queries, centres)
             return self.compute(queries, labels, centres)
 
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ class PairLoss(base.PairLoss, Loss):
         self.check(first, second, label)
         with no_autocast(first):
             first, second = common_float(first, second)
+            if has_no_rows(first):
+                return zero_loss(self.reduction, first, second)
             return self.compute(first, second, cast(label, first.dtype))
 
     def reduce_terms(self, terms: Tensor, distances: Tensor, similar: Tensor, first: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class CLIPLoss(base.CLIPLoss, WeightedLoss):
         self.check(first, second)
         with no_autocast(first):
             first, second = common_float(first, second)
-            return zero_loss(first, "mean") if has_no_rows(first) else self.compute(first, second)
+            return zero_loss("mean", first, second) if has_no_rows(first) else self.compute(first, second)
 
     def compute(self, first: Tensor, second: Tensor) -> Tensor:
         scale: tuple[Tensor, ...] = ()

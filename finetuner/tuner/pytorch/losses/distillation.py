@@ -29,7 +29,7 @@ class DistillationLoss(base.DistillationLoss, Loss):
         self.check(embeddings, teacher_embeddings)
         with no_autocast(embeddings):
             queries, teacher = common_float(embeddings, detached(teacher_embeddings))
-            return zero_loss(queries, "mean") if has_no_rows(queries) else self.compute(queries, teacher)
+            return zero_loss("mean", queries) if has_no_rows(queries) else self.compute(queries, teacher)
 
     def compute(self, queries: Tensor, teacher: Tensor) -> Tensor:
         relations = TeacherRelations(teacher, Relations(row_numbers(teacher)))
