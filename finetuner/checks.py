@@ -104,8 +104,8 @@ def preview(items: Iterable[Any], limit: int = 10) -> str:
     Control characters are written as escapes, so that a terminal does not obey what is in the user's data.
 
     Example:
-        >>> preview(["cat", "\x1b[2Jdog"])
-        'cat, \\x1b[2Jdog'
+        >>> preview(["cat", chr(27) + "[2J"])
+        'cat, \\\\x1b[2J'
     """
     texts = [printable(str(item)) for item in items]
     hidden = len(texts) - limit
