@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finetuner import ClassDataset
+from finetuner import ClassDataset, PairDataset
 from finetuner.evaluation import relevant_counts, retrieval_metrics
 
 pytest.importorskip("faiss")
@@ -97,3 +97,30 @@ def layers_of(model):
 
 def weights_of(backend, layer):
     return {name: backend.numpy(value) for name, value in layer.state_dict().items()}
+
+
+def test_each_side_of_a_pair_has_its_function_in_a_model_with_one_tower(backend):
+    """Functions of the two sides are what the items would be if they were prepared beforehand."""
+    first, second = RNG.normal(size=(2, 24, 8)).astype(np.float32)
+
+    def half(items):
+        return np.stack(items) / 2
+
+    def twice(items):
+        return np.stack(items) * 2
+
+    def train(data, **options):
+        tuner = backend.Tuner(backend.mlp(8, 8, 4), loss="NTXentLoss", optimizer="SGD")
+        run = tuner.fit(data, data, epochs=1, batch_size=8, metrics=["hit@1"], micro_batch_size=6, **options)
+        return run.history, tuner.encoder.embed_rows(data, np.arange(48), batch_size=5)
+
+    sides = (half, twice)
+    (history, rows), (expected, expected_rows) = (
+        train(PairDataset(first, second), collate_fn=sides),
+        train(PairDataset(first / 2, second * 2)),
+    )
+    np.testing.assert_allclose(rows, expected_rows, rtol=1e-4, atol=1e-6)
+    for row, other in zip(history, expected, strict=True):
+        assert [row[name] for name in ("val_loss", "hit@1")] == pytest.approx(
+            [other["val_loss"], other["hit@1"]], rel=1e-4
+        )

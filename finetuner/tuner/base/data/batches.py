@@ -68,8 +68,8 @@ class Batches(Sequence[Batch]):
     Args:
         dataset: The dataset.
         plan: The indices of each batch.
-        preprocess_fn: A function from an item to a row of the model's input. For a model with two inputs it may be a
-            tuple of two functions, one per side.
+        preprocess_fn: A function from an item to a row of the model's input. For pairs it may be a tuple of two
+            functions, one per side.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer. The
             default stacks the items. It may be a tuple of two functions as well.
         seed: With the place of an item in the plan, the seed of the augmentation; None for items without augmentation.
@@ -157,6 +157,9 @@ class Batches(Sequence[Batch]):
     def prepare(self, indices: np.ndarray, seed: Sequence[int] | None, side: int = 0) -> Any:
         """The model's input for the rows at ``indices``."""
         items = self.dataset.batch(indices, seed)
+        one_per_side = isinstance(self.preprocess_fn, tuple) or isinstance(self.collate_fn, tuple)
+        if one_per_side and not self.pair_inputs and self.dataset.rows_per_item == 2:
+            return self.prepare_sides(as_list(items, len(indices)), indices % 2, seed)
         preprocess_fn, collate_fn = (
             function[side] if isinstance(function, tuple) else function
             for function in (self.preprocess_fn, self.collate_fn)
@@ -172,6 +175,24 @@ class Batches(Sequence[Batch]):
         order = np.argsort(-lengths, kind="stable")
         positions = np.split(order, group_starts(lengths[order], self.length_groups))
         parts = [collated([items[i] for i in group], len(group), collate_fn) for group in positions]
+        return LengthGroups(parts, positions)
+
+    def prepare_sides(self, items: list[Any], sides: np.ndarray, seed: Sequence[int] | None) -> Any:
+        """The input of a model with one tower for pairs whose sides have functions of their own: a group per side."""
+        parts, positions = [], []
+        for side in np.unique(sides):
+            rows = np.flatnonzero(sides == side)
+            preprocess_fn, collate_fn = (
+                function[side] if isinstance(function, tuple) else function
+                for function in (self.preprocess_fn, self.collate_fn)
+            )
+            own = [items[row] for row in rows]
+            if preprocess_fn is not None:
+                own = preprocessed(preprocess_fn, own, seed, rows)
+            if collate_fn is not None and seed is not None:
+                collate_fn = seeded_function(collate_fn, item_seeds(seed, np.array([side]), stream=2)[0])
+            parts.append(collated(own, len(own), collate_fn))
+            positions.append(rows)
         return LengthGroups(parts, positions)
 
 
@@ -205,14 +226,17 @@ def seed_of_side(seed: Sequence[int] | None, side: int) -> tuple[int, ...] | Non
     return None if seed is None else (*seed[:-1], side, seed[-1] // 2)
 
 
-def preprocessed(preprocess_fn: ItemFunction, items: list[Any], seed: Sequence[int] | None) -> list[Any]:
-    """The rows of the model's input for some items. With a ``seed``, each draws its own random numbers."""
+def preprocessed(
+    preprocess_fn: ItemFunction, items: list[Any], seed: Sequence[int] | None, places: np.ndarray | None = None
+) -> list[Any]:
+    """The rows of the model's input for some items. With a ``seed``, each draws random numbers of its own."""
     if library_of(preprocess_fn) is not None:
         preprocess_fn = functools.partial(apply_to_item, preprocess_fn)
     if seed is None:
         return list(map(preprocess_fn, items))
     rows = []
-    for item, number in zip(items, item_seeds(seed, np.arange(len(items)), stream=1), strict=True):
+    places = np.arange(len(items)) if places is None else places
+    for item, number in zip(items, item_seeds(seed, places, stream=1), strict=True):
         with seed_generators(number):
             rows.append(preprocess_fn(item))
     return rows

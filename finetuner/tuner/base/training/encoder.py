@@ -11,7 +11,7 @@ from .... import checks
 from ....arrays import item_lengths
 from ....evaluation.retrieval import DEFAULT_METRICS, check_metrics, retrieval_metrics
 from ....files import new_folder
-from ..data.batches import Batches, ItemFunction, Prepare, all_finite
+from ..data.batches import Batches, ItemFunction, LengthGroups, Prepare, all_finite
 from ..data.conversion import align_labels, as_dataset, as_unlabelled
 from ..data.datasets import Dataset
 from ..data.samplers import RandomSampler
@@ -208,7 +208,7 @@ class Encoder:
         for batch in self.framework.load_batches(batches, num_workers):
             if not all_finite(batch.inputs):
                 raise NotFiniteError(f"inputs must be finite, and {describe_bad_items(batch)} are not")
-            part = self.framework.embed(self.embed_model, batch.inputs, len(batch.indices))
+            part = self.embed_batch(batch.inputs, len(batch.indices))
             bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
             if len(bad):
                 items = checks.preview(np.unique(batch.indices[bad] // batch.rows_per_item))
@@ -217,6 +217,17 @@ class Encoder:
                 embeddings = np.empty((len(rows), part.shape[1]), np.float32)
             embeddings[order[done : done + len(part)]] = part
             done += len(part)
+        return embeddings
+
+    def embed_batch(self, inputs: Any, count: int) -> np.ndarray:
+        """Embeddings ``[count, D]`` of a batch, or of its groups."""
+        if not isinstance(inputs, LengthGroups):
+            return self.framework.embed(self.embed_model, inputs, count)
+        groups = list(zip(inputs.inputs, inputs.positions, strict=True))
+        parts = [self.framework.embed(self.embed_model, part, len(positions)) for part, positions in groups]
+        embeddings = np.empty((count, parts[0].shape[1]), np.float32)
+        for part, (_, positions) in zip(parts, groups, strict=True):
+            embeddings[positions] = part
         return embeddings
 
     def state(self) -> dict[str, Any]:
