@@ -136,7 +136,7 @@ def test_what_cannot_be_resumed(model, folder):
     to = ("--resume", "run", "--output", "again")
     make = ("--model", f"{model}:make")
     for arguments, message in (
-        (("--model", f"{model}:other"), "the weights must be those of the same model"),
+        (("--model", f"{model}:other"), "run cannot be resumed: the weights must be those of the same model"),
         ((*make, "--data", "less.npz"), "a fit that is resumed must have the same settings and data"),
         ((*make, "--batch-size", 12), "a fit that is resumed must have the same settings and data, and .*batch_size"),
         ((*make, "--optimizer", "SGD"), "the optimizer must be Adam to resume from run, got SGD"),

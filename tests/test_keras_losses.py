@@ -101,9 +101,9 @@ def returned_loss(y_true, y_pred):
 
 def test_labels_out_of_range(ours, backend):
     loss = ours.ArcFaceLoss(4, 3)
-    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2, got 3"):
+    with pytest.raises(ValueError, match=r"labels must be integers in 0\.\.2, got 3"):
         loss(X, Y + 1)
-    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2, got -1"):
+    with pytest.raises(ValueError, match=r"labels must be integers in 0\.\.2, got -1"):
         loss(backend.tensor(X), backend.tensor(Y - 1))
     if "traced" in backend.modes:  # a compiler has no values to check
         value = backend.compiled(lambda x, y: loss(x, y), "traced")(backend.tensor(X), backend.tensor(Y + 1))
