@@ -175,6 +175,7 @@ OWN = {
         "blocks.FirstDerivative": "",
         "blocks.FirstDerivative.forward": "",
         "blocks.FirstDerivative.backward": "",
+        "ops.on_cpu": "the compiler cannot follow it",
         "ops.comparable": "small integers cannot be compared",
         "gradient_cache.embed_twice": "as in PyTorch",
         "data.seeded": "",

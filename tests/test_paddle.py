@@ -428,3 +428,14 @@ def test_num_threads_of_paddle(paddle):
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
         )
         assert process.stdout == f"{threads} {threads}\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["TripletLoss", "SiameseLoss", "NTXentLoss", "SupConLoss", "MultiSimilarityLoss", "SurrogatePrecision"]
+)
+def test_losses_in_to_static_as_it_is_by_default(backend, paddle, name):
+    """The compiler that follows Python's byte code gives the eager number, as the one with a full graph does."""
+    loss = backend.loss(name)
+    x, y = paddle.to_tensor(np.random.default_rng(0).normal(size=(8, 4)).astype("float32")), paddle.arange(8) // 2
+    compiled = paddle.jit.to_static(lambda x, y: loss(x, y))
+    assert float(compiled(x, y)) == pytest.approx(float(loss(x, y)), rel=1e-5)

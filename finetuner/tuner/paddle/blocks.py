@@ -9,7 +9,7 @@ from paddle.distributed.fleet.utils import recompute
 
 from ..base.losses import blocks
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
-from .ops import Tensor, detached, refuse_second_derivatives, row_slice, row_sums, where
+from .ops import Tensor, detached, on_cpu, refuse_second_derivatives, row_slice, row_sums, where
 from .relations import Masks, Relations
 
 __all__ = ["distance_statistics", "mined_masks", "reduce_blocks"]
@@ -44,7 +44,7 @@ def reduce_blocks(
     """
     if not paddle.in_dynamic_mode():  # compiled, shapes may be open: the batch is computed as a whole
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
-    slices = blocks.row_blocks(queries.shape[0], references.shape[0], queries.place.is_cpu_place())
+    slices = blocks.row_blocks(queries.shape[0], references.shape[0], on_cpu(queries))
     if len(slices) < 2:
         return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
     operands = prepare_rows(queries, references, distance)
@@ -157,7 +157,7 @@ def mined_masks(miner: Any, queries: Tensor, references: Tensor, relations: Rela
     if not paddle.in_dynamic_mode():
         return Masks(*miner.refine(block_distances(operands, distance), *relations.rows()))
     found = []
-    for rows in blocks.row_blocks(queries.shape[0], references.shape[0], queries.place.is_cpu_place()):
+    for rows in blocks.row_blocks(queries.shape[0], references.shape[0], on_cpu(queries)):
         masks = relations.rows(*rows)
         found.append(miner.refine(block_distances(operands, distance, *rows), *masks))
     positive, negative = (paddle.concat(parts) for parts in zip(*found, strict=True))

@@ -1,19 +1,21 @@
 """Sums over triplets of items without a tensor of size N x N x N, for PaddlePaddle."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import paddle
 from paddle.autograd import PyLayer
 
 from ..base.losses import blocks
-from .ops import Tensor, detached, refuse_second_derivatives, row_sums, softplus, where
+from .ops import Tensor, detached, on_cpu, refuse_second_derivatives, row_sums, softplus, where
 
 __all__ = ["soft_precision", "soft_triplets", "triplets"]
 
 MAX_COMPARISONS = 32  # positives of a row; for more, sorting and searching is faster than comparing with each
 
 
-class PaddedIndices(NamedTuple):
+@dataclass
+class PaddedIndices:
     """The columns of each row that a mask selects. All rows are padded to the length of the longest."""
 
     columns: Tensor  # [B, K] int64
@@ -41,7 +43,7 @@ def positive_chunks(positives: PaddedIndices, columns: int) -> list[tuple[Tensor
     """Chunks ``[B, k]`` of the columns and their validity, so small that ``[B, k, M]`` is not larger than a block."""
     if not paddle.in_dynamic_mode():  # shapes may be open
         return [(positives.columns, positives.valid)]
-    step = blocks.rows_per_block(positives.counts.shape[0] * columns, positives.counts.place.is_cpu_place())
+    step = blocks.rows_per_block(positives.counts.shape[0] * columns, on_cpu(positives.counts))
     chunks = [slice(start, start + step) for start in range(0, positives.columns.shape[1], step)]
     return [(positives.columns[:, chunk], positives.valid[:, chunk]) for chunk in chunks]
 

@@ -27,6 +27,7 @@ __all__ = [
     "linear",
     "log2",
     "no_autocast",
+    "on_cpu",
     "ones_like",
     "reduce_any",
     "reduce_max",
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 Tensor: TypeAlias = paddle.Tensor
+HAS_ACCELERATOR = (
+    paddle.is_compiled_with_cuda() or paddle.is_compiled_with_xpu() or bool(paddle.device.get_all_custom_device_type())
+)
 
 
 def where(mask: Tensor, x: Tensor | float, y: Tensor | float) -> Tensor:
@@ -152,8 +156,13 @@ def reduce_max(x: Tensor, axis: int) -> Tensor:
 def row_sums(x: Tensor) -> Tensor:
     """The sum of each row, in the way that is fastest: ``[N, M]`` to ``[N]``. Of a mask, the number of true values."""
     x = x.astype("float32") if x.dtype == paddle.bool else x
-    on_cpu = paddle.in_dynamic_mode() and x.place.is_cpu_place()
-    return x @ paddle.ones_like(x[0]) if on_cpu else x.sum(axis=1)  # the product is five times as fast as sum()
+    fast = paddle.in_dynamic_mode() and on_cpu(x)
+    return x @ paddle.ones_like(x[0]) if fast else x.sum(axis=1)  # the product is five times as fast as sum()
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Whether a tensor is on the host. Paddle's compiler cannot follow a question for the place."""
+    return not HAS_ACCELERATOR or x.place.is_cpu_place()
 
 
 def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
@@ -175,7 +184,7 @@ def zero_loss(reduction: str, x: Tensor, *others: Tensor) -> Tensor:
 
 def labels_on_host(labels: Tensor) -> np.ndarray | None:
     """Labels as an array, or None if that would wait for a device or stop a compiler."""
-    if not paddle.in_dynamic_mode() or not labels.place.is_cpu_place():
+    if not paddle.in_dynamic_mode() or not on_cpu(labels):
         return None
     return np.asarray(from_container("labels", labels))
 
