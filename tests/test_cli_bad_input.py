@@ -139,7 +139,7 @@ def test_bad_runs_and_files(model, folder, arguments, message):
 def test_weights_of_another_model(model, folder):
     fit(model)
     line = error(run("evaluate", "--data", "test.npz", "--run", "run", "--model", f"{model}:other", code=1))
-    assert line.startswith("the weights must be those of the same model")
+    assert line.startswith("run cannot be loaded: the weights must be those of the same model")
 
 
 def test_a_run_that_was_saved_in_python(model, folder, backend):

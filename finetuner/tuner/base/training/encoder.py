@@ -303,5 +303,9 @@ class Encoder:
         read_config(path, self.framework.name)
         tensors = read_tensors(self.framework, path / "weights.safetensors")
         check_tensors(path / "weights.safetensors", tensors)
-        self.load_state(tensors)
+        try:
+            self.load_state(tensors)
+        except ValueError as error:
+            line = str(error).strip().partition("\n")[0]
+            raise ValueError(f"{path} cannot be loaded: {line}") from error
         return self
