@@ -126,8 +126,8 @@ def sets_match(sets: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Which label sets belong together: ``[N, C]`` and ``[M, C]`` to ``[N, M]`` booleans.
 
     Booleans match if they have a common label. Numbers, 0 where an item does not have a label, match if they have a
-    common label and the Jaccard overlap of the sets is at least the largest number of the query's row. A number of 1
-    or more asks for a common label alone.
+    common label and the Jaccard overlap of the sets is at least the number in the query's row, which is the same for
+    all its labels. A number of 1 or more asks for a common label alone.
 
     Example:
         >>> sets = np.array([[True, True, False], [False, True, True]])
@@ -140,7 +140,7 @@ def sets_match(sets: np.ndarray, other: np.ndarray) -> np.ndarray:
     common = own.astype(np.float32) @ others.astype(np.float32).T
     if sets.dtype.kind == "b":
         return common > 0
-    least = sets.max(axis=1, initial=0)[:, None]
+    least = (sets.sum(axis=1) / np.maximum(own.sum(axis=1), 1))[:, None]
     total = own.sum(axis=1)[:, None] + others.sum(axis=1)[None, :] - common
     return (common > 0) & ((least >= 1) | (common >= (least - OVERLAP_ROUNDING) * total))
 

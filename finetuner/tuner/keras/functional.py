@@ -46,6 +46,8 @@ def l2_normalize(x: Tensor) -> Tensor:
 
     Dividing by the largest component first avoids over- and underflow for every float32 norm.
     """
+    if x.shape[0] == 0:  # Keras has no maximum of an empty tensor
+        return x
     largest = ops.max(ops.abs(ops.stop_gradient(x)), axis=1, keepdims=True)
     zero = largest <= MIN_NORM
     x = ops.where(zero, 0.0, x / ops.where(zero, 1.0, largest))

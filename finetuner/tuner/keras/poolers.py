@@ -76,4 +76,6 @@ def to_channels_last(x: KerasTensor) -> KerasTensor:
         x = ops.moveaxis(x, 1, -1)
     if None in x.shape[1:-1]:  # a TensorFlow graph for maps of any size
         return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1]))
-    return ops.reshape(x, (-1, math.prod(x.shape[1:-1]), x.shape[-1]))
+    is_empty = any(isinstance(size, int) and size == 0 for size in x.shape)  # then -1 is ambiguous
+    rows = x.shape[0] if is_empty else -1
+    return ops.reshape(x, (rows, math.prod(x.shape[1:-1]), x.shape[-1]))

@@ -96,7 +96,8 @@ def match_label_sets(queries: Tensor, references: Tensor) -> Tensor:
     own, other = (ops.cast(ops.not_equal(sets, 0), "float32") for sets in (queries, references))
     common = ops.matmul(own, ops.transpose(other))
     total = ops.sum(own, axis=1)[:, None] + ops.sum(other, axis=1)[None, :] - common
-    least = ops.max(queries, axis=1, keepdims=True)
+    least = ops.sum(queries, axis=1) / ops.maximum(ops.sum(own, axis=1), 1)  # all numbers of a row are the same
+    least = least[:, None]
     return (common > 0) & ((least >= 1) | (common >= (least - OVERLAP_ROUNDING) * total))
 
 

@@ -97,7 +97,7 @@ def match_label_sets(queries: Tensor, references: Tensor) -> Tensor:
     own, other = (queries != 0).astype("float32"), (references != 0).astype("float32")
     common = paddle.matmul(own, other, transpose_y=True)
     total = own.sum(axis=1)[:, None] + other.sum(axis=1)[None, :] - common
-    least = queries.max(axis=1, keepdim=True)
+    least = (queries.sum(axis=1) / own.sum(axis=1).clip(min=1))[:, None]  # all numbers of a row are the same
     return (common > 0) & ((least >= 1) | (common >= (least - OVERLAP_ROUNDING) * total))
 
 

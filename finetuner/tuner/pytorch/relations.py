@@ -95,7 +95,7 @@ def match_label_sets(queries: Tensor, references: Tensor) -> Tensor:
     own, other = (queries != 0).float(), (references != 0).float()
     common = own @ other.T
     total = own.sum(dim=1)[:, None] + other.sum(dim=1)[None, :] - common
-    least = queries.float().amax(dim=1, keepdim=True)
+    least = (queries.float().sum(dim=1) / own.sum(dim=1).clamp(min=1))[:, None]  # all numbers of a row are the same
     return (common > 0) & ((least >= 1) | (common >= (least - OVERLAP_ROUNDING) * total))
 
 

@@ -20,8 +20,8 @@ only: they are positives and negatives of other items and are never anchors. An 
 with the roles 0, 2 and -2.
 
 A row of label sets is nonzero where the item has the label. The overlap is the Jaccard index: the number of common
-labels, divided by the number of labels that either set has. The least overlap is the largest number in the row of the
-query; a number of 1 or more asks for a common label alone.
+labels, divided by the number of labels that either set has. The least overlap is the number in the row of the query,
+which is the same for all its labels; a number of 1 or more asks for a common label alone.
 
 A batch compared with itself is the same computation without the diagonal: an item is neither its own positive nor its
 own negative. Each backend implements this table in ``functional.Relations``. This module has the part that works on

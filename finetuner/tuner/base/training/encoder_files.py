@@ -62,7 +62,8 @@ def read_tensors(framework: Framework, path: Path) -> dict[str, Any]:
     try:
         return framework.read_tensors(path)
     except (SafetensorError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} must be a safetensors file: {error}") from None
+        line = " ".join(str(error).split())  # Paddle's messages have several lines
+        raise ValueError(f"{path} must be a safetensors file: {line[:300]}") from None
 
 
 def check_tensors(path: Path, tensors: dict[str, Any]) -> None:
