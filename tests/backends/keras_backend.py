@@ -259,5 +259,6 @@ class KerasBackend(Backend):
 def weighted_sum(value):
     """The number that is differentiated: see :meth:`Backend.value_and_grads`."""
     size = int(np.prod(value.shape))
-    weight = keras.ops.reshape(keras.ops.arange(1.0, 1 + size, dtype="float32"), value.shape)
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    weight = keras.ops.reshape(keras.ops.arange(1.0, 1 + size, dtype=dtype), value.shape)
     return keras.ops.sum(weight * value)
