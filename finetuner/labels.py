@@ -23,6 +23,7 @@ __all__ = [
     "plain_label",
     "rarest_labels",
     "sets_match",
+    "without_two_columns",
 ]
 
 ANCHOR, MATCH, NO_MATCH = 0, 1, -1  # the roles of a session's items
@@ -143,6 +144,11 @@ def sets_match(sets: np.ndarray, other: np.ndarray) -> np.ndarray:
     least = (sets.sum(axis=1) / np.maximum(own.sum(axis=1), 1))[:, None]
     total = own.sum(axis=1)[:, None] + others.sum(axis=1)[None, :] - common
     return (common > 0) & ((least >= 1) | (common >= (least - OVERLAP_ROUNDING) * total))
+
+
+def without_two_columns(sets: np.ndarray) -> np.ndarray:
+    """Float label sets with a third, empty column if there are two: floats ``[N, 2]`` could be sessions and roles."""
+    return np.pad(sets, ((0, 0), (0, 1))) if sets.dtype.kind == "f" and sets.shape[1] == 2 else sets
 
 
 def rarest_labels(sets: np.ndarray) -> np.ndarray:

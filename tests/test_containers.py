@@ -257,6 +257,10 @@ def test_the_overlap_of_label_sets():
     equal = ClassDataset(np.zeros((4, 1)), [{1, 2}, {2, 1}, {1}, set()], min_overlap=1.0)
     assert equal.labels[0] == equal.labels[1]
     assert len(set(equal.labels.tolist())) == 3
+    two = ClassDataset(np.zeros((3, 1)), [{1}, {1, 2}, {2}], min_overlap=0.5)
+    check_labels("labels", two.labels, "float32")
+    assert sets_match(two.labels, two.labels).tolist() == [[True, True, False], [True, True, True], [False, True, True]]
+    assert all(np.array_equal(two.labels, one) for one in align_labels([two, two]))
     for wrong in (0, 1.1, -1):
         with pytest.raises(ValueError, match="min_overlap"):
             ClassDataset(np.zeros((1, 1)), [{1}], min_overlap=wrong)
@@ -292,7 +296,9 @@ def test_kinds_of_labels(shape, dtype):
     check_labels("labels", np.zeros(shape, dtype), dtype)
 
 
-@pytest.mark.parametrize(("shape", "dtype"), [((4, 1), "int64"), ((4, 3), "uint8"), ((4, 2, 1), "bool"), ((), "int64")])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((4, 1), "int64"), ((4, 3), "uint8"), ((4, 2), "float32"), ((4, 2, 1), "bool"), ((), "int64")]
+)
 def test_shapes_that_are_no_labels(shape, dtype):
     with pytest.raises(ValueError, match="labels must be"):
         check_labels("labels", np.zeros(shape, dtype), dtype)

@@ -326,7 +326,7 @@ def test_wrong_embeddings(arguments, error, message):
         ((X, Y, X[:, :1], Y), "must have the same dimension, got 2 and 1"),
         ((X, [[[0]]]), r"query_labels must have shape \[N\] or \[N, C\], got \[1, 1, 1\]"),
         ((X, np.zeros((4, 3), int)), r"query_labels must be .* \[N, 2\] .* got shape \[4, 3\] and dtype int64"),
-        ((X, -np.ones((4, 2))), r"integers \[N, 2\] \(session and role\), or .* dtype float64"),
+        ((X, np.zeros((4, 2))), r"integers \[N, 2\] \(session and role\), or .* dtype float64"),
         ((X, np.eye(4, dtype=bool), X, Y), "must both be label sets"),
         ((X, np.eye(4, dtype=bool), X, np.ones((4, 3), bool)), "a column for each label, got 4 and 3"),
         ((X, [[0, 0], [0, 2], [0, 1], [0, 7]]), r"query_labels must have roles 0 .* got other roles at rows 1, 3"),

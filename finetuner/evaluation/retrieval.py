@@ -71,7 +71,7 @@ def _check_labels(name: str, labels: Any) -> np.ndarray:
         labels = labels[:, 0]
     shape(name, labels.shape, ["N"], ["N", "C"])
     if labels.ndim == 2:
-        if labels.dtype.kind == "f" and labels.min(initial=0) >= 0:
+        if labels.dtype.kind == "f" and labels.shape[1] != 2 and labels.min(initial=0) >= 0:  # two may be sessions
             return labels
         if labels.shape[1] != 2 or labels.dtype.kind not in "iu":
             raise ValueError(

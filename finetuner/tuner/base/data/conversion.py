@@ -7,7 +7,7 @@ import numpy as np
 
 from ....arrays import is_array
 from ....containers import from_container
-from ....labels import plain_label
+from ....labels import plain_label, without_two_columns
 from .datasets import ClassDataset, Dataset
 
 __all__ = ["align_labels", "as_dataset", "as_unlabelled"]
@@ -136,7 +136,8 @@ def align_labels(datasets: Sequence[Dataset]) -> list[np.ndarray]:
         labels = dataset.labels.copy()
         if is_sets:  # with a column for each label of all datasets
             labels = np.zeros((len(labels), len(names)), labels.dtype)
-            labels[:, codes[start : start + len(own)]] = dataset.labels
+            labels[:, codes[start : start + len(own)]] = dataset.labels[:, : len(own)]
+            labels = without_two_columns(labels)
         else:
             numbers = labels[:, 0] if labels.ndim == 2 else labels
             numbers[:] = codes[start + numbers]

@@ -30,6 +30,7 @@ from ....labels import (
     encode_labels,
     has_label_sets,
     rarest_labels,
+    without_two_columns,
 )
 from .augmentation import augmented_items
 from .samplers import ClassSampler, InstanceSampler, RandomSampler, Sampler, SessionSampler
@@ -289,7 +290,7 @@ class ClassDataset(Dataset):
         if overlap > 1:
             raise ValueError(f"min_overlap must be at most 1, got {overlap}")
         if overlap < 1:
-            return self.labels * np.float32(overlap)
+            return without_two_columns(self.labels * np.float32(overlap))
         empty = ~self.labels.any(axis=1)  # a set without labels matches nothing
         codes = np.unique(self.labels, axis=0, return_inverse=True)[1].reshape(-1)
         codes = np.where(empty, len(codes) + np.arange(len(codes)), codes)

@@ -21,7 +21,8 @@ with the roles 0, 2 and -2.
 
 A row of label sets is nonzero where the item has the label. The overlap is the Jaccard index: the number of common
 labels, divided by the number of labels that either set has. The least overlap is the number in the row of the query,
-which is the same for all its labels; a number of 1 or more asks for a common label alone.
+which is the same for all its labels; a number of 1 or more asks for a common label alone. Floats ``[N, 2]`` are
+refused, because they could be sessions and roles: two labels need a third, empty column.
 
 A batch compared with itself is the same computation without the diagonal: an item is neither its own positive nor its
 own negative. Each backend implements this table in ``functional.Relations``. This module has the part that works on
@@ -57,7 +58,8 @@ def check_labels(name: str, labels: Any, dtype: str) -> None:
     """
     rank = len(labels.shape)
     sessions = rank == 2 and "int" in dtype and labels.shape[1] in (2, None)
-    sets = rank == 2 and ("bool" in dtype or "float" in dtype)
+    # Floats [N, 2] are refused: they may be sessions and roles.
+    sets = rank == 2 and ("bool" in dtype or ("float" in dtype and labels.shape[1] != 2))
     if rank != 1 and not sessions and not sets:
         hint = ", one-hot labels are converted by argmax(axis=1)" * (rank == 2)
         raise ValueError(f"{name} must be {KINDS}, got {list(labels.shape)} of {dtype}{hint}")
