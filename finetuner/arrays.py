@@ -145,7 +145,7 @@ def to_float_array(name: str, values: Any, ranks: Sequence[int] = (1,)) -> np.nd
         raise ValueError(f"{name} must have shape {wanted}, got {list(array.shape)}")
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
-    bad_rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+    bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
     if len(bad_rows):
         raise ValueError(f"{name} must be finite, and are not at items {preview(bad_rows)}")
     return array

@@ -45,7 +45,8 @@ def from_container(name: str, x: Any) -> Any:
     given                                               converted
     ==================================================  ============================================================
     tensor of PyTorch, TensorFlow, Keras, JAX, Paddle   array; bfloat16 as float32; gradients are dropped
-    ``Series``, ``Index``, column of Arrow or Polars    array if all values are numbers, else a list
+    ``Series``, ``Index``, column of Arrow or Polars    array if all values are numbers, else a list; dates of pandas
+                                                        and Polars are numbers, too
     ``DataFrame``, Arrow ``Table``                      ``[N, K]`` if all columns are numbers, else a mapping of columns
     column of ``datasets.Dataset``                      list
     mapping                                             mapping; its values are converted
@@ -57,8 +58,8 @@ def from_container(name: str, x: Any) -> Any:
         x: What the user passed.
 
     Raises:
-        TypeError: If it has no order (a set), if values of an array are masked, or if a tensor has no values (it is
-            symbolic, sparse or on the meta device).
+        TypeError: If it has no order (a set), if values of an array are masked, if a tensor has no values (it is
+            symbolic, sparse or on the meta device), or if a frame has no rows yet (``LazyFrame`` of Polars).
         ValueError: If two columns of a table have the same name.
 
     Example:
@@ -150,12 +151,19 @@ def _from_arrow(name: str, x: Any) -> Any:
 
 def _from_polars(name: str, x: Any) -> Any:
     """The rows of a Series or a DataFrame."""
+    if hasattr(x, "collect"):
+        raise TypeError(f"{name} must have rows, got a {type(x).__name__}, which has none yet; pass {name}.collect()")
     if hasattr(x, "get_columns"):
         return _from_columns(name, x.columns, x.get_columns())
     if not hasattr(x, "to_list"):
         return x
-    is_number = x.dtype.is_integer() or x.dtype.is_float()
-    return x.to_numpy() if is_number and not x.null_count() else x.to_list()
+    kind = x.dtype
+    while hasattr(kind, "shape"):  # Array, whose rows have one shape
+        kind = kind.inner
+    is_array = kind.is_integer() or kind.is_float() or str(kind) == "Boolean"
+    is_array = is_array or (kind.is_temporal() and str(kind) != "Time" and getattr(kind, "time_zone", None) is None)
+    is_array = is_array and "128" not in str(kind)  # integers that numpy does not have
+    return x.to_numpy() if is_array and not x.null_count() else x.to_list()
 
 
 def _from_columns(name: str, names: list[Any], columns: list[Any]) -> Any:

@@ -137,6 +137,62 @@ def test_arrow():
     assert list(from_container("x", table)) == ["text", "n", "missing"]
 
 
+@pytest.fixture
+def polars():
+    return pytest.importorskip("polars")
+
+
+def test_columns_of_polars(polars):
+    series = polars.Series
+    frame = polars.DataFrame({"x": [0.5, 1.5, 2.5], "text": list("abc"), "y": [5, 6, 5]})[[2, 0, 1]]
+    data = ClassDataset(frame["text"], frame["y"])
+    assert [item for item, _ in map(data.__getitem__, range(3))] == ["c", "a", "b"]
+    assert data.classes[data.labels].tolist() == [5, 5, 6]
+    assert TargetDataset(frame["x"], frame[["x", "y"]]).labels.tolist() == [[2.5, 5], [0.5, 5], [1.5, 6]]
+    assert list(PairDataset(frame["text"], frame["x"]).sides[1]) == [2.5, 0.5, 1.5]
+    assert encode_labels(series(["b", "a", "b"], dtype=polars.Categorical), "y")[0].tolist() == ["a", "b"]
+    for column, expected in (
+        (series([1, 2], dtype=polars.Int8), np.array([1, 2], np.int8)),
+        (series([2**63, 1], dtype=polars.UInt64), np.array([2**63, 1], np.uint64)),
+        (series([True, False]), np.array([True, False])),
+        (series([datetime.date(2020, 1, 2)]), np.array(["2020-01-02"], "datetime64[D]")),
+        (series(np.ones((2, 3, 4), np.float32)), np.ones((2, 3, 4), np.float32)),
+    ):
+        found = from_container("x", column)
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected)
+    for column, values in (
+        (series([1, None]), [1, None]),
+        (series([[1], [2, 3]]), [[1], [2, 3]]),
+        (series([b"a"]), [b"a"]),
+        (series([datetime.time(1)]), [datetime.time(1)]),
+        (series([decimal.Decimal("0.50")]), [decimal.Decimal("0.50")]),
+    ):
+        assert from_container("x", column) == values
+    with pytest.raises(ValueError, match="y must not be missing, and is at items 1"):
+        encode_labels(series(["a", None]), "y")
+    with pytest.raises(ValueError, match="weights must be finite, and are not at items 1"):
+        to_float_array("weights", series([1, None]))
+
+
+def test_integers_of_128_bits(polars):
+    if not hasattr(polars, "Int128"):
+        pytest.skip("this version of Polars has none")
+    assert from_container("x", polars.Series([2**100, 1], dtype=polars.Int128)) == [2**100, 1]
+
+
+def test_frames_of_polars(polars):
+    frame = polars.DataFrame({"a": [1.0, 2.0], "b": [3, 4]})
+    assert from_container("x", frame).tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    assert from_container("x", frame > 2).tolist() == [[False, True], [False, True]]
+    mixed = from_container("x", frame.with_columns(c=polars.Series(["u", "v"])))
+    assert {name: list(column) for name, column in mixed.items()} == {"a": [1.0, 2.0], "b": [3, 4], "c": ["u", "v"]}
+    assert encode_labels(frame[["b"]], "y")[0].tolist() == [3, 4]
+    assert as_dataset((frame, frame["b"])).classes.tolist() == [3, 4]
+    with pytest.raises(TypeError, match=r"x must have rows, got a LazyFrame, which has none yet; pass x\.collect\(\)"):
+        ClassDataset(frame.lazy(), [0, 1])
+
+
 def test_columns_of_datasets():
     datasets = pytest.importorskip("datasets")
     data = datasets.Dataset.from_dict({"text": ["u", "v", "w"], "label": [1, 0, 1]})
@@ -156,6 +212,7 @@ def test_columns_of_datasets():
         ([decimal.Decimal("0.5"), 2], [0.5, 2]),
         ([np.array(1.5), np.array([2.5])[0]], [1.5, 2.5]),
         ([True, False], [1, 0]),
+        ([], []),
     ],
 )
 def test_numbers(values, expected):
