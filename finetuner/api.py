@@ -253,6 +253,7 @@ def evaluate(
     *,
     distance: str = "cosine",
     metrics: Iterable[str] | None = None,
+    exclude_duplicates: bool = False,
     preprocess_fn: ItemFunction | None = None,
     collate_fn: CollateFunction | None = None,
     batch_size: int = 256,
@@ -267,6 +268,7 @@ def evaluate(
         index_data: What is searched. The default is ``data``, each item without itself.
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+        exclude_duplicates: Whether items with exactly the embedding of a query are left out of its search.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         batch_size: Items in a batch.
@@ -277,12 +279,21 @@ def evaluate(
         The metrics, by name.
 
     Raises:
-        ValueError: For an unknown metric, or data in which nothing can be retrieved.
+        ValueError: For an unknown metric, data in which nothing can be retrieved, or duplicates to exclude from data
+            that is not searched.
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
     encoder = Encoder(model, framework_class(model)(device), distance=distance)
-    options: dict[str, Any] = {"metrics": metrics, "batch_size": batch_size, "num_workers": num_workers}
-    return encoder.evaluate(data, index_data, preprocess_fn, collate_fn, **options)
+    return encoder.evaluate(
+        data,
+        index_data,
+        preprocess_fn,
+        collate_fn,
+        metrics=metrics,
+        exclude_duplicates=exclude_duplicates,
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )
 
 
 def load(

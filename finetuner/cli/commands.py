@@ -96,6 +96,7 @@ def evaluate(
     distance: o.Distance = None,
     batch_size: o.BatchSize = 256,
     metric: o.Metric = None,
+    exclude_duplicates: o.ExcludeDuplicates = False,
     json: o.Json = False,
     config: o.Config = None,
     seed: o.WeightSeed = None,
@@ -119,7 +120,12 @@ def evaluate(
         if isinstance(query_dataset, tuple):
             query_dataset, index_dataset = query_dataset
     metrics = encoder.evaluate(
-        query_dataset, index_dataset, metrics=metric, batch_size=batch_size, num_workers=num_workers
+        query_dataset,
+        index_dataset,
+        metrics=metric,
+        exclude_duplicates=exclude_duplicates,
+        batch_size=batch_size,
+        num_workers=num_workers,
     )
     if json:
         print_json(metrics)

@@ -32,6 +32,7 @@ __all__ = [
     "EvalClasses",
     "EvalData",
     "EvalSplit",
+    "ExcludeDuplicates",
     "Gallery",
     "ImageColumn",
     "ImageMode",
@@ -282,6 +283,10 @@ Metric = Annotated[
         "A metric, such as hit@1, mAP@R or nDCG@10. Replaces the default ones. Repeatable.",
         "NAME",
     ),
+]
+ExcludeDuplicates = Annotated[
+    bool,
+    option("--exclude-duplicates", EVALUATION, "Leave items with exactly the embedding of a query out of its search."),
 ]
 Json = Annotated[bool, option("--json", EVALUATION, "Print the metrics as one JSON object instead of a table.")]
 

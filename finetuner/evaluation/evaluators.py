@@ -1,5 +1,6 @@
 """Evaluators: from embeddings of a data set to its metrics. Each data set knows its own evaluator."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -16,6 +17,7 @@ __all__ = [
     "RankingEvaluator",
     "RetrievalEvaluator",
     "TripletEvaluator",
+    "without_duplicates",
 ]
 
 
@@ -74,6 +76,7 @@ class PairRetrievalEvaluator(RetrievalEvaluator):
     Args:
         labels: ``[2 N]`` numbers of the pairs, of rows in the order first, second, first, ...
         metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+        exclude_duplicates: Whether items with exactly the embedding of a query are left out of its search.
 
     Raises:
         ValueError: For an unknown metric.
@@ -98,6 +101,30 @@ class PairRetrievalEvaluator(RetrievalEvaluator):
             distance=distance,
             exclude_duplicates=self.exclude_duplicates,
         )
+
+
+def without_duplicates(evaluator: Evaluator) -> RetrievalEvaluator:
+    """The same evaluator, but that items with exactly the embedding of a query are left out of its search.
+
+    Args:
+        evaluator: An evaluator that searches.
+
+    Raises:
+        ValueError: If it does not search.
+
+    Example:
+        >>> evaluator = without_duplicates(RetrievalEvaluator(np.array([0, 0, 1, 0]), metrics=["hit@1"]))
+        >>> evaluator(np.array([[1.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), distance="cosine")
+        {'hit@1': 0.0}
+    """
+    if not isinstance(evaluator, RetrievalEvaluator):
+        raise ValueError(
+            "exclude_duplicates must be used with data that is searched (classes, sessions or pairs without scores), "
+            f"got data that is measured by {', '.join(evaluator.names)}"
+        )
+    evaluator = copy.copy(evaluator)
+    evaluator.exclude_duplicates = True
+    return evaluator
 
 
 class PairScoreEvaluator(Evaluator):

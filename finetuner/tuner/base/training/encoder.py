@@ -9,6 +9,7 @@ import numpy as np
 
 from .... import checks
 from ....arrays import item_lengths
+from ....evaluation.evaluators import without_duplicates
 from ....evaluation.retrieval import DEFAULT_METRICS, check_metrics, retrieval_metrics
 from ....files import new_folder
 from ..data.batches import Batches, ItemFunction, LengthGroups, Prepare, all_finite
@@ -128,6 +129,7 @@ class Encoder:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
         metrics: Iterable[str] | None = None,
+        exclude_duplicates: bool = False,
         batch_size: int = 256,
         num_workers: int = 0,
     ) -> dict[str, float]:
@@ -139,6 +141,7 @@ class Encoder:
             preprocess_fn: See :meth:`embed`.
             collate_fn: See :meth:`embed`.
             metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+            exclude_duplicates: Whether items with exactly the embedding of a query are left out of its search.
             batch_size: Items in a batch.
             num_workers: See :meth:`embed`.
 
@@ -146,7 +149,8 @@ class Encoder:
             The metrics, by name.
 
         Raises:
-            ValueError: For an unknown metric, or data in which nothing can be retrieved or measured.
+            ValueError: For an unknown metric, data in which nothing can be retrieved or measured, or duplicates to
+                exclude from data that is not searched.
         """
         self.preprocess_fn = preprocess_fn or self.preprocess_fn
         self.collate_fn = collate_fn or self.collate_fn
@@ -157,6 +161,8 @@ class Encoder:
                 raise ValueError(
                     f"data must have classes, pairs, triplets or relevance to be evaluated, got {dataset!r}"
                 )
+            if exclude_duplicates:
+                evaluator = without_duplicates(evaluator)
             embeddings = self.embed_rows(
                 dataset, dataset.evaluation_rows, batch_size, num_workers, (0,) if dataset.views > 1 else None
             )
@@ -164,17 +170,25 @@ class Encoder:
         names = tuple(DEFAULT_METRICS if metrics is None else metrics)
         check_metrics(names)
         index = as_dataset(self.framework.convert_dataset(index_data), "index_data")
-        return self.search_metrics(dataset, index, names, batch_size, num_workers)
+        return self.search_metrics(dataset, index, names, batch_size, num_workers, exclude_duplicates)
 
     def search_metrics(
-        self, queries: Dataset, index: Dataset, names: tuple[str, ...], batch_size: int = 256, num_workers: int = 0
+        self,
+        queries: Dataset,
+        index: Dataset,
+        names: tuple[str, ...],
+        batch_size: int = 256,
+        num_workers: int = 0,
+        exclude_duplicates: bool = False,
     ) -> dict[str, float]:
         """Retrieval metrics of the items of ``queries``, searched in ``index``."""
         embeddings_and_labels: list[np.ndarray] = []
         for side, labels in zip((queries, index), align_labels((queries, index)), strict=True):
             rows = np.arange(side.num_rows)
             embeddings_and_labels += [self.embed_rows(side, rows, batch_size, num_workers), labels]
-        return retrieval_metrics(*embeddings_and_labels, metrics=names, distance=self.distance)
+        return retrieval_metrics(
+            *embeddings_and_labels, metrics=names, distance=self.distance, exclude_duplicates=exclude_duplicates
+        )
 
     def uses_pair_inputs(self, dataset: Dataset) -> bool:
         """Whether the model gets the two sides of each pair as two inputs."""

@@ -43,12 +43,21 @@ class TunerFacade:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
         metrics: Iterable[str] | None = None,
+        exclude_duplicates: bool = False,
         batch_size: int = 256,
         num_workers: int = 0,
     ) -> dict[str, float]:
         """Metrics of the model, see :meth:`Encoder.evaluate`."""
-        options: dict[str, Any] = {"metrics": metrics, "batch_size": batch_size, "num_workers": num_workers}
-        return self.encoder.evaluate(data, index_data, preprocess_fn, collate_fn, **options)
+        return self.encoder.evaluate(
+            data,
+            index_data,
+            preprocess_fn,
+            collate_fn,
+            metrics=metrics,
+            exclude_duplicates=exclude_duplicates,
+            batch_size=batch_size,
+            num_workers=num_workers,
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the run into the new folder ``path``: enough to embed with, or to resume the training.
