@@ -128,7 +128,7 @@ def test_a_broken_image(model, folder, pillow):
             ["evaluate", "--run", "nowhere"],
             "nowhere must be the folder of a saved run or of checkpoints, and has no config.json",
         ),
-        (["embed", "--model", "models.py:make", "--output", "e.txt"], "--output must end in .npz, got e.txt"),
+        (["embed", "--model", "models.py:make", "--output", "e.txt"], "--output must end in .npz, .parquet or .jsonl, got e.txt"),
         (["embed", "--model", "models.py:make", "--output", "test.npz"], "test.npz must be a new file, and it exists"),
     ],
 )

@@ -3,7 +3,7 @@
 Each command imports heavy libraries itself, so ``finetuner --help`` is fast.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,10 @@ from .. import __version__
 from . import options as o
 from .check import check
 from .console_noise import silence_frameworks
+from .embed import embed
 from .examples import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPLES
 from .fit import fit
-from .inputs import COLUMN_OPTIONS, check_inputs, check_output, first_free_folder, read_data, read_eval_set
+from .inputs import check_inputs, check_output, first_free_folder, read_data, read_eval_set
 from .models import open_encoder, run_settings
 from .terminal import exit_after_signal, handle_errors, print_json, print_metrics
 from .user_code import use_threads
@@ -52,6 +53,7 @@ def finetuner(
 
 app.command(epilog=FIT_EXAMPLES)(fit)
 app.command()(check)
+app.command(epilog=EMBED_EXAMPLES)(embed)
 
 
 @app.command(epilog=EVALUATE_EXAMPLES)
@@ -131,75 +133,6 @@ def evaluate(
         print_json(metrics)
     else:
         print_metrics({"value": metrics})
-
-
-@app.command(epilog=EMBED_EXAMPLES)
-@handle_errors
-def embed(
-    context: typer.Context,
-    *,
-    data: o.Data,
-    input_column: o.InputColumn = None,
-    image_column: o.ImageColumn = None,
-    label_column: o.LabelColumn = None,
-    numeric: o.Numeric = False,
-    encoding: o.Encoding = None,
-    separator: o.Separator = None,
-    column_names: o.ColumnNames = None,
-    max_bytes: o.MaxBytes = None,
-    split: o.Split = None,
-    image_size: o.ImageSize = None,
-    image_mode: o.ImageMode = None,
-    channels_last: o.ChannelsLast = False,
-    max_pixels: o.MaxPixels = None,
-    skip_broken: o.SkipBroken = False,
-    num_workers: o.NumWorkers = 0,
-    run: o.RunFolder = None,
-    model: o.OptionalModel = None,
-    preprocess: o.Preprocess = None,
-    collate: o.Collate = None,
-    trust: o.Trust = False,
-    device: o.Device = "auto",
-    batch_size: o.BatchSize = 256,
-    output: o.EmbedOutput,
-    config: o.Config = None,
-    seed: o.WeightSeed = None,
-    threads: o.Threads = None,
-    debug: o.Debug = False,
-) -> None:
-    """Write embeddings of data to an .npz file.
-
-    The file has an array `embeddings`, with one row per item. With
-    --label-column it also has `labels`, and for images it also has `names`.
-    """
-    settings = run_settings(context, {name: value for name, value in locals().items() if name != "label_column"})
-    check_output(output, ".npz")
-    check_inputs(*data)
-    use_threads(threads)
-    encoder = open_encoder(settings)
-    labelled = label_column is not None  # the run's own label column does not count
-    data_settings = {
-        **settings,
-        **dict.fromkeys(name for name in COLUMN_OPTIONS if name != "input_column"),
-        "label_column": label_column,
-        "in_memory": False,
-    }
-    items = read_data(data, data_settings, None, "data", labelled)
-
-    import numpy as np
-
-    arrays: dict[str, Any] = {"embeddings": encoder.embed(items, batch_size=batch_size, num_workers=num_workers)}
-    if labelled and items.labels.ndim == 2:  # label sets
-        arrays |= {"labels": items.labels, "label_names": items.label_names}
-    elif labelled:
-        arrays["labels"] = items.classes[items.labels]
-    if hasattr(items, "names"):
-        arrays["names"] = np.array(items.names)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.stem}.unfinished.npz")
-    np.savez(unfinished, **arrays)
-    unfinished.rename(output)
-    typer.echo(f"{output}  " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
 
 
 @app.command()

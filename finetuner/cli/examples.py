@@ -38,4 +38,6 @@ $ finetuner embed --run run --trust --data new.csv --output embeddings.npz
 
 $ finetuner embed --model model.py:make --data test.npz --label-column y \
     --output embeddings.npz
+
+$ finetuner embed --run run --trust --data new.csv --output new.parquet
 """

@@ -159,12 +159,12 @@ def check_inputs(*paths: Path | None) -> None:
             raise FileNotFoundError(f"{path} must be a file or a folder, and does not exist")
 
 
-def check_output(path: Path, kind: str = "folder") -> None:
+def check_output(path: Path, kind: str | Sequence[str] = "folder") -> None:
     """Check that an output can be written. This runs before anything is computed.
 
     Args:
         path: A folder, which must be new or empty, or a file, which must be new.
-        kind: ``"folder"``, or the suffix that the file must have.
+        kind: ``"folder"``, or the suffixes that the file may have.
 
     Raises:
         FileExistsError: If something is at ``path``.
@@ -175,8 +175,8 @@ def check_output(path: Path, kind: str = "folder") -> None:
 
     if kind == "folder":
         check_new_folder(path)
-    elif path.suffix != kind:
-        raise ValueError(f"--output must end in {kind}, got {path}")
+    elif path.suffix not in kind:
+        raise ValueError(f"--output must end in {', '.join(kind[:-1])} or {kind[-1]}, got {path}")
     elif path.exists():
         raise FileExistsError(f"{path} must be a new file, and it exists; nothing was written")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
@@ -200,6 +200,7 @@ def read_data(
     title: str,
     labelled: bool = True,
     augment: Callable[..., Any] | None = None,
+    columns: dict[str, Any] | None = None,
 ) -> Any:
     """Read files or a folder, and print one line about them.
 
@@ -210,6 +211,7 @@ def read_data(
         title: What the printed line calls the data.
         labelled: Whether to read labels too.
         augment: A function that varies an item in training.
+        columns: If given, all columns of the table are put into it. The data must not be ``labelled`` then.
 
     Returns:
         A dataset, or the items alone if not ``labelled``.
@@ -217,7 +219,8 @@ def read_data(
     Raises:
         FileNotFoundError, ImportError, ValueError: See :func:`finetuner.data.load`. The message names ``path``.
     """
-    from ..data import load, load_inputs
+    from ..data import load
+    from ..data.reading import load_inputs, load_inputs_and_columns
 
     names = (*COLUMN_OPTIONS, *IMAGE_OPTIONS)
     options: dict[str, Any] = {name: settings.get(name) or None for name in names}
@@ -238,7 +241,12 @@ def read_data(
                 data = load(paths, **options, **rows, classes=classes, unlabelled=unlabelled, augment=augment)
             else:
                 items = ("input_column", *TABLE_OPTIONS, *IMAGE_OPTIONS)
-                data = load_inputs(paths, **{name: options[name] for name in items}, **rows)
+                options = {name: options[name] for name in items} | rows
+                if columns is None:
+                    data = load_inputs(paths, **options)
+                else:
+                    data, found = load_inputs_and_columns(paths, **options)
+                    columns.update(found)
     except (TypeError, ValueError) as error:
         if any(str(one) in str(error) for one in paths):
             raise

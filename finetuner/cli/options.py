@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .option_files import use_config_file
+from .standard_input import FORMATS
 
 __all__ = [
     *("DATA", "MODEL", "LOSS", "OPTIMIZATION", "TRAINING", "EVALUATION", "RECORDS", "OTHER"),
@@ -27,12 +28,14 @@ __all__ = [
     "DemoOutput",
     "Device",
     "Distance",
+    "EmbedData",
     "EmbedOutput",
     "Encoding",
     "EvalClasses",
     "EvalData",
     "EvalSplit",
     "ExcludeDuplicates",
+    "Format",
     "Gallery",
     "ImageColumn",
     "ImageMode",
@@ -129,6 +132,17 @@ Gallery = Annotated[
         "PATH",
     ),
 ]
+EmbedData = Annotated[
+    list[Path],
+    option(
+        "--data",
+        DATA,
+        "A table (CSV, TSV, JSON Lines, Parquet), a .txt, an .npz, an .npy, or a folder or .zip of images. Several "
+        "files of one table: repeat it, or give a folder or a pattern such as 'new-*.parquet'. - is standard input.",
+        "PATH",
+    ),
+]
+Format = Annotated[str | None, option("--format", DATA, f"Format of --data -: {', '.join(FORMATS)}.", "NAME")]
 InputColumn = Annotated[
     list[str] | None,
     option("--input-column", DATA, "Column of the items. Repeat it to give the model a mapping.", "NAME"),
@@ -292,7 +306,15 @@ Json = Annotated[bool, option("--json", EVALUATION, "Print the metrics as one JS
 
 # Other ---------------------------------------------------------------------------------------------------
 
-EmbedOutput = Annotated[Path, option("--output", OTHER, "New file for the embeddings.", "FILE.npz")]
+EmbedOutput = Annotated[
+    Path,
+    option(
+        "--output",
+        OTHER,
+        "New file: .npz, or .parquet or .jsonl, which have the other columns of --data too.",
+        "FILE",
+    ),
+]
 DemoBackend = Annotated[
     str, option("--backend", MODEL, "pytorch, keras (its engine is set by KERAS_BACKEND) or paddle.", "NAME")
 ]

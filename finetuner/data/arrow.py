@@ -12,7 +12,7 @@ from .image_columns import ImageBytes
 from .opening import ALWAYS_ALLOWED, MAX_RATIO, check_regular, read_errors
 from .values import Decimals, no_missing
 
-__all__ = ["arrow_names", "read_arrow"]
+__all__ = ["arrow_names", "read_arrow", "read_arrow_as_is"]
 
 
 def arrow_names(path: Path) -> list[str]:
@@ -49,6 +49,24 @@ def read_arrow(path: Path, names: Sequence[str], options: TableOptions) -> dict[
             columns[name] = _named_classes(title, column, classes[name])
         else:
             columns[name] = _image_files(title, column, path) or _to_values(title, column)
+    return columns
+
+
+def read_arrow_as_is(path: Path, names: Sequence[str], options: TableOptions) -> dict[str, Any]:
+    """Read columns of a Parquet or Arrow file as Arrow columns of any type. Classes become their names.
+
+    Raises:
+        ValueError: If the file is broken.
+    """
+    with _arrow_errors(path):
+        classes = _class_names(_schema(path))
+        table = _read(path, list(names), options.max_bytes)
+        table.validate(full=True)
+    pa = require("pyarrow", "tables")
+    columns: dict[str, Any] = {name: table[name] for name in names}
+    for name in classes.keys() & columns.keys():
+        known = dict(enumerate(classes[name]))
+        columns[name] = pa.chunked_array([pa.array(map(known.get, columns[name].to_pylist()), pa.string())])
     return columns
 
 

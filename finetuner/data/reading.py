@@ -1,5 +1,6 @@
 """Read files into a dataset."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ from .images import ImageFiles
 from .kinds import COLUMNS, kind_of_data, read_dataset, same_item
 from .selection import ItemReader, select_classes
 from .sources import PathLike, are_images, find_files
-from .tables import read_numpy, read_table, table_options
+from .tables import Table, read_numpy, read_table, table_options
 from .values import as_items
+from .whole_tables import whole_columns
 
-__all__ = ["load", "load_inputs"]
+__all__ = ["load", "load_inputs", "load_inputs_and_columns"]
 
 
 def load(
@@ -232,18 +234,61 @@ def load_inputs(
         array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
+    return _read_items(**locals())[0]
+
+
+def load_inputs_and_columns(path: PathLike | Sequence[PathLike], **options: Any) -> tuple[Any, dict[str, Any]]:
+    """Read items without labels, and all columns of their rows.
+
+    Args:
+        path: See :func:`load_inputs`.
+        **options: The other arguments of :func:`load_inputs`.
+
+    Returns:
+        The items, and the columns by name, see :func:`~finetuner.data.whole_tables.whole_columns`. Images in a folder
+        have the column ``name``, and an ``.npy`` has no columns.
+
+    Raises:
+        FileNotFoundError, ImportError, TypeError, ValueError: See :func:`load_inputs`.
+    """
+    arguments = inspect.signature(load_inputs).bind(path, **options)
+    arguments.apply_defaults()
+    items, table = _read_items(**arguments.arguments)
+    if table is not None:
+        names = ("encoding", "separator", "column_names", "max_bytes")
+        return items, whole_columns(table, table_options(*(arguments.arguments[name] for name in names)))
+    return items, {"name": list(items.names)} if hasattr(items, "names") else {}
+
+
+def _read_items(
+    path: PathLike | Sequence[PathLike],
+    *,
+    input_column: str | Sequence[str] | None,
+    image_column: str | Sequence[str] | None,
+    split: str | None,
+    part: str | None,
+    numeric: bool | Sequence[str],
+    encoding: str | None,
+    separator: str | None,
+    column_names: Sequence[str] | None,
+    max_bytes: int | None,
+    in_memory: bool,
+    skip_broken: bool,
+    **image_options: Any,
+) -> tuple[Any, Table | None]:
+    """The items, and the table that they are from; None if they are from none."""
     files = find_files(path)
-    images = _image_options(image_size, image_mode, channels_first, max_pixels, transform)
+    images = _image_options(**image_options)
     layout = table_options(encoding, separator, column_names, max_bytes)
     if are_images(files):
         given = {"input_column": input_column, "image_column": image_column, "split": split, "part": part}
         refuse_options("tables", files[0], **given, **layout._asdict())
         found = ImageFiles(files[0], skip_broken=skip_broken, **images)
-        return found.in_memory() if in_memory else found
+        return found.in_memory() if in_memory else found, None
     if len(files) == 1 and files[0].suffix.lower() == ".npy":
         refuse_options("tables", files[0], input_column=input_column)
-        refuse_options("images", files[0], image_size=image_size, image_mode=image_mode)
-        return as_items(str(files[0]), read_numpy(files[0], lambda array: array, max_bytes))
+        refuse_options("images", files[0], image_size=images["image_size"], image_mode=images["image_mode"])
+        return as_items(str(files[0]), read_numpy(files[0], lambda array: array, max_bytes)), None
     table = read_table(files, layout)
     select_rows(table, split, part)
     reader = ItemReader(table, numeric, ImageColumns(table, _list(image_column), images, skip_broken))
@@ -252,7 +297,7 @@ def load_inputs(
     table.read([names] if isinstance(names, str) else names)
     items = reader.items(names)
     reader.refuse_unused()
-    return items.in_memory() if in_memory and isinstance(items, ImageFiles) else items
+    return items.in_memory() if in_memory and isinstance(items, ImageFiles) else items, table
 
 
 def _image_options(

@@ -50,6 +50,11 @@ class Table:
         """The columns that were read."""
         return list(self._columns)
 
+    @property
+    def rows(self) -> np.ndarray | None:
+        """The positions of the rows that are kept; None for all."""
+        return self._rows
+
     def keep(self, rows: np.ndarray) -> None:
         """Keep only the rows at these positions, in the columns that were read and in those that will be."""
         self._columns = {name: take_rows(values, rows) for name, values in self._columns.items()}
