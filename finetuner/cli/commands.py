@@ -23,7 +23,6 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -53,7 +52,6 @@ def finetuner(
 
 app.command(epilog=FIT_EXAMPLES)(fit)
 app.command()(check)
-app.command(epilog=EMBED_EXAMPLES)(embed)
 
 
 @app.command(epilog=EVALUATE_EXAMPLES)
@@ -133,6 +131,9 @@ def evaluate(
         print_json(metrics)
     else:
         print_metrics({"value": metrics})
+
+
+app.command(epilog=EMBED_EXAMPLES)(embed)
 
 
 @app.command()

@@ -1,21 +1,14 @@
-"""The options of ``finetuner fit`` that no other command has.
-
-The names of losses, miners, poolers and schedules are written out here, as importing them would make ``--help`` slow.
-``tests/test_cli.py`` compares them with the library.
-"""
+"""The options of ``finetuner fit`` that no other command has."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from .names import LOSSES, MINERS, OPTIMIZERS, POOLERS, PRECISIONS, SAMPLERS, SCHEDULES, TRACKERS
 from .option_files import use_options_of_resumed_run, use_options_of_run
 from .options import EVALUATION, LOSS, MODEL, OPTIMIZATION, OTHER, RECORDS, TRAINING, option
 
 __all__ = [
-    "MINERS",
-    "POOLERS",
-    "SCHEDULES",
-    "TRACKERS",
     "Blend",
     "CheckpointEvery",
     "CheckpointFolder",
@@ -61,11 +54,6 @@ __all__ = [
     "WeightDecay",
 ]
 
-MINERS = ("TripletEasyHardMiner", "SiameseEasyHardMiner")
-POOLERS = ("GeM", "AveragePooling", "MaxPooling", "CLSPooling")
-SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "warmup_stable_decay")
-TRACKERS = ("csv", "tensorboard", "mlflow", "wandb")
-
 
 def alternatives(names: Sequence[str]) -> str:
     """``names`` as text: ``A, B or C``."""
@@ -75,14 +63,20 @@ def alternatives(names: Sequence[str]) -> str:
 # Model ---------------------------------------------------------------------------------------------------
 
 Pooler = Annotated[
-    str | None, option("--pooler", MODEL, f"Replaces the model's last pooling layer: {alternatives(POOLERS)}.", "NAME")
+    str | None,
+    option(
+        "--pooler", MODEL, f"Replaces the model's last pooling layer: {alternatives(POOLERS)}.", "NAME", names=POOLERS
+    ),
 ]
 PoolerOption = Annotated[
     list[str] | None,
     option("--pooler-option", MODEL, "Argument of the pooler, such as p=2.4. Repeatable.", "KEY=VALUE"),
 ]
 Precision = Annotated[
-    str, option("--precision", MODEL, "Of the model in a training step: fp32, bf16, fp16 or auto.", "NAME")
+    str,
+    option(
+        "--precision", MODEL, "Of the model in a training step: fp32, bf16, fp16 or auto.", "NAME", names=PRECISIONS
+    ),
 ]
 Compile = Annotated[bool, option("--compile", MODEL, "Compile the model. Keras compiles by itself.")]
 
@@ -95,20 +89,27 @@ Loss = Annotated[
         LOSS,
         "A loss of finetuner, such as SupConLoss or ArcFaceLoss, or of the framework. The documentation lists all.",
         "NAME",
+        names=LOSSES,
     ),
 ]
 LossOption = Annotated[
     list[str] | None,
     option("--loss-option", LOSS, "Argument of the loss, such as margin=0.3. Repeatable.", "KEY=VALUE"),
 ]
-Miner = Annotated[str | None, option("--miner", LOSS, f"{alternatives(MINERS)}. Default: none.", "NAME")]
+Miner = Annotated[str | None, option("--miner", LOSS, f"{alternatives(MINERS)}. Default: none.", "NAME", names=MINERS)]
 MinerOption = Annotated[
     list[str] | None,
     option("--miner-option", LOSS, "Argument of the miner, such as neg_strategy=hard. Repeatable.", "KEY=VALUE"),
 ]
 LossOptimizer = Annotated[
     str | None,
-    option("--loss-optimizer", LOSS, "Optimizer of the loss's own weights. Default: the same as the model's.", "NAME"),
+    option(
+        "--loss-optimizer",
+        LOSS,
+        "Optimizer of the loss's own weights. Default: the same as the model's.",
+        "NAME",
+        names=OPTIMIZERS,
+    ),
 ]
 LossOptimizerOption = Annotated[
     list[str] | None,
@@ -122,7 +123,9 @@ LossOptimizerOption = Annotated[
 
 # Optimization --------------------------------------------------------------------------------------------
 
-Optimizer = Annotated[str, option("--optimizer", OPTIMIZATION, "An optimizer of the framework.", "NAME")]
+Optimizer = Annotated[
+    str, option("--optimizer", OPTIMIZATION, "An optimizer of the framework.", "NAME", names=OPTIMIZERS)
+]
 OptimizerOption = Annotated[
     list[str] | None,
     option(
@@ -141,7 +144,8 @@ LearningRateOf = Annotated[
     ),
 ]
 Schedule = Annotated[
-    str, option("--schedule", OPTIMIZATION, f"Of the learning rate: {alternatives(SCHEDULES)}.", "NAME")
+    str,
+    option("--schedule", OPTIMIZATION, f"Of the learning rate: {alternatives(SCHEDULES)}.", "NAME", names=SCHEDULES),
 ]
 ScheduleOption = Annotated[
     list[str] | None,
@@ -207,6 +211,7 @@ Sampler = Annotated[
         TRAINING,
         "class puts items of a class into one batch, random draws items independently, auto is what the loss needs.",
         "NAME",
+        names=SAMPLERS,
     ),
 ]
 NumItemsPerClass = Annotated[
@@ -259,7 +264,9 @@ LogEvery = Annotated[
 ]
 Track = Annotated[
     list[str] | None,
-    option("--track", RECORDS, f"Also send the numbers to {alternatives(TRACKERS)}. Repeatable.", "NAME"),
+    option(
+        "--track", RECORDS, f"Also send the numbers to {alternatives(TRACKERS)}. Repeatable.", "NAME", names=TRACKERS
+    ),
 ]
 
 # Other ---------------------------------------------------------------------------------------------------

@@ -52,12 +52,12 @@ def errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(FAILED) from None
 
 
-# The callbacks of the options ----------------------------------------------------------------------------
+# The callbacks of the options. While a shell completes a command, they read no file ----------------------
 
 
 def use_config_file(context: typer.Context, path: Path | None) -> Path | None:
     """Use the options of a TOML file as defaults. Those of the command line come first."""
-    if path is not None:
+    if path is not None and not context.resilient_parsing:
         with errors_in_one_line():
             options = read_toml_options(path, option_types(context.command.callback))
         context.meta[CONFIG] = options.keys()
@@ -67,7 +67,7 @@ def use_config_file(context: typer.Context, path: Path | None) -> Path | None:
 
 def use_options_of_run(context: typer.Context, folder: Path | None) -> Path | None:
     """Use the options of an earlier run as defaults."""
-    if folder is not None:
+    if folder is not None and not context.resilient_parsing:
         with errors_in_one_line():
             path, options, _ = read_run_options(folder, option_types(context.command.callback))
             if not options:
@@ -79,7 +79,7 @@ def use_options_of_run(context: typer.Context, folder: Path | None) -> Path | No
 
 def use_options_of_resumed_run(context: typer.Context, folder: Path | None) -> Path | None:
     """Use the options of the run that is resumed as defaults; its output too, if nothing is there yet."""
-    if folder is not None:
+    if folder is not None and not context.resilient_parsing:
         with errors_in_one_line():
             path, options, output = read_run_options(folder, option_types(context.command.callback))
         if output is not None and not Path(output).exists():

@@ -3,12 +3,13 @@
 The options of ``fit`` alone are in :mod:`finetuner.cli.fit_options`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from .names import BACKENDS, DISTANCES, METRICS, complete
 from .option_files import use_config_file
 from .standard_input import FORMATS
 
@@ -79,7 +80,12 @@ TRAINING, EVALUATION, RECORDS, OTHER = "Training", "Evaluation", "Checkpoints an
 
 
 def option(
-    flag: str, panel: str, text: str, metavar: str | None = None, callback: Callable[..., Any] | None = None
+    flag: str,
+    panel: str,
+    text: str,
+    metavar: str | None = None,
+    callback: Callable[..., Any] | None = None,
+    names: Iterable[str] | None = None,
 ) -> Any:
     """A Typer option. Its type and default come from the command's signature.
 
@@ -89,9 +95,16 @@ def option(
         text: The help.
         metavar: What the help shows for the value; None for the type.
         callback: Called before the other options are read.
+        names: What a shell completes.
     """
     return typer.Option(
-        flag, help=text, metavar=metavar, rich_help_panel=panel, callback=callback, is_eager=callback is not None
+        flag,
+        help=text,
+        metavar=metavar,
+        rich_help_panel=panel,
+        callback=callback,
+        is_eager=callback is not None,
+        autocompletion=None if names is None else complete(names),
     )
 
 
@@ -142,7 +155,9 @@ EmbedData = Annotated[
         "PATH",
     ),
 ]
-Format = Annotated[str | None, option("--format", DATA, f"Format of --data -: {', '.join(FORMATS)}.", "NAME")]
+Format = Annotated[
+    str | None, option("--format", DATA, f"Format of --data -: {', '.join(FORMATS)}.", "NAME", names=FORMATS)
+]
 InputColumn = Annotated[
     list[str] | None,
     option("--input-column", DATA, "Column of the items. Repeat it to give the model a mapping.", "NAME"),
@@ -224,7 +239,9 @@ ImageSize = Annotated[
     str | None,
     option("--image-size", DATA, "Resize images to this many pixels per side, or to HEIGHTxWIDTH.", "SIZE"),
 ]
-ImageMode = Annotated[str | None, option("--image-mode", DATA, "RGB (default), L (grey) or RGBA.", "MODE")]
+ImageMode = Annotated[
+    str | None, option("--image-mode", DATA, "RGB (default), L (grey) or RGBA.", "MODE", names=("RGB", "L", "RGBA"))
+]
 ChannelsLast = Annotated[bool, option("--channels-last", DATA, "Load images as [H, W, C] instead of [C, H, W].")]
 InMemory = Annotated[bool, option("--in-memory", DATA, "Decode images once, instead of in each epoch.")]
 MaxPixels = Annotated[
@@ -282,7 +299,11 @@ Device = Annotated[
 Distance = Annotated[
     str | None,
     option(
-        "--distance", MODEL, "cosine, euclidean or sqeuclidean. Default: the distance of the run, or cosine.", "NAME"
+        "--distance",
+        MODEL,
+        "cosine, euclidean or sqeuclidean. Default: the distance of the run, or cosine.",
+        "NAME",
+        names=DISTANCES,
     ),
 ]
 
@@ -296,6 +317,7 @@ Metric = Annotated[
         EVALUATION,
         "A metric, such as hit@1, mAP@R or nDCG@10. Replaces the default ones. Repeatable.",
         "NAME",
+        names=METRICS,
     ),
 ]
 ExcludeDuplicates = Annotated[
@@ -316,7 +338,10 @@ EmbedOutput = Annotated[
     ),
 ]
 DemoBackend = Annotated[
-    str, option("--backend", MODEL, "pytorch, keras (its engine is set by KERAS_BACKEND) or paddle.", "NAME")
+    str,
+    option(
+        "--backend", MODEL, "pytorch, keras (its engine is set by KERAS_BACKEND) or paddle.", "NAME", names=BACKENDS
+    ),
 ]
 DemoOutput = Annotated[
     Path | None,

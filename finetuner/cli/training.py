@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .fit_options import TRACKERS
 from .inputs import (
     COLUMN_OPTIONS,
     check_output,
@@ -15,6 +14,7 @@ from .inputs import (
     read_data,
     read_eval_set,
 )
+from .names import TRACKERS
 from .option_files import CODE
 from .terminal import error_message, print_message
 from .user_code import absolute_spec
