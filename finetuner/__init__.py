@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import embed, evaluate, fit, load
+    from .models import load_model
     from .tuner.base import (
         BestModel,
         Callback,
@@ -63,14 +64,16 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "load_model",
 ]
+
+HOMES = {**dict.fromkeys(("embed", "evaluate", "fit", "load"), "finetuner.api"), "load_model": "finetuner.models"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "finetuner.api" if name in ("embed", "evaluate", "fit", "load") else "finetuner.tuner.base"
-    return getattr(importlib.import_module(home), name)
+    return getattr(importlib.import_module(HOMES.get(name, "finetuner.tuner.base")), name)
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,9 @@ from .files import read_json
 from .tuner import SUBPACKAGES, framework_class, load_subpackage, tuner_class
 from .tuner.base import Callback, Encoder, Run
 from .tuner.base.training.checkpoint import find_run
+from .tuner.base.training.encoder import as_encoder
 from .tuner.base.training.encoder_files import MODEL, read_config
+from .tuner.base.training.model_source import is_source, open_saved_model, open_source
 
 __all__ = ["embed", "evaluate", "fit", "load"]
 
@@ -140,6 +142,9 @@ def fit(
         TypeError: If the model is of no known framework, an option is unknown, or the data is of an unknown kind.
     """
     pooler, pooler_options = resolve_pooler(pooler, pooler_options, model_options)
+    if is_source(model):
+        model = open_source(model, pooler=pooler, pooler_options=pooler_options, device=device)
+        pooler = pooler_options = None
     tuner = tuner_class(model)(
         model,
         loss=loss,
@@ -242,7 +247,7 @@ def embed(
         ValueError: If there are no items, or inputs or embeddings are not finite.
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
-    encoder = Encoder(model, framework_class(model)(device))
+    encoder = open_encoder(model, "cosine", device)
     return encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)
 
 
@@ -283,7 +288,7 @@ def evaluate(
             that is not searched.
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
-    encoder = Encoder(model, framework_class(model)(device), distance=distance)
+    encoder = open_encoder(model, distance, device)
     return encoder.evaluate(
         data,
         index_data,
@@ -294,6 +299,14 @@ def evaluate(
         batch_size=batch_size,
         num_workers=num_workers,
     )
+
+
+def open_encoder(model: Any, distance: str, device: str) -> Encoder:
+    """The encoder of a model in all forms that :func:`embed` and :func:`evaluate` take."""
+    if is_source(model):
+        model = open_source(model, device=device)
+    framework = model.framework if isinstance(model, Encoder) else framework_class(model)(device)
+    return as_encoder(model, framework, distance)
 
 
 def load(
@@ -335,15 +348,21 @@ def load(
     """
     path = find_run(path)
     config = read_config(path)
+    made = read_json(path / MODEL, dict) if (path / MODEL).exists() else None
     backend = checks.one_of("the backend of the run", str(config.get("backend")), tuple(SUBPACKAGES.values()))
     framework = load_subpackage(backend).Framework(device)
+    distance = config.get("distance", "cosine")
+    if model is None and made is not None and "library" in made:
+        encoder = open_saved_model(path, made, framework, trust_code)
+        encoder.distance = distance
+        encoder.use_functions(preprocess_fn, collate_fn)
+        return encoder.load(path)
     if model is None:
-        if not (path / MODEL).exists():
+        if made is None:
             raise ValueError(
                 f"{path} does not say how its model {config.get('model')} is made, so it must be given: "
                 "finetuner.load(path, model=...)"
             )
-        model = framework.model_from_config(read_json(path / MODEL, dict), trust_code)
-    distance = config.get("distance", "cosine")
+        model = framework.model_from_config(made, trust_code)
     encoder = Encoder(model, framework, distance=distance, preprocess_fn=preprocess_fn, collate_fn=collate_fn)
     return encoder.load(path)

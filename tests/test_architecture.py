@@ -27,6 +27,7 @@ LAYERS = [
     ["finetuner.tuner._paddle_import", "finetuner.tuner"],
     ["finetuner.tuner.pytorch", "finetuner.tuner.keras", "finetuner.tuner.paddle"],
     ["finetuner.api", "finetuner.data", "finetuner.demo"],
+    ["finetuner.models"],
     ["finetuner.cli", "finetuner.__main__"],
 ]
 LAYER_OF = {module: number for number, modules in enumerate(LAYERS) for module in modules}

@@ -79,5 +79,7 @@ def framework_class(model: Any) -> Any:
 
 
 def subpackage_for(model: Any) -> ModuleType:
-    """The imported subpackage for ``model``, or for a pair of models."""
+    """The imported subpackage for ``model``, for a pair of models, or for an encoder."""
+    if hasattr(model, "framework") and hasattr(model, "embed_model"):
+        return load_subpackage(model.framework.name)
     return load_subpackage(subpackage_of(model[0] if isinstance(model, tuple | list) and model else model))

@@ -77,6 +77,7 @@ class Batches(Sequence[Batch]):
         pair_inputs: Whether the model has one input per side of a pair.
         length_groups: The number of groups of similar length that the rows of a batch are split into. Inputs are then
             :class:`LengthGroups` if the items differ in length. A model with two inputs gets one group.
+        side: Which of a pair of functions serves a dataset that does not hold pairs.
 
     Attributes:
         loader: What a framework uses to prepare batches in worker processes, which live as long as this object.
@@ -96,8 +97,9 @@ class Batches(Sequence[Batch]):
         target_type: str = "relations",
         pair_inputs: bool = False,
         length_groups: int = 1,
+        side: int = 0,
     ):
-        self.dataset, self.target_type = dataset, target_type
+        self.dataset, self.target_type, self.side = dataset, target_type, side
         self.pair_inputs, self.length_groups = pair_inputs, length_groups
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
         self.has_user_code = bool(preprocess_fn or collate_fn or dataset.augment)
@@ -140,7 +142,7 @@ class Batches(Sequence[Batch]):
             if self.pair_inputs:
                 inputs: Any = PairInputs(*(self.prepare(indices[s::2], seed_of_side(seed, s), s) for s in (0, 1)))
             else:
-                inputs = self.prepare(indices, seed)
+                inputs = self.prepare(indices, seed, self.side)
         targets = self.dataset.targets(indices, self.target_type)
         return Batch(inputs, targets, indices, self.dataset.rows_per_item)
 

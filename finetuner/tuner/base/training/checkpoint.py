@@ -14,6 +14,7 @@ from .callbacks import Callback
 from .callbacks.checkpoints import checkpoints_in
 from .encoder_files import WEIGHTS, check_tensors, read_config, read_tensors, write_encoder, write_tensors
 from .framework import Framework
+from .model_source import ModelSource
 from .state import Progress
 
 __all__ = [
@@ -71,10 +72,10 @@ class SavedRun:
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
 
 
-def write_run(path: str | Path, framework: Framework, model: Any, run: SavedRun) -> Path:
+def write_run(path: str | Path, framework: Framework, model: Any, source: ModelSource | None, run: SavedRun) -> Path:
     """Write a run into the new folder ``path``."""
     with new_folder(path) as folder:
-        write_encoder(folder, framework, model, run.config, run.weights)
+        write_encoder(folder, framework, model, source, run.config, run.weights)
         write_tensors(framework, folder / "training.safetensors", run.tensors)
         write_json(folder / "training.json", run.training)
         write_json(folder / "history.json", run.history)

@@ -20,8 +20,9 @@ from ..registry import create, describe
 from .bad_items import NotFiniteError, describe_bad_items
 from .encoder_files import check_tensors, read_config, read_tensors, write_encoder
 from .framework import Framework
+from .model_source import ModelSource, is_source, open_source
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "as_encoder"]
 
 
 class Encoder:
@@ -38,6 +39,7 @@ class Encoder:
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         pooler: Replaces the model's last pooling layer: a name, a class or an instance.
         pooler_options: Arguments of a pooler given by name or class.
+        source: How :func:`finetuner.load_model` made the model; None for a model of the user.
 
     Attributes:
         model: The model as it was given, with the new pooler.
@@ -63,15 +65,16 @@ class Encoder:
         collate_fn: Prepare = None,
         pooler: Any = None,
         pooler_options: Any = None,
+        source: ModelSource | None = None,
     ):
-        self.framework, self.model = framework, model
+        self.framework, self.model, self.source = framework, model, source
         if isinstance(model, tuple | list):
             if len(model) != 2:
                 raise TypeError(f"embed_model must be a model or a pair of models, got {len(model)}")
             model = framework.combine_towers(*map(framework.check_model, model))
         self.embed_model = framework.check_model(model)
         self.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
-        self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
+        self.preprocess_fn, self.collate_fn = self.own_functions = preprocess_fn, collate_fn
         self.pooler = describe(pooler)
         if pooler is not None:
             pooler = create("pooler", pooler, framework.registry("pooler"), pooler_options)
@@ -93,6 +96,7 @@ class Encoder:
         *,
         batch_size: int = 256,
         num_workers: int = 0,
+        side: int = 0,
     ) -> np.ndarray:
         """Embed items with the model in evaluation mode.
 
@@ -106,6 +110,7 @@ class Encoder:
                 encoder's own.
             batch_size: Items in a batch.
             num_workers: The number of processes (Keras: threads) that prepare batches; 0 for the main process.
+            side: Which of a pair of functions or prompts serves the items: 0 for queries, 1 for passages.
 
         Returns:
             ``[N, D]`` float32, in the order of ``x``.
@@ -119,7 +124,19 @@ class Encoder:
         dataset = as_unlabelled(self.framework.convert_dataset(x))
         if isinstance(self.model, tuple | list) and dataset.rows_per_item != 2:
             raise ValueError("a pair of models must be given a PairDataset, or each embed its own items by itself")
-        return self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers)
+        side = checks.one_of("side", side, (0, 1))
+        self.check_items(dataset)
+        return self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side)
+
+    def use_functions(self, preprocess_fn: Prepare, collate_fn: Prepare) -> None:
+        """Prepare items with these functions; with the encoder's own for None."""
+        own_preprocess, own_collate = self.own_functions
+        self.preprocess_fn, self.collate_fn = preprocess_fn or own_preprocess, collate_fn or own_collate
+
+    def check_items(self, dataset: Dataset) -> None:
+        """Raise ``TypeError`` for items that a model of :func:`finetuner.load_model` cannot take."""
+        if self.source is not None and self.source.check_items is not None and self.preprocess_fn is None:
+            self.source.check_items(dataset.x)
 
     def evaluate(
         self,
@@ -155,6 +172,7 @@ class Encoder:
         self.preprocess_fn = preprocess_fn or self.preprocess_fn
         self.collate_fn = collate_fn or self.collate_fn
         dataset = as_dataset(self.framework.convert_dataset(data))
+        self.check_items(dataset)
         if index_data is None:
             evaluator = dataset.evaluator(metrics)
             if evaluator is None:
@@ -170,6 +188,7 @@ class Encoder:
         names = tuple(DEFAULT_METRICS if metrics is None else metrics)
         check_metrics(names)
         index = as_dataset(self.framework.convert_dataset(index_data), "index_data")
+        self.check_items(index)
         return self.search_metrics(dataset, index, names, batch_size, num_workers, exclude_duplicates)
 
     def search_metrics(
@@ -183,9 +202,9 @@ class Encoder:
     ) -> dict[str, float]:
         """Retrieval metrics of the items of ``queries``, searched in ``index``."""
         embeddings_and_labels: list[np.ndarray] = []
-        for side, labels in zip((queries, index), align_labels((queries, index)), strict=True):
-            rows = np.arange(side.num_rows)
-            embeddings_and_labels += [self.embed_rows(side, rows, batch_size, num_workers), labels]
+        for side, (dataset, labels) in enumerate(zip((queries, index), align_labels((queries, index)), strict=True)):
+            rows = np.arange(dataset.num_rows)
+            embeddings_and_labels += [self.embed_rows(dataset, rows, batch_size, num_workers, side=side), labels]
         return retrieval_metrics(
             *embeddings_and_labels, metrics=names, distance=self.distance, exclude_duplicates=exclude_duplicates
         )
@@ -201,6 +220,7 @@ class Encoder:
         batch_size: int = 256,
         num_workers: int = 0,
         seed: Sequence[int] | None = None,
+        side: int = 0,
     ) -> np.ndarray:
         """Embed the given rows of a dataset, ``[N, D]`` float32; with a ``seed``, augmented."""
         batch_size, pair_inputs = checks.integer("batch_size", batch_size, 1), self.uses_pair_inputs(dataset)
@@ -217,6 +237,7 @@ class Encoder:
             seed,
             dataset.target_types[0],
             pair_inputs,
+            side=side,
         )
         embeddings, done = np.empty((0, 0), np.float32), 0
         for batch in self.framework.load_batches(batches, num_workers):
@@ -303,7 +324,7 @@ class Encoder:
             FileExistsError: If ``path`` exists and is not empty. Nothing is written then.
         """
         with new_folder(path) as folder:
-            write_encoder(folder, self.framework, self.embed_model, self.config(), self.state())
+            write_encoder(folder, self.framework, self.embed_model, self.source, self.config(), self.state())
         return Path(path)
 
     def load(self, path: str | Path) -> "Encoder":
@@ -323,3 +344,38 @@ class Encoder:
             line = str(error).strip().partition("\n")[0]
             raise ValueError(f"{path} cannot be loaded: {line}") from error
         return self
+
+
+def as_encoder(
+    model: Any, framework: Framework, distance: str, pooler: Any = None, pooler_options: Any = None
+) -> Encoder:
+    """The encoder of a model in all forms that a tuner takes.
+
+    Args:
+        model: A model of the framework, a pair of models, an encoder, or what :func:`finetuner.load_model` opens.
+        framework: Where the model is trained.
+        distance: Of retrieval.
+        pooler: See :class:`Encoder`.
+        pooler_options: Arguments of a pooler given by name or class.
+
+    Raises:
+        ValueError: If the encoder is of another framework, or it has no pooling to be replaced.
+    """
+    if is_source(model):
+        model = open_source(model, framework=framework, pooler=pooler, pooler_options=pooler_options)
+        pooler = pooler_options = None
+    if not isinstance(model, Encoder):
+        return Encoder(model, framework, distance=distance, pooler=pooler, pooler_options=pooler_options)
+    if model.framework.name != framework.name:
+        raise ValueError(f"the encoder must be of {framework.name}, got one of {model.framework.name}")
+    preprocess_fn, collate_fn = model.own_functions
+    return Encoder(
+        model.model,
+        framework,
+        distance=distance,
+        preprocess_fn=preprocess_fn,
+        collate_fn=collate_fn,
+        pooler=pooler,
+        pooler_options=pooler_options,
+        source=model.source,
+    )

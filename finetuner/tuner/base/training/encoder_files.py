@@ -8,6 +8,7 @@ import numpy as np
 from .... import checks
 from ....files import read_json, write_json
 from .framework import Framework
+from .model_source import ModelSource
 
 __all__ = ["MODEL", "WEIGHTS", "check_tensors", "read_config", "read_tensors", "write_encoder", "write_tensors"]
 
@@ -15,12 +16,19 @@ WEIGHTS, CONFIG, MODEL = "weights.safetensors", "config.json", "model.json"
 
 
 def write_encoder(
-    folder: Path, framework: Framework, model: Any, config: dict[str, Any], weights: dict[str, Any]
+    folder: Path,
+    framework: Framework,
+    model: Any,
+    source: ModelSource | None,
+    config: dict[str, Any],
+    weights: dict[str, Any],
 ) -> None:
     """Write the files of an encoder into a folder."""
     write_tensors(framework, folder / WEIGHTS, weights)
     write_json(folder / CONFIG, config)
-    made = framework.model_config(model)
+    made = framework.model_config(model) if source is None else source.config()
+    if source is not None and source.write_files is not None:
+        source.write_files(folder)
     if made is not None:
         write_json(folder / MODEL, made)
 

@@ -59,7 +59,7 @@ def save_run(training: Training, path: str | Path) -> Path:
         **optimizers,
     }
     run = SavedRun(weights, tensors, plain, training.config, training.history, training.log, training.metrics)
-    return write_run(path, framework, training.encoder.embed_model, run)
+    return write_run(path, framework, training.encoder.embed_model, training.encoder.source, run)
 
 
 def load_run(training: Training, path: str | Path, weights_only: bool, keep_settings: bool) -> None:

@@ -12,7 +12,7 @@ from ..data.sampler_choice import choose_sampler
 from ..registry import describe
 from .callbacks import Callback, ProgressBar
 from .checkpoint import find_run, load_callbacks
-from .encoder import Encoder
+from .encoder import as_encoder
 from .engine import Engine
 from .facade import TunerFacade
 from .framework import Framework
@@ -138,12 +138,8 @@ class Tuner(TunerFacade):
         )
         self.loss = create_loss(framework, loss, loss_options, miner, miner_options)
         distance = getattr(self.loss, "distance", None)
-        self.encoder = Encoder(
-            embed_model,
-            framework,
-            distance=distance if isinstance(distance, str) else "cosine",
-            pooler=pooler,
-            pooler_options=pooler_options,
+        self.encoder = as_encoder(
+            embed_model, framework, distance if isinstance(distance, str) else "cosine", pooler, pooler_options
         )
         setup = LossSetup(self.loss, self.encoder)
         self.engine = self.engine_class(
@@ -254,9 +250,10 @@ class Tuner(TunerFacade):
         if blend is not None and not 0 <= checks.number("blend", blend) <= 1:
             raise ValueError(f"blend must be from 0 to 1, got {blend}")
         self.engine.micro_batch_size = micro_batch_size
-        self.encoder.preprocess_fn, self.encoder.collate_fn = preprocess_fn, collate_fn
+        self.encoder.use_functions(preprocess_fn, collate_fn)
         framework = self.encoder.framework
         training, setup = self.training, self.training.setup
+        self.encoder.check_items(as_dataset(framework.convert_dataset(train_data), "train_data"))
         dataset = setup.dataset_for_loss(as_dataset(framework.convert_dataset(train_data), "train_data"))
         sampler = choose_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed, keep_all)
         callbacks = callbacks_of_fit(self.callbacks, checkpoint_folder, checkpoint_every)
@@ -278,8 +275,8 @@ class Tuner(TunerFacade):
             "batches": len(sampler),
             "labels": fingerprint(dataset),
             "num_workers": num_workers,
-            "preprocess_fn": describe(preprocess_fn),
-            "collate_fn": describe(collate_fn),
+            "preprocess_fn": describe(self.encoder.preprocess_fn),
+            "collate_fn": describe(self.encoder.collate_fn),
             "evaluate_every": str(evaluate_every),
         }
         progress = training.begin_fit(fit_config, resume is not None)
@@ -295,8 +292,8 @@ class Tuner(TunerFacade):
         batches = Batches(
             dataset,
             [],
-            preprocess_fn,
-            collate_fn,
+            self.encoder.preprocess_fn,
+            self.encoder.collate_fn,
             None,
             setup.target_type,
             self.encoder.uses_pair_inputs(dataset),

@@ -1,0 +1,8 @@
+"""Models by name, by folder or as objects of other libraries, with all that they need to take items."""
+
+from .loading import load_model
+
+__all__ = ["LIBRARIES", "load_model"]
+
+# The modules that open the models of saved runs.
+LIBRARIES = ("huggingface",)

@@ -1,0 +1,98 @@
+"""From a name, a folder or an object to an encoder."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .. import checks
+from ..tuner import framework_class, load_subpackage
+from ..tuner.base.training.encoder import Encoder
+from ..tuner.base.training.framework import Framework
+from ..tuner.base.training.model_source import is_source
+
+__all__ = ["load_model"]
+
+
+def load_model(
+    source: Any,
+    *,
+    pooler: Any = None,
+    pooler_options: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+    prompts: Any = None,
+    tokenizer: Any = None,
+    padding_token: str | None = None,
+    distance: str = "cosine",
+    device: str = "auto",
+    framework: Framework | None = None,
+    trust_code: bool = False,
+) -> Encoder:
+    """Open a pre-trained model with all that it needs to embed items as they are.
+
+    Args:
+        source: One of
+
+            - the folder of a model of sentence-transformers or transformers, or its name on the Hugging Face hub,
+            - a ``SentenceTransformer``, or a model of transformers, which is trained in place,
+            - the folder of a saved run,
+            - any model of a framework, or an encoder.
+        pooler: How the vectors of an item's tokens or places become one: ``"mean"``, ``"cls"``, ``"max"``, ``"last"``,
+            or a pooler of finetuner such as ``"GeM"``. The default is the model's own, and ``"mean"`` if it has none.
+        pooler_options: Arguments of a pooler given by name or class.
+        max_length: The largest number of tokens of a text. Longer texts are cut. The default is the model's.
+        prompts: Text before each text, or a pair of texts: of queries and of passages.
+        tokenizer: The tokenizer of a model of transformers that is given as an object.
+        padding_token: The padding token of a tokenizer that has none.
+        distance: Of retrieval: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
+        device: Where to compute; ``"auto"`` uses an accelerator if there is one.
+        framework: The framework to open the model in, of a tuner. It replaces ``device``.
+        trust_code: Whether code that comes with the model may run, and pickles may be read.
+
+    Returns:
+        The encoder. Its ``embed`` takes texts or images, and :func:`finetuner.fit` takes it as its model.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, and no such name can be downloaded.
+        ValueError: If the folder is no model, or the model does not fit the options.
+        ImportError: If a library is missing. The message says how to install it.
+    """
+    options = {
+        "pooler": pooler, "pooler_options": pooler_options, "max_length": max_length, "prompts": prompts,
+        "tokenizer": tokenizer, "padding_token": padding_token, "trust_code": trust_code,
+    }  # fmt: skip
+    encoder = open_encoder(source, framework, device, options)
+    encoder.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
+    return encoder
+
+
+def open_encoder(source: Any, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder:
+    """The encoder of a source, by its kind."""
+    from . import huggingface
+
+    if isinstance(source, Encoder):
+        return source
+    if not isinstance(source, str | os.PathLike) and is_source(source):
+        return huggingface.open_object(source, pytorch(framework, device, type(source).__name__), options)
+    if not is_source(source):
+        found = framework or framework_class(source)(device)
+        return Encoder(source, found, pooler=options["pooler"], pooler_options=options["pooler_options"])
+    from .hub import local_folder, read_config
+
+    name = str(source)
+    folder = local_folder(name)
+    if not (folder / "config.json").is_file() and not huggingface.is_sentence_transformer(folder):
+        raise ValueError(f"{name} must be the folder of a model, and has no config.json")
+    if "backend" in read_config(folder / "config.json"):
+        from ..api import load
+
+        return load(folder, device=device, trust_code=bool(options["trust_code"]))
+    return huggingface.open_folder(folder, pytorch(framework, device, name), name, options)
+
+
+def pytorch(framework: Framework | None, device: str, name: str) -> Framework:
+    """The framework of a model that PyTorch alone can open."""
+    if framework is None:
+        return load_subpackage("pytorch").Framework(device)
+    if framework.name != "pytorch":
+        raise ValueError(f"{name} is a model of PyTorch, and cannot be opened in {framework.name}")
+    return framework

@@ -1,0 +1,130 @@
+"""Texts as items: from a list of strings to the tokens that a model takes."""
+
+import multiprocessing
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..arrays import as_list, num_items
+
+__all__ = ["Tokenize", "check_texts", "prompts_by_side"]
+
+SAMPLE = 1000  # texts that are tokenized to tell how many are cut
+
+
+class Tokenize:
+    """Tokenizes a list of texts: a ``collate_fn``.
+
+    Args:
+        tokenizer: A tokenizer of ``transformers``.
+        max_length: The largest number of tokens. Longer texts are cut.
+        prompt: Text before each text.
+        lowercase: Whether texts are converted to lower case.
+        include_prompt: Whether the tokens of the prompt count in the pooling.
+
+    Returns:
+        A mapping of int64 arrays ``[N, T]``, padded to the longest text of the batch.
+
+    Raises:
+        TypeError: If an item is not a text.
+    """
+
+    def __init__(
+        self, tokenizer: Any, max_length: int, prompt: str = "", lowercase: bool = False, include_prompt: bool = True
+    ):
+        self.tokenizer, self.max_length, self.prompt = tokenizer, max_length, prompt
+        self.lowercase, self.include_prompt = lowercase, include_prompt
+
+    def arguments(self) -> dict[str, Any]:
+        """What describes this in the settings of a run."""
+        return {"max_length": self.max_length, "prompt": self.prompt}
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Tokenize a batch."""
+        if multiprocessing.parent_process() is not None:  # in a worker: threads after a fork can hang
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        tokens = self.tokenizer(
+            self.prepared(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="np"
+        )
+        arrays = {name: np.asarray(values, np.int64) for name, values in tokens.items()}
+        if self.prompt and not self.include_prompt:
+            arrays["pooling_mask"] = self.without_prompt(arrays["attention_mask"])
+        return arrays
+
+    def prepared(self, texts: Sequence[str]) -> list[str]:
+        """The texts with their prompt."""
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"items must be texts, got {type(text).__name__}: {text!r:.80}")
+        joined = [self.prompt + text for text in texts]
+        return [text.lower() for text in joined] if self.lowercase else joined
+
+    def without_prompt(self, mask: np.ndarray) -> np.ndarray:
+        """The mask ``[N, T]`` without the tokens of the prompt, and without those that stand before it."""
+        length = len(self.tokenizer(self.prepared([""]))["input_ids"][0])
+        if getattr(self.tokenizer, "eos_token_id", None) is not None or self.tokenizer.sep_token_id is not None:
+            length -= 1  # the token at the end of a text
+        first = mask.argmax(axis=1)
+        return mask * (np.arange(mask.shape[1]) >= (first + length)[:, None])
+
+    def check(self, items: Any) -> None:
+        """Raise an error unless all items are texts. Warn of empty texts, and of texts that are cut."""
+        texts = check_texts(items)
+        candidates = [text for text in texts if len(text) + len(self.prompt) + 2 > self.max_length]
+        # A text has at most as many tokens as characters or bytes, so most short ones need no tokenizer.
+        sample = sorted(candidates, key=len, reverse=True)[:SAMPLE]
+        if sample:
+            ids = self.tokenizer(self.prepared(sample), truncation=False, verbose=False)["input_ids"]
+            cut = sum(len(one) > self.max_length for one in ids)
+            if cut:
+                least = "at least " if cut == len(sample) < len(candidates) else ""
+                warnings.warn(
+                    f"{least}{cut:,} of {len(texts):,} texts are longer than {self.max_length} tokens and are cut; the "
+                    f"longest has {max(map(len, ids)):,} tokens (max_length)",
+                    stacklevel=2,
+                )
+
+
+def check_texts(items: Any) -> list[str]:
+    """The items as a list of texts.
+
+    Raises:
+        TypeError: If an item is not a text. The message names the first one.
+    """
+    if isinstance(items, Mapping):
+        raise TypeError(f"items must be texts, got a mapping with {checks.preview(list(items))}")
+    if isinstance(items, np.ndarray) and items.dtype.kind in "biufc":
+        raise TypeError(f"items must be texts, got an array of {items.dtype} {list(items.shape)}")
+    texts = as_list(items, num_items(items))
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"items must be texts, got {type(text).__name__} at item {number}: {text!r:.80}")
+    empty = sum(not text.strip() for text in texts)
+    if empty:
+        warnings.warn(f"{empty:,} of {len(texts):,} texts are empty", stacklevel=3)
+    return texts
+
+
+def prompts_by_side(prompts: Any, known: Mapping[str, str], default: str | None) -> tuple[str, str]:
+    """The prompts of queries and of passages.
+
+    Args:
+        prompts: A text for all items, a pair of texts, one per side, or None for the model's own.
+        known: The model's prompts by name.
+        default: The name of the prompt that the model has for all texts.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if prompts is None:
+        own = known.get(default, "") if default else ""
+        return own, own
+    if isinstance(prompts, str):
+        return prompts, prompts
+    if isinstance(prompts, tuple | list) and len(prompts) == 2 and all(isinstance(one, str) for one in prompts):
+        return prompts[0], prompts[1]
+    raise TypeError(f"prompts must be a text, or a pair of texts for queries and passages, got {prompts!r:.100}")
