@@ -31,6 +31,7 @@ class Mutant:
 
     path: str
     line: int
+    run: int  # a line that runs when the change counts; 0 for code that runs at the import
     before: str
     after: str
     code: str
@@ -46,9 +47,16 @@ class Finder(cst.CSTVisitor):
 
     def __init__(self):
         self.changes = []
+        self.functions = []  # that the visit is in, from the outside
         self.names = set()  # what messages call an argument
 
+    def on_leave(self, node):
+        if self.functions and self.functions[-1] is node:
+            self.functions.pop()
+
     def on_visit(self, node):
+        if isinstance(node, cst.FunctionDef):
+            self.functions.append(node)
         if isinstance(node, cst.Annotation | cst.Import | cst.ImportFrom | cst.Raise | cst.Assert):
             return False
         if isinstance(node, cst.Call) and called(node) in (*MESSAGES, "cast", "TypeVar"):
@@ -87,7 +95,22 @@ class Finder(cst.CSTVisitor):
         return kept and first in self.names and changed.args[0].value is not first
 
     def add(self, node, changed):
-        self.changes.append((node, changed, self.get_metadata(PositionProvider, node).start.line))
+        line = self.get_metadata(PositionProvider, node).start.line
+        self.changes.append((node, changed, line, self.line_that_runs(line)))
+
+    def line_that_runs(self, line):
+        """The line itself, or for a default or a decorator the first one of the function."""
+        if not self.functions:
+            return 0
+        statements = [one for one in self.functions[-1].body.body if not is_text(one)]
+        first = self.get_metadata(PositionProvider, statements[0]).start.line if statements else 0
+        return max(line, first)
+
+
+def is_text(statement):
+    """Whether a statement is a docstring."""
+    inner = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None
+    return isinstance(inner, cst.Expr) and isinstance(inner.value, cst.SimpleString)
 
 
 def called(node):
@@ -97,7 +120,7 @@ def called(node):
 
 
 def changes_of(path, root="."):
-    """The module of a file, and all changes of it: (node, changed node, line)."""
+    """The module of a file, and all changes of it: (node, changed node, its line, a line that runs)."""
     wrapper = MetadataWrapper(cst.parse_module((Path(root) / path).read_text()), unsafe_skip_copy=True)
     finder = Finder()
     wrapper.visit(finder)
@@ -133,8 +156,8 @@ def draw(count, seed, root=".", sources=SOURCES):
         module, changes = files[path]
         if not changes:
             continue
-        node, changed, line = generator.choice(changes)
+        node, changed, line, run = generator.choice(changes)
         code = module.deep_replace(node, changed).code
         if code != module.code and compiles(code, path):
-            chosen[Mutant(path, line, one_line(module, node), one_line(module, changed), code)] = None
+            chosen[Mutant(path, line, run, one_line(module, node), one_line(module, changed), code)] = None
     return list(chosen)

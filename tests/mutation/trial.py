@@ -44,9 +44,9 @@ class Coverage:
                         self.tests[name][line].add(test)
 
     def of(self, path, line, budget):
-        """Tests of a line (of its file, if none runs the line), one of each function first, up to ``budget`` seconds."""
+        """Tests of a line, of its file for line 0; one of each function first, up to ``budget`` seconds."""
         lines = self.tests[path]
-        tests = lines.get(line) or set().union(*lines.values())
+        tests = lines[line] if line else set().union(*lines.values())
         taken, order = Counter(), []
         for test in sorted(tests, key=self.seconds.__getitem__):
             function = test.partition("[")[0]
