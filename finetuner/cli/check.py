@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 SHOWN = 5  # examples of each finding
+NAME_WIDTH, TITLE_WIDTH, GAP = (
+    16,
+    8,
+    3,
+)  # of a table: the least widths of names and titles, and the space between columns
 
 DataSets = Annotated[
     list[Path],
@@ -79,16 +84,25 @@ def print_reports(reports: Sequence["Inspection"], limit: int | None) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("")
-    for report in reports:
-        table.add_column(Text(printable(report.title)), justify="right", overflow="fold")
     columns = [summary(report) for report in reports]
-    for name in columns[0]:
-        if any(column[name] is not None for column in columns):
-            cells = [column[name] for column in columns]
-            table.add_row(name, *(Text("" if cell is None else f"{cell:,}", style=style(name, cell)) for cell in cells))
-    console.print(table)
+    names = [name for name in columns[0] if any(column[name] is not None for column in columns)]
+    widths = [max(len(number(column[name])) for name in names) for column in columns]
+    if NAME_WIDTH + sum(max(width, TITLE_WIDTH) + GAP for width in widths) <= console.width:
+        groups = [list(range(len(reports)))]
+    else:  # no room: a table for each
+        groups = [[place] for place in range(len(reports))]
+    for places in groups:
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
+        table.add_column("", overflow="fold")
+        for place in places:
+            title = Text(printable(reports[place].title))
+            table.add_column(title, justify="right", overflow="fold", min_width=widths[place])
+        for name in names:
+            values = [columns[place][name] for place in places]
+            table.add_row(name, *(Text(number(value), style=style(name, value)) for value in values))
+        console.print(table)
+        if places != groups[-1]:
+            console.print()
     for report in reports:
         for title, lines in details(report).items():
             console.print(Text(f"\n{printable(report.title)}: {title}", style="bold"))
@@ -115,6 +129,11 @@ def summary(report: "Inspection") -> dict[str, int | None]:
         "of these with different labels": len(report.conflicts) if labelled else None,
         "items in other data too": sum(report.shared.values()) or None,
     }
+
+
+def number(value: int | None) -> str:
+    """A number as text; empty for None."""
+    return "" if value is None else f"{value:,}"
 
 
 def style(name: str, value: int | None) -> str:

@@ -39,6 +39,7 @@ def embed(
     num_workers: o.NumWorkers = 0,
     run: o.RunFolder = None,
     model: o.OptionalModel = None,
+    model_option: o.ModelOption = None,
     preprocess: o.Preprocess = None,
     collate: o.Collate = None,
     trust: o.Trust = False,

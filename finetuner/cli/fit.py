@@ -15,11 +15,11 @@ from .inputs import (
     parse_options,
     read_data,
 )
-from .models import create_model, has_model, import_functions, trusted_code
+from .models import create_model, has_model, import_functions, model_options_of, trusted_code
 from .option_files import CODE, code_of_folder
 from .terminal import exit_after_signal, handle_errors, ignore_signals, print_message, print_metrics
 from .training import build_callbacks, command_to_record, read_eval_data, save_run, train_options
-from .user_code import resolve_callable, use_threads
+from .user_code import names_code, resolve_callable, use_threads
 
 __all__ = ["fit"]
 
@@ -66,6 +66,7 @@ def fit(
     skip_broken: o.SkipBroken = False,
     num_workers: o.NumWorkers = 0,
     model: o.Model,
+    model_option: o.ModelOption = None,
     preprocess: o.Preprocess = None,
     collate: o.Collate = None,
     augment: o.Augment = None,
@@ -150,7 +151,13 @@ def fit(
     )
     callbacks = build_callbacks(options, resumed)
     functions, augment_function = import_functions(code), resolve_callable("--augment", code["augment"])
-    embed_model = create_model(code, seed, resumed, device, trust)
+    is_pretrained = code["model"] is not None and not names_code(code["model"])
+    model_options = component_options.pop("model_options")
+    if is_pretrained:  # the pooler is a part of the model, and not replaced in it
+        model_options, pooler, component_options["pooler_options"] = model_options_of(options), None, None
+    embed_model = create_model(code, model_options, seed, resumed, device, trust)
+    if getattr(embed_model, "source", None) is not None:
+        pooler, component_options["pooler_options"] = None, None
     train_dataset = read_data(data, train_options(options), classes, "train", augment=augment_function)
     eval_dataset = read_eval_data(options)
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .inputs import COLUMN_OPTIONS, IMAGE_OPTIONS, TABLE_OPTIONS
+from .inputs import COLUMN_OPTIONS, IMAGE_OPTIONS, TABLE_OPTIONS, parse_options
 from .option_files import CODE, known_options, option_types
-from .user_code import build_model, resolve_callable
+from .user_code import build_model, names_code, resolve_callable
 
 if TYPE_CHECKING:
     from ..tuner.base import Encoder
 
-__all__ = ["create_model", "has_model", "import_functions", "open_encoder", "run_settings", "trusted_code"]
+__all__ = ["create_model", "has_model", "import_functions", "model_options_of", "open_encoder", "run_settings", "trusted_code"]
 
 # What evaluate and embed take over from a run. Not --trust.
-SHARED_OPTIONS = {*CODE, *COLUMN_OPTIONS, *TABLE_OPTIONS, *IMAGE_OPTIONS, "channels_last", "seed"}
+SHARED_OPTIONS = {*CODE, *COLUMN_OPTIONS, *TABLE_OPTIONS, *IMAGE_OPTIONS, "channels_last", "model_option", "seed"}
 
 
 def trusted_code(
@@ -42,6 +42,8 @@ def trusted_code(
         ValueError: If the folder names code that the user neither gives nor trusts.
     """
     code = {name: options.get(name) for name in CODE}
+    if code["model"] is None and named.get("model") is not None and not names_code(named["model"]) and not loadable:
+        code["model"] = named["model"]
     missing = {name: named[name] for name in CODE if code[name] is None and named.get(name) is not None}
     if trust:
         return code | missing
@@ -69,22 +71,49 @@ def import_functions(code: Mapping[str, str | None]) -> dict[str, Any]:
     return {f"{name}_fn": resolve_callable(f"--{name}", code[name]) for name in ("preprocess", "collate")}
 
 
-def create_model(code: Mapping[str, str | None], seed: int, resumed: Path | None, device: str, trust: bool) -> Any:
+def create_model(
+    code: Mapping[str, str | None],
+    model_options: Mapping[str, Any],
+    seed: int,
+    resumed: Path | None,
+    device: str,
+    trust: bool,
+) -> Any:
     """Create the model of a training.
 
     Args:
         code: See :func:`trusted_code`.
+        model_options: Arguments of :func:`finetuner.load_model`, for a model that is not made by a function.
         seed: Seeds the weights.
         resumed: The folder of the run that is resumed; its model is opened if ``code`` has none.
         device: Where to compute.
         trust: Whether the code that the folder names may run.
     """
-    if code["model"] is not None:
-        return build_model("--model", code["model"], seed)
+    spec = code["model"]
+    if spec is not None and not names_code(spec):
+        return open_model(spec, model_options, device, trust)
+    if model_options:
+        raise ValueError(f"--model-option must be used with a model by name or folder, got {dict(model_options)}")
+    if spec is not None:
+        return build_model("--model", spec, seed)
     from ..api import load
 
     assert resumed is not None
-    return load(resumed, device=device, trust_code=trust).model
+    encoder = load(resumed, device=device, trust_code=trust)
+    return encoder.model if encoder.source is None else encoder
+
+
+def open_model(spec: str, model_options: Mapping[str, Any], device: str, trust: bool) -> Any:
+    """The encoder of a model by name or folder."""
+    from ..models import load_model
+
+    try:
+        return load_model(spec, device=device, trust_code=trust, **model_options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        name = str(error).rpartition("argument ")[2]
+        raise ValueError(f"--model-option must be an argument of finetuner.load_model, got {name}") from None
 
 
 def run_settings(context: typer.Context, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,11 +167,26 @@ def open_encoder(settings: Mapping[str, Any]) -> "Encoder":
         if distance is None:
             return encoder
         return Encoder(encoder.model, encoder.framework, distance=distance, **functions)
-    model, config = build_model("--model", settings["model"], settings["seed"]), settings["run_config"]
+    config = settings["run_config"]
     distance = distance or config.get("distance") or "cosine"
+    if not names_code(settings["model"]):
+        model = open_model(settings["model"], model_options_of(settings), device, bool(settings.get("trust")))
+        model.distance = distance
+        model.use_functions(functions["preprocess_fn"], functions["collate_fn"])
+        return model if run is None else model.load(run)
+    model = build_model("--model", settings["model"], settings["seed"])
     pooler = pooler_arguments(run, config.get("pooler"))
     encoder = Encoder(model, framework_class(model)(device), distance=distance, **functions, **pooler)
     return encoder if run is None else encoder.load(run)
+
+
+def model_options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of :func:`finetuner.load_model` among the options of a command."""
+    options = parse_options("--model-option", settings.get("model_option"))
+    if settings.get("pooler") is not None:
+        options["pooler"] = settings["pooler"]
+        options["pooler_options"] = parse_options("--pooler-option", settings.get("pooler_option"))
+    return options
 
 
 def pooler_arguments(run: Path | None, pooler: Any) -> dict[str, Any]:

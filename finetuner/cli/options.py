@@ -50,6 +50,7 @@ __all__ = [
     "MaxPixels",
     "Metric",
     "Model",
+    "ModelOption",
     "NegativeColumn",
     "NumWorkers",
     "Numeric",
@@ -257,10 +258,22 @@ NumWorkers = Annotated[
 
 # Model ---------------------------------------------------------------------------------------------------
 
-MODEL_HELP = "Function without arguments that creates the model: package.module:function or path/to/file.py:function."
+MODEL_HELP = (
+    "A pre-trained model by its name or folder, such as all-MiniLM-L6-v2; or a function without arguments that creates "
+    "the model: package.module:function or path/to/file.py:function."
+)
 
-Model = Annotated[str, option("--model", MODEL, MODEL_HELP, "WHERE:NAME")]
-OptionalModel = Annotated[str | None, option("--model", MODEL, MODEL_HELP, "WHERE:NAME")]
+Model = Annotated[str, option("--model", MODEL, MODEL_HELP, "MODEL")]
+OptionalModel = Annotated[str | None, option("--model", MODEL, MODEL_HELP, "MODEL")]
+ModelOption = Annotated[
+    list[str] | None,
+    option(
+        "--model-option",
+        MODEL,
+        "Argument of finetuner.load_model for a model by name or folder, such as max_length=64. Repeatable.",
+        "KEY=VALUE",
+    ),
+]
 RunFolder = Annotated[
     Path | None,
     option(

@@ -34,6 +34,7 @@ INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells use after Ctrl-C
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, ImportError)  # their message says what to do
 ANSI_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+NAME_WIDTH, GAP = 12, 3  # of a table: the least width of the names, and the space between two columns
 KERAS_PREFIXES = ("Exception encountered when calling ", "Could not automatically infer the output shape")
 
 
@@ -135,43 +136,62 @@ def exit_after_signal(interrupted: bool, number: int | None) -> None:
         raise typer.Exit(INTERRUPTED if number is None else 128 + number)
 
 
-def metrics_table(columns: Mapping[str, Mapping[str, float]]) -> Any:
-    """A table with one row per metric. Two columns are before and after; a third one shows their difference.
+def metric_rows(columns: Mapping[str, Mapping[str, float]]) -> tuple[list[str], dict[str, list[Any]]]:
+    """The titles of a table of metrics, and its numbers as text by the name of the metric.
 
     Args:
-        columns: The values of the metrics by title of the column. All columns have the same metrics.
-
-    Returns:
-        A ``rich.table.Table``.
+        columns: The values of the metrics by title of the column. All columns have the same metrics. Two columns are
+            before and after; a third one shows their difference.
     """
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("metric", overflow="fold")  # a long name is folded, and a number is never cut
     has_change = len(columns) == 2
-    for title in (*columns, "change") if has_change else columns:
-        table.add_column(title, justify="right", no_wrap=True)
+    rows: dict[str, list[Any]] = {}
     for name in next(iter(columns.values())):
         values = [column[name] for column in columns.values()]
-        cells: list[Any] = [f"{value:.4f}" for value in values]
+        rows[name] = [Text(f"{value:.4f}") for value in values]
         if has_change:
             change = values[1] - values[0]
             improved = (change < 0) if "loss" in name else (change > 0)
-            cells.append(Text(f"{change:+.4f}", style="green" if improved else "red" if change else ""))
-        table.add_row(name, *cells)
-    return table
+            rows[name].append(Text(f"{change:+.4f}", style="green" if improved else "red" if change else ""))
+    return [*columns, *["change"] * has_change], rows
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
-    """Print :func:`metrics_table`, or nothing if there are no metrics."""
-    if metrics:
-        from rich.console import Console
+    """Print a table with one row per metric, or nothing if there are no metrics.
 
-        console = Console(highlight=False)
-        console.print()
-        console.print(metrics_table(metrics))
-        console.print()
+    A long name is folded. A number is never cut: where the terminal has no room for the table, each has its own line.
+
+    Args:
+        metrics: See :func:`metric_rows`.
+    """
+    if not metrics:
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    titles, rows = metric_rows(metrics)
+    widths = [max(map(len, [title, *cells])) for title, *cells in zip(titles, *rows.values(), strict=True)]
+    console.print()
+    if NAME_WIDTH + sum(widths) + GAP * len(widths) <= console.width:
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
+        table.add_column("metric", overflow="fold")
+        for title in titles:
+            table.add_column(title, justify="right", no_wrap=True)
+        for name, cells in rows.items():
+            table.add_row(name, *cells)
+        console.print(table)
+    elif len(titles) == 1:
+        for name, (cell,) in rows.items():
+            console.print(Text.assemble(name, " ", cell), soft_wrap=True)
+    else:
+        for name, cells in rows.items():
+            console.print(Text(name), soft_wrap=True)
+            for title, cell in zip(titles, cells, strict=True):
+                console.print(Text.assemble("  ", f"{title:<6}", " ", cell), soft_wrap=True)
+    console.print()
 
 
 def print_json(metrics: Mapping[str, float]) -> None:

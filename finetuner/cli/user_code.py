@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["absolute_spec", "build_model", "resolve_callable", "use_threads", "user_files"]
+__all__ = ["absolute_spec", "build_model", "names_code", "resolve_callable", "use_threads", "user_files"]
 
+# What stands before a colon in the name of a model of a library, such as timm:resnet18.
+LIBRARIES = ("timm", "torchvision", "keras", "paddle", "hf")
 user_files: set[str] = set()  # files that were imported for a user; error messages point into them
 
 
@@ -49,8 +51,23 @@ def resolve_callable(flag: str, spec: str | None) -> Any:
     return found
 
 
+def names_code(spec: str | None) -> bool:
+    """Whether ``spec`` names a function, and not a model by its name or its folder.
+
+    Example:
+        >>> names_code("models.py:make"), names_code("timm:resnet18"), names_code("all-MiniLM-L6-v2")
+        (True, False, False)
+    """
+    where, _, name = (spec or "").rpartition(":")
+    if where.endswith(".py"):
+        return True
+    return where not in LIBRARIES and all(part.isidentifier() for part in f"{where}.{name}".split("."))
+
+
 def absolute_spec(spec: str | None) -> str | None:
-    """Make the path of a file in ``spec`` absolute, for use from another folder."""
+    """Make the path of a file or a folder in ``spec`` absolute, for use from another folder."""
+    if spec and not names_code(spec) and Path(spec).exists():
+        return str(Path(spec).resolve())
     where, _, name = (spec or "").rpartition(":")
     return f"{Path(where).resolve()}:{name}" if where.endswith(".py") else spec
 
