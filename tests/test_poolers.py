@@ -151,10 +151,238 @@ def test_a_model_without_pooling(backend):
         finetuner.fit(model, TRAIN, pooler="GeM")
 
 
-def test_pooling_before_convolutions_warns(backend):
-    model, body = backend.pooling_model("sequential")
-    with pytest.warns(UserWarning, match="is replaced by GeM, though convolutions come after it: Conv2"):
-        backend.replace_pooling(body, backend.poolers.GeM())
+# Which layer is replaced: the global pooling whose output is the only path to the embeddings.
+
+
+def squeezed(backend, x, pooled, layers):
+    """A squeeze-and-excitation block."""
+    return x * backend.sigmoid(layers["gate"](pooled))
+
+
+def cases(backend):
+    """Of each model: its layers in order, its function, the name of the right layer or None, the reason to refuse."""
+    layer, mean = backend.layer, backend.spatial_mean
+    body, head, gate = lambda: layer("conv", 1, 6, 3), lambda: layer("linear", 6, 5), lambda: layer("conv", 6, 6, 1)
+
+    def stem_and_function(m, x):
+        return m["head"](mean(m["body"](m["stem"](x))))
+
+    def stem_and_pool(m, x):
+        return m["head"](mean(m["pool"](m["body"](m["stem"](x)))))
+
+    def block_and_function(m, x):
+        x = m["body"](x)
+        return m["head"](mean(squeezed(backend, x, m["block pool"](x), m)))
+
+    def block_and_pool(m, x):
+        x = m["body"](x)
+        return m["head"](mean(m["pool"](squeezed(backend, x, m["block pool"](x), m))))
+
+    def shared(m, x):
+        x = m["body"](x)
+        return m["head"](mean(m["pool"](squeezed(backend, x, m["pool"](x), m))))
+
+    def residual(m, x):
+        x = m["body"](x)
+        return m["head"](mean(m["pool"](x))) + 1e-4 * m["other"](mean(x))
+
+    def scales(m, x):
+        return m["head"](mean(m["pool"](m["body"](x))) + mean(m["pool"](m["body"](m["stem"](x)))))
+
+    def unused(m, x):
+        return m["head"](mean(m["body"](x)))
+
+    def pool(**options):
+        return layer("global pool")
+
+    def named(**layers):
+        return {name.replace("_", " "): made() for name, made in layers.items()}
+
+    def stem():
+        return layer("max pool", 2)
+
+    return {
+        "a pool in the end": (named(body=body, pool=pool, stem=stem, head=head), stem_and_pool, "pool", None),
+        "a pool of the whole map": (
+            named(stem=stem, body=body, pool=lambda: layer("average pool", 4), head=head),
+            stem_and_pool,
+            "pool",
+            None,
+        ),
+        "a pool after a block": (
+            named(body=body, block_pool=pool, gate=gate, pool=pool, head=head),
+            block_and_pool,
+            "pool",
+            None,
+        ),
+        "a pool of two scales": (named(stem=stem, body=body, pool=pool, head=head), scales, "pool", None),
+        "a stem": (named(stem=stem, body=body, head=head), stem_and_function, None, "is not one vector per item, but "),
+        "a stem of small maps": (
+            named(stem=lambda: layer("max pool", 8), body=body, head=head),
+            stem_and_function,
+            None,
+            "comes after it",
+        ),
+        "a block": (
+            named(body=body, block_pool=pool, gate=gate, head=head),
+            block_and_function,
+            None,
+            "there is another path",
+        ),
+        "a block that shares the pool": (
+            named(body=body, gate=gate, pool=pool, head=head),
+            shared,
+            None,
+            "is a part of its next input",
+        ),
+        "a residual path": (
+            named(body=body, pool=pool, head=head, other=head),
+            residual,
+            None,
+            "there is another path",
+        ),
+        "a pool that is not called": (
+            named(body=body, pool=pool, head=head),
+            unused,
+            None,
+            "the forward pass does not reach it",
+        ),
+    }
+
+
+CASES = [
+    "a pool in the end",
+    "a pool of the whole map",
+    "a pool after a block",
+    "a pool of two scales",
+    "a stem",
+    "a stem of small maps",
+    "a block",
+    "a block that shares the pool",
+    "a residual path",
+    "a pool that is not called",
+]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_the_only_path_is_replaced_or_nothing(backend, name, trained):
+    x, y = images(backend)
+    backend.mlp(1, 1)  # sets the seed
+    layers, forward, right, reason = cases(backend)[name]
+    model = backend.program(layers, forward)
+    before = run_on(backend, model, x)
+    options = {"pooler": "GeM", "pooler_options": {"p": 2.4}, "callbacks": []}
+
+    def use():
+        if trained:
+            return finetuner.fit(model, (x, y), epochs=1, learning_rate=1e-12, **options).model
+        tuner = backend.Tuner(model, **options)
+        tuner.embed(x)
+        return tuner.model
+
+    if right is None:
+        with pytest.raises(ValueError, match=f"pooler must replace a global pooling .*{reason}"):
+            use()
+        np.testing.assert_array_equal(run_on(backend, model, x), before)  # the layer has been put back
+        return
+    after = use()
+    body, maps = {**layers}, []
+    expected_layers = body | {right: lambda x: maps.append(backend.numpy(x)) or backend.tensor(pool_map(backend, x))}
+    np.testing.assert_allclose(
+        run_on(backend, after, x), backend.numpy(forward(expected_layers, backend.tensor(x))), rtol=1e-4, atol=1e-5
+    )
+    assert maps
+
+
+def pool_map(backend, x):
+    """Maps pooled by the reference's GeM, each axis of length 1."""
+    maps = backend.layout(backend.numpy(x), back=True)
+    pooled = gem(maps, None, p=2.4).astype(np.float32)
+    return backend.layout(pooled[:, :, None, None])
+
+
+def test_a_pool_that_is_never_global(backend):
+    layers = {"body": backend.layer("conv", 1, 6, 3), "pool": backend.layer("pool to", 2)}
+    model = backend.program(layers, lambda m, x: backend.spatial_mean(m["pool"](m["body"](x))))
+    with pytest.raises(ValueError, match=r"must have a pooling layer .* that pools globally, to be replaced by GeM"):
+        backend.Tuner(model, pooler="GeM")
+
+
+def test_the_check_waits_for_items_that_differ(backend):
+    x, _ = images(backend)
+    layers, forward, _, _ = cases(backend)["a block"]
+    tuner = backend.Tuner(backend.program(layers, forward), pooler="GeM", callbacks=[])
+    for same in (x[:1], x[[0, 0, 0]]):
+        assert len(tuner.embed(same)) == len(same)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="there is another path"):
+            tuner.embed(x)
+    layers, forward, _, _ = cases(backend)["a stem"]
+    with pytest.raises(ValueError, match="is not one vector per item"):  # which one item tells
+        backend.Tuner(backend.program(layers, forward), pooler="GeM", callbacks=[]).embed(x[:1])
+
+
+def test_the_check_is_done_once(backend):
+    x, _ = images(backend)
+    layers, forward, _, _ = cases(backend)["a pool after a block"]
+    sizes = []
+
+    def counted(m, x):
+        sizes.append(x.shape[0])
+        return forward(m, x)
+
+    tuner = backend.Tuner(backend.program(layers, counted), pooler="GeM", callbacks=[])
+    tuner.embed(x)
+    assert 2 <= sizes.count(4) <= 2 + 2 * (backend.name == "keras")  # which creates the weights in between
+    sizes.clear()
+    tuner.embed(x)
+    assert 4 not in sizes
+
+
+@pytest.mark.parametrize("kind", ["a pool after a block", "a block"])
+def test_the_check_of_a_model_with_two_inputs(backend, kind):
+    (x, _), (layers, forward, right, _) = images(backend), cases(backend)[kind]
+    tower = backend.single_layer_model(backend.program(layers, forward))
+    run_on(backend, tower, x)
+    pairs = finetuner.PairDataset(x[::2], x[1::2], np.ones(len(x) // 2))
+    tuner = backend.Tuner(backend.two_inputs(tower, tower), pooler="GeM", callbacks=[])
+    if right is None:
+        with pytest.raises(ValueError, match="there is another path"):
+            tuner.embed(pairs)
+    else:
+        assert tuner.embed(pairs).shape == (len(x), 5)
+
+
+def test_the_check_leaves_no_trace(backend):
+    """Random numbers, statistics, modes and results are those of a model that holds the pooler from the beginning."""
+    (x, y), results = images(backend), []
+    for given in (False, True):
+        backend.mlp(1, 1)  # sets the seed
+        pool = backend.layer("global pool") if given else backend.poolers.AveragePooling()
+        layers = {
+            "body": backend.layer("conv", 1, 6, 3),
+            "norm": backend.layer("norm", 6),
+            "dropout": backend.layer("dropout", 0.5),
+            "pool": pool,
+            "head": backend.layer("linear", 6, 5),
+        }
+
+        def forward(m, x, given=given):
+            x = m["pool"](m["dropout"](m["norm"](m["body"](x))))
+            return m["head"](backend.spatial_mean(x) if given else x)
+
+        model = backend.program(layers, forward)
+        run_on(backend, model, x)
+        options = {"pooler": "AveragePooling"} if given else {}
+        tuner = backend.Tuner(model, callbacks=[], learning_rate=0.01, seed=3, **options)
+        tuner.fit((x, y), epochs=2, batch_size=16)
+        results.append((weights(tuner), tuner.embed(x)))
+    names = [sorted(one[0]) for one in results]
+    assert names[0] == names[1]
+    for name in names[0]:
+        np.testing.assert_allclose(results[0][0][name], results[1][0][name], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
 
 
 def test_bad_poolers(backend):

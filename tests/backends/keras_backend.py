@@ -172,6 +172,39 @@ class KerasBackend(Backend):
         }
         return models[kind](), body
 
+    def layer(self, kind, *sizes):
+        layers = keras.layers
+        makers = {
+            "conv": lambda width, out, window: layers.Conv2D(out, window, padding="same"),
+            "linear": lambda width, out: layers.Dense(out),
+            "global pool": lambda: layers.GlobalAveragePooling2D(keepdims=True),
+            "max pool": layers.MaxPooling2D,
+            "average pool": layers.AveragePooling2D,
+            "pool to": layers.AdaptiveAveragePooling2D,
+            "norm": lambda width: layers.BatchNormalization(),
+            "dropout": layers.Dropout,
+        }
+        return makers[kind](*sizes)
+
+    def spatial_mean(self, x):
+        return ops.mean(x, axis=(1, 2))
+
+    def sigmoid(self, x):
+        return ops.sigmoid(x)
+
+    def program(self, layers, forward):
+        """A model with these layers, in this order, that is computed by a function of them and the input."""
+
+        class Program(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.parts = dict(layers)
+
+            def call(self, x):
+                return forward(self.parts, x)
+
+        return Program()
+
     def single_layer_model(self, layer):
         return keras.Sequential([layer])
 

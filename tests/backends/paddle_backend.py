@@ -105,6 +105,38 @@ class PaddleBackend(Backend):
         }
         return models[kind](), body
 
+    def layer(self, kind, *sizes):
+        makers = {
+            "conv": lambda width, out, window: nn.Conv2D(width, out, window, padding=window // 2),
+            "linear": nn.Linear,
+            "global pool": lambda: nn.AdaptiveAvgPool2D(1),
+            "max pool": nn.MaxPool2D,
+            "average pool": nn.AvgPool2D,
+            "pool to": nn.AdaptiveAvgPool2D,
+            "norm": nn.BatchNorm2D,
+            "dropout": nn.Dropout,
+        }
+        return makers[kind](*sizes)
+
+    def spatial_mean(self, x):
+        return x.mean(axis=[2, 3])
+
+    def sigmoid(self, x):
+        return nn.functional.sigmoid(x)
+
+    def program(self, layers, forward):
+        """A model with these layers, in this order, that is computed by a function of them and the input."""
+
+        class Program(nn.Layer):
+            def __init__(self):
+                super().__init__()
+                self.layers = nn.LayerDict(layers)
+
+            def forward(self, x):
+                return forward(self.layers, x)
+
+        return Program()
+
     def single_layer_model(self, layer):
         return nn.Sequential(layer)
 

@@ -103,6 +103,38 @@ class PytorchBackend(Backend):
         }
         return models[kind](), body
 
+    def layer(self, kind, *sizes):
+        makers = {
+            "conv": lambda width, out, window: nn.Conv2d(width, out, window, padding=window // 2),
+            "linear": nn.Linear,
+            "global pool": lambda: nn.AdaptiveAvgPool2d(1),
+            "max pool": nn.MaxPool2d,
+            "average pool": nn.AvgPool2d,
+            "pool to": nn.AdaptiveAvgPool2d,
+            "norm": nn.BatchNorm2d,
+            "dropout": nn.Dropout,
+        }
+        return makers[kind](*sizes)
+
+    def spatial_mean(self, x):
+        return x.mean(dim=(2, 3))
+
+    def sigmoid(self, x):
+        return torch.sigmoid(x)
+
+    def program(self, layers, forward):
+        """A model with these layers, in this order, that is computed by a function of them and the input."""
+
+        class Program(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers = nn.ModuleDict(layers)
+
+            def forward(self, x):
+                return forward(self.layers, x)
+
+        return Program()
+
     def single_layer_model(self, layer):
         return nn.Sequential(layer)
 

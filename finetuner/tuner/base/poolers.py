@@ -1,8 +1,7 @@
 """Poolers: from several vectors per item to one."""
 
-import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -146,16 +145,29 @@ class CLSPooling(Pooler):
         Pooler.check(self, x, mask)  # not super(), which Paddle's compiler cannot translate
 
 
-def last_pooling(layers: Sequence[Any], pooler: Any, ours: type, theirs: tuple[type, ...]) -> Any:
-    """The last pooling layer of a model, which ``pooler`` will replace.
+class Place(NamedTuple):
+    """A pooling layer, and where it is in the model."""
 
-    Warns if convolutions with a window larger than 1 follow it: they would get a single vector per item.
+    name: str
+    layer: Any
+    depth: int  # the number of layers around it
+    is_global: bool  # whether it pools inputs of any size to one vector; False if that depends on their size
+    is_last: bool  # whether no convolution with a window is declared after it
+    is_certain: bool = False  # whether it is known to be global, and the only path to the output
+
+
+def best_place(places: Sequence[Place], pooler: Any, ours: type, layers: Sequence[Any]) -> Place:
+    """The place of the model's global pooling, as far as its layers tell. Only a forward pass can confirm it.
+
+    Layers that can only pool globally, or that no convolution follows, are preferred to others such as the pooling of
+    a stem. Among these, outer layers are preferred to inner ones such as the pooling of a squeeze-and-excitation block,
+    and later ones to earlier ones.
 
     Args:
-        layers: The layers of the model, in order.
+        places: The pooling layers in the order of declaration, without those that never pool globally.
         pooler: The new pooler.
         ours: The pooler class of this library.
-        theirs: The pooling classes of the framework.
+        layers: All layers of the model, for the error message.
 
     Raises:
         TypeError: If ``pooler`` is not of this library.
@@ -163,23 +175,20 @@ def last_pooling(layers: Sequence[Any], pooler: Any, ours: type, theirs: tuple[t
     """
     if not isinstance(pooler, ours):
         raise TypeError(f"pooler must be one of {ours.__module__}, got {type(pooler).__name__}")
-    positions = [position for position, layer in enumerate(layers) if isinstance(layer, (ours, *theirs))]
-    name = type(pooler).__name__
-    if not positions:
+    if not places:
         found = checks.preview(dict.fromkeys(type(layer).__name__ for layer in layers[1:] or layers))
         raise ValueError(
-            "the model must have a pooling layer of its framework or of ours to be replaced by "
-            f"{name}, and has none among its layers: {found}"
+            "the model must have a pooling layer of its framework or of ours that pools globally, to be replaced by "
+            f"{type(pooler).__name__}, and has none among its layers: {found}"
         )
-    last = layers[positions[-1]]
-    after = [layer for layer in layers[positions[-1] + 1 :] if is_spatial_convolution(layer)]
-    if after:
-        warnings.warn(
-            f"{type(last).__name__}, the model's last pooling layer, is replaced by {name}, though convolutions come "
-            f"after it: {checks.preview(dict.fromkeys(type(layer).__name__ for layer in after))}",
-            stacklevel=2,
-        )
-    return last
+    ranked = sorted(places, key=lambda one: (one.is_certain, one.is_global or one.is_last, -one.depth, one.is_global))
+    return ranked[-1]  # the last of equals
+
+
+def is_global_size(size: Any) -> bool | None:
+    """Whether an output size of a pooling layer is one position; None if the layer has none, or it is open."""
+    sizes = np.ravel(size).tolist()
+    return None if None in sizes else all(one == 1 for one in sizes)
 
 
 def is_spatial_convolution(layer: Any) -> bool:

@@ -39,6 +39,7 @@ class KerasEngine(base.Engine):
     def step(self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True) -> StepResult:
         parts = split_batch(inputs, len(targets[0]), self.micro_batch_size)
         with self.framework.on_device(), self.policies():
+            self.framework.check_pooling(self.model, inputs, len(targets[0]))
             self.compile_for(parts.micro_batches[0].inputs)
             if update and not self.accumulated and not parts.two_passes:
                 loss = self.whole_step(to_device(inputs), targets)

@@ -17,22 +17,26 @@ from safetensors.numpy import load_file, save_file
 from ...arrays import takes_two_arguments
 from .. import ENGINES
 from ..base.data.batches import Batch, Batches
+from ..base.poolers import is_spatial_convolution
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_same_shapes, device_error
 from ..base.training.parameter_groups import Weight
+from ..base.training.pooling import PoolingCheck
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .gradient_cache import random_state, set_random_state
 from .models import TrainingModel, TwoTower, check_config, named_weights
 from .native_loss import NativeLoss
-from .surgery import replace_pooling
+from .surgery import find_pooling, layers_of, put_pooler, replace_layer
 
 __all__ = ["KerasFramework"]
 
 
 class KerasFramework(base.Framework):
     name = "keras"
+    method = "call"
 
     def __init__(self, device: str = "auto"):
         self.device = resolve_device(device)
@@ -79,7 +83,15 @@ class KerasFramework(base.Framework):
         return len(inputs) == 2 if inputs is not None else takes_two_arguments(model.call)
 
     def replace_pooling(self, model: keras.Model, pooler: Any) -> keras.Model:
-        return replace_pooling(model, pooler)
+        place = find_pooling(model, pooler)
+        model, layer = put_pooler(model, place.layer, pooler)
+        if not place.is_certain:
+            convolutions = [one for one in layers_of(model) if is_spatial_convolution(one)]
+            self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, convolutions)
+        return model
+
+    def replace_layer(self, model: keras.Model, old: Any, new: Any) -> None:
+        replace_layer(model, old, new)
 
     def wrap_native_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
@@ -98,6 +110,26 @@ class KerasFramework(base.Framework):
             embeddings = self.embedder(model).predict_on_batch(to_device(inputs))
         checked = check_embeddings(embeddings, isinstance(embeddings, np.ndarray), count)
         return np.asarray(checked, dtype=np.float32)
+
+    def embed_eagerly(self, model: keras.Model, inputs: Any, count: int) -> np.ndarray:
+        state = [(variable, ops.copy(variable)) for variable in model.non_trainable_variables]
+        with self.on_device():
+            place = ops.zeros(())
+            random = random_state(place)
+            try:
+                embeddings = self.embedder(model)(to_device(inputs), training=False)
+            finally:
+                set_random_state(random, place)
+                for variable, value in state:
+                    variable.assign(value)
+        checked = check_embeddings(embeddings, ops.is_tensor(embeddings), count)
+        return self.as_array(ops.cast(checked, "float32"))
+
+    def is_built(self, model: keras.Model) -> bool:
+        return all(getattr(layer, "built", True) for layer in layers_of(model))
+
+    def as_array(self, x: Any) -> np.ndarray:
+        return np.asarray(ops.convert_to_numpy(x))
 
     def weights(self, module: Any) -> list[Weight]:
         return [Weight(name, len(variable.shape)) for name, variable in named_weights(module).items()]

@@ -2,27 +2,32 @@
 
 import inspect
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.jit.dy2static.program_translator import ProgramTranslator
 from safetensors.paddle import load_file, save_file
 
 from ...arrays import takes_two_arguments
 from ..base.data.batches import Batch, Batches, PairInputs
+from ..base.poolers import is_spatial_convolution
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
 from ..base.training.parameter_groups import Weight
+from ..base.training.pooling import PoolingCheck
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .gradient_cache import mutable_buffers, random_state, restore_buffers, set_random_state
 from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_forward, plain_model
 from .native_loss import NativeLoss
-from .surgery import replace_pooling
+from .surgery import find_pooling, put_pooler, replace_layer
 
 __all__ = ["PaddleFramework"]
 
@@ -61,7 +66,14 @@ class PaddleFramework(base.Framework):
         return takes_two_arguments(plain_forward(model))
 
     def replace_pooling(self, model: nn.Layer, pooler: Any) -> nn.Layer:
-        return replace_pooling(model, pooler)
+        place = find_pooling(model, pooler)
+        model, layer = put_pooler(model, place.layer, pooler)
+        convolutions = [one for one in model.sublayers(include_self=True) if is_spatial_convolution(one)]
+        self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, convolutions)
+        return model
+
+    def replace_layer(self, model: nn.Layer, old: nn.Layer, new: nn.Layer) -> None:
+        replace_layer(model, old, new)
 
     def wrap_native_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
@@ -80,6 +92,19 @@ class PaddleFramework(base.Framework):
         model.to(device=self.device)
         with evaluation_mode(model):
             return forward(model, to_device(inputs, self.device), count).astype("float32").numpy()
+
+    def embed_eagerly(self, model: nn.Layer, inputs: Any, count: int) -> np.ndarray:
+        buffers = [value.detach().clone() for value in mutable_buffers(model)]
+        state = random_state(self.device)
+        try:
+            with compilation_disabled():
+                return self.embed(plain_model(model), inputs, count)
+        finally:
+            set_random_state(state, self.device)
+            restore_buffers(model, buffers)
+
+    def as_array(self, x: paddle.Tensor) -> np.ndarray:
+        return x.detach().astype("float32").numpy()
 
     def weights(self, module: Any) -> list[Weight]:
         return [Weight(name, p.ndim) for name, p in named_weights(module).items() if not p.stop_gradient]
@@ -118,6 +143,17 @@ def resolve_device(device: str) -> str:
             raise device_error(device, error) from None
         return device.lower()
     return str(paddle.device.get_device())
+
+
+@contextmanager
+def compilation_disabled() -> Iterator[None]:
+    """A context in which compiled models run as they are written."""
+    enabled = ProgramTranslator.get_instance().enable_to_static
+    paddle.jit.enable_to_static(False)
+    try:
+        yield
+    finally:
+        paddle.jit.enable_to_static(enabled)
 
 
 def forward(model: nn.Layer, inputs: Any, count: int) -> paddle.Tensor:

@@ -1,4 +1,4 @@
-"""Replaces a model's last pooling layer, for PaddlePaddle."""
+"""Replaces the pooling layer of a model, for PaddlePaddle."""
 
 import re
 from collections.abc import Iterable
@@ -6,10 +6,17 @@ from collections.abc import Iterable
 import paddle
 from paddle import nn
 
-from ..base.poolers import last_pooling
+from ..base.poolers import Place, best_place, is_global_size, is_spatial_convolution
 from .poolers import Pooler
 
-__all__ = ["PooledLayer", "check_optimizer_covers_poolers", "replace_pooling"]
+__all__ = [
+    "PooledLayer",
+    "check_optimizer_covers_poolers",
+    "find_pooling",
+    "put_pooler",
+    "replace_layer",
+    "replace_pooling",
+]
 
 # The framework's pooling layers, and the number of axes that each pools over.
 AXES = {cls: int(name[-2]) for name, cls in vars(nn).items() if re.fullmatch(r"(?!MaxUn)\w*Pool[123]D", name)}
@@ -34,10 +41,9 @@ class PooledLayer(nn.Layer):
 
 
 def replace_pooling(model: nn.Layer, pooler: Pooler) -> nn.Layer:
-    """Replace the last pooling layer of a model by ``pooler``, in place.
+    """Replace the pooling layer of a model by ``pooler``, in place; see :func:`find_pooling` for which one.
 
-    The last layer is the last in the order in which the model registers its layers. A layer that occurs several times
-    is replaced once per parent, at its last occurrence.
+    A layer that occurs several times is replaced once per parent, at its last occurrence.
 
     Returns:
         The model; or the new layer if the model was the pooling layer itself.
@@ -46,8 +52,31 @@ def replace_pooling(model: nn.Layer, pooler: Pooler) -> nn.Layer:
         TypeError: If ``pooler`` is not of this library.
         ValueError: If the model has no pooling layer, neither of the framework nor of this library.
     """
-    layers = [layer for _, layer in model.named_sublayers(include_self=True, remove_duplicate=False)]
-    old = last_pooling(layers, pooler, Pooler, tuple(AXES))
+    return put_pooler(model, find_pooling(model, pooler).layer, pooler)[0]
+
+
+def find_pooling(model: nn.Layer, pooler: Pooler) -> Place:
+    """The pooling layer that ``pooler`` is to replace, as far as the declared layers tell."""
+    named = dict(model.named_sublayers(include_self=True, remove_duplicate=False))
+    layers = list(named.values())
+    windows = [position for position, layer in enumerate(layers) if is_spatial_convolution(layer)]
+    places = []
+    for position, (name, layer) in enumerate(named.items()):
+        is_global = pools_globally(layer)
+        if isinstance(layer, (Pooler, *AXES)) and is_global is not False:
+            is_last = position > max(windows, default=-1)
+            places.append(Place(name, layer, name.count("."), is_global is True, is_last))
+    return best_place(places, pooler, Pooler, layers)
+
+
+def pools_globally(layer: nn.Layer) -> bool | None:
+    """Whether a pooling layer makes one vector of inputs of any size; None if that depends on their size."""
+    size = getattr(layer, "output_size", getattr(layer, "_output_size", None))
+    return True if isinstance(layer, Pooler) else is_global_size(size)
+
+
+def put_pooler(model: nn.Layer, old: nn.Layer, pooler: Pooler) -> tuple[nn.Layer, nn.Layer]:
+    """Put ``pooler`` in the place of a layer. Returns the model and the new layer."""
     if isinstance(old, Pooler):
         new: nn.Layer = pooler
     else:
@@ -55,7 +84,12 @@ def replace_pooling(model: nn.Layer, pooler: Pooler) -> nn.Layer:
         new = PooledLayer(pooler, next(axes for cls, axes in AXES.items() if isinstance(old, cls)), layout[1] != "C")
     if not old.training:
         new.eval()
-    for parent in layers:
+    return replace_layer(model, old, new), new
+
+
+def replace_layer(model: nn.Layer, old: nn.Layer, new: nn.Layer) -> nn.Layer:
+    """Replace a layer in all its parents. Returns the model, or ``new`` in place of ``old`` as the model."""
+    for parent in model.sublayers(include_self=True):
         names = [name for name, layer in parent._sub_layers.items() if layer is old]
         if names:
             setattr(parent, names[-1], new)

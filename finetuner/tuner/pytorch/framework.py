@@ -1,6 +1,8 @@
 """PyTorch's models and data, as an encoder uses them."""
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,19 @@ from torch import nn
 
 from ...arrays import takes_two_arguments
 from ..base.data.batches import Batch, Batches, PairInputs
+from ..base.poolers import is_spatial_convolution
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
 from ..base.training.parameter_groups import Weight
+from ..base.training.pooling import PoolingCheck
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .gradient_cache import mutable_buffers, random_state, restore_buffers, set_random_state
 from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_model, plain_name
 from .native_loss import NativeLoss
-from .surgery import replace_pooling
+from .surgery import find_pooling, put_pooler, replace_layer
 
 __all__ = ["PytorchFramework"]
 
@@ -58,7 +63,14 @@ class PytorchFramework(base.Framework):
         return takes_two_arguments(plain_model(model).forward)
 
     def replace_pooling(self, model: nn.Module, pooler: Any) -> nn.Module:
-        return replace_pooling(model, pooler)
+        place = find_pooling(model, pooler)
+        model, layer = put_pooler(model, place.layer, pooler)
+        convolutions = [one for one in model.modules() if is_spatial_convolution(one)]
+        self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, convolutions)
+        return model
+
+    def replace_layer(self, model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+        replace_layer(model, old, new)
 
     def wrap_native_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss
@@ -77,6 +89,19 @@ class PytorchFramework(base.Framework):
         model.to(self.device)
         with evaluation_mode(model):
             return forward(model, to_device(inputs, self.device), count).float().cpu().numpy()
+
+    def embed_eagerly(self, model: nn.Module, inputs: Any, count: int) -> np.ndarray:
+        buffers = [value.detach().clone() for value in mutable_buffers(model)]
+        state = random_state(self.device)
+        try:
+            with compilation_disabled():
+                return self.embed(plain_model(model), inputs, count)
+        finally:
+            set_random_state(state, self.device)
+            restore_buffers(model, buffers)
+
+    def as_array(self, x: torch.Tensor) -> np.ndarray:
+        return x.detach().float().cpu().numpy()
 
     def weights(self, module: Any) -> list[Weight]:
         return [Weight(name, p.ndim) for name, p in named_weights(module).items() if p.requires_grad]
@@ -118,6 +143,12 @@ def resolve_device(device: str) -> torch.device:
             raise device_error(device, error) from None
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator or torch.device("cpu")
+
+
+def compilation_disabled() -> contextlib.AbstractContextManager[Any]:
+    """A context in which compiled models run as they are written."""
+    compiled = "torch._dynamo" in sys.modules  # else nothing is compiled, and its import takes a second
+    return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
 
 
 def forward(model: nn.Module, inputs: Any, count: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Replaces a model's last pooling layer, for PyTorch."""
+"""Replaces the pooling layer of a model, for PyTorch."""
 
 import re
 from collections.abc import Iterable
@@ -6,10 +6,17 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ..base.poolers import last_pooling
+from ..base.poolers import Place, best_place, is_global_size, is_spatial_convolution
 from .poolers import Pooler
 
-__all__ = ["PooledLayer", "check_optimizer_covers_poolers", "replace_pooling"]
+__all__ = [
+    "PooledLayer",
+    "check_optimizer_covers_poolers",
+    "find_pooling",
+    "put_pooler",
+    "replace_layer",
+    "replace_pooling",
+]
 
 # The framework's pooling layers, and the number of axes that each pools over.
 AXES = {cls: int(name[-2]) for name, cls in vars(nn).items() if re.fullmatch(r"\w*Pool[123]d", name)}
@@ -30,10 +37,9 @@ class PooledLayer(nn.Module):
 
 
 def replace_pooling(model: nn.Module, pooler: Pooler) -> nn.Module:
-    """Replace the last pooling layer of a model by ``pooler``, in place.
+    """Replace the pooling layer of a model by ``pooler``, in place; see :func:`find_pooling` for which one.
 
-    The last layer is the last in the order in which the model registers its layers. A layer that occurs several times
-    is replaced once per parent, at its last occurrence.
+    A layer that occurs several times is replaced once per parent, at its last occurrence.
 
     Returns:
         The model; or the new layer if the model was the pooling layer itself.
@@ -42,14 +48,42 @@ def replace_pooling(model: nn.Module, pooler: Pooler) -> nn.Module:
         TypeError: If ``pooler`` is not of this library.
         ValueError: If the model has no pooling layer, neither of the framework nor of this library.
     """
-    layers = [layer for _, layer in model.named_modules(remove_duplicate=False)]
-    old = last_pooling(layers, pooler, Pooler, tuple(AXES))
+    return put_pooler(model, find_pooling(model, pooler).layer, pooler)[0]
+
+
+def find_pooling(model: nn.Module, pooler: Pooler) -> Place:
+    """The pooling layer that ``pooler`` is to replace, as far as the declared layers tell."""
+    named = dict(model.named_modules(remove_duplicate=False))
+    layers = list(named.values())
+    windows = [position for position, layer in enumerate(layers) if is_spatial_convolution(layer)]
+    places = []
+    for position, (name, layer) in enumerate(named.items()):
+        is_global = pools_globally(layer)
+        if isinstance(layer, (Pooler, *AXES)) and is_global is not False:
+            is_last = position > max(windows, default=-1)
+            places.append(Place(name, layer, name.count("."), is_global is True, is_last))
+    return best_place(places, pooler, Pooler, layers)
+
+
+def pools_globally(layer: nn.Module) -> bool | None:
+    """Whether a pooling layer makes one vector of inputs of any size; None if that depends on their size."""
+    size = getattr(layer, "output_size", None)
+    return True if isinstance(layer, Pooler) else is_global_size(size)
+
+
+def put_pooler(model: nn.Module, old: nn.Module, pooler: Pooler) -> tuple[nn.Module, nn.Module]:
+    """Put ``pooler`` in the place of a layer. Returns the model and the new layer."""
     if isinstance(old, Pooler):
         new: nn.Module = pooler
     else:
         new = PooledLayer(pooler, next(axes for cls, axes in AXES.items() if isinstance(old, cls)))
     new.train(old.training)
-    for parent in layers:
+    return replace_layer(model, old, new), new
+
+
+def replace_layer(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """Replace a layer in all its parents. Returns the model, or ``new`` in place of ``old`` as the model."""
+    for parent in list(model.modules()):
         names = [name for name, layer in parent._modules.items() if layer is old]
         if names:
             setattr(parent, names[-1], new)

@@ -256,6 +256,7 @@ class Encoder:
 
     def embed_batch(self, inputs: Any, count: int) -> np.ndarray:
         """Embeddings ``[count, D]`` of a batch, or of its groups."""
+        self.framework.check_pooling(self.embed_model, inputs, count)
         if not isinstance(inputs, LengthGroups):
             return self.framework.embed(self.embed_model, inputs, count)
         groups = list(zip(inputs.inputs, inputs.positions, strict=True))

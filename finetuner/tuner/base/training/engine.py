@@ -86,6 +86,7 @@ class Engine(ABC):
             NotFiniteError: If the loss or a gradient is not finite. On an accelerator, where this would wait for the
                 device, the step is left out and its loss is NaN.
         """
+        self.framework.check_pooling(self.model, inputs, len(targets[0]))
         if not self.accumulated:
             self.clear_gradients()
         try:

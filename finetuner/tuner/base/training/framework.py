@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.batches import Batch, Batches
 from .parameter_groups import Weight
+from .pooling import PoolingCheck
 
 __all__ = [
     "Framework",
@@ -32,7 +33,9 @@ class Framework(ABC):
     """
 
     name: ClassVar[str]  # of the subpackage
+    method: ClassVar[str] = "forward"  # of a layer, which computes its output
     device: Any
+    unchecked: PoolingCheck | None = None  # of a pooler that no batch has confirmed yet
 
     @abstractmethod
     def __init__(self, device: str = "auto"): ...
@@ -63,7 +66,29 @@ class Framework(ABC):
 
     @abstractmethod
     def replace_pooling(self, model: Any, pooler: Any) -> Any:
-        """The model with its last pooling layer replaced; raise ``ValueError`` if it has none."""
+        """The model with its global pooling replaced, as far as its layers tell; the first batch confirms it.
+
+        Raises:
+            ValueError: If no layer can be a global pooling.
+        """
+
+    @abstractmethod
+    def replace_layer(self, model: Any, old: Any, new: Any) -> None:
+        """Replace a layer in all its parents, in place."""
+
+    def check_pooling(self, model: Any, inputs: Any, count: int) -> None:
+        """Check with a batch, unless an earlier one has told, that a new pooler replaces the model's global pooling.
+
+        Args:
+            model: The model.
+            inputs: The model's input.
+            count: The number of embeddings that the model returns for it.
+
+        Raises:
+            ValueError: If it does not. The replaced layer is put back.
+        """
+        if self.unchecked is not None and self.unchecked.model is model and self.unchecked.run(self, inputs, count):
+            self.unchecked = None
 
     @abstractmethod
     def wrap_native_loss(self, loss: Any) -> Any:
@@ -84,6 +109,18 @@ class Framework(ABC):
     @abstractmethod
     def embed(self, model: Any, inputs: Any, count: int) -> np.ndarray:
         """Embeddings ``[count, D]`` float32 of one batch, in evaluation mode."""
+
+    @abstractmethod
+    def embed_eagerly(self, model: Any, inputs: Any, count: int) -> np.ndarray:
+        """As :meth:`embed`, without compilation. Random numbers and buffers are afterwards as they were before."""
+
+    def is_built(self, model: Any) -> bool:
+        """Whether all layers have their weights. Otherwise the next forward pass creates them."""
+        return True
+
+    @abstractmethod
+    def as_array(self, x: Any) -> np.ndarray:
+        """A tensor as an array."""
 
     @abstractmethod
     def weights(self, module: Any) -> list[Weight]:
