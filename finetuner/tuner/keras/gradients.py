@@ -151,7 +151,11 @@ def compile_xla(function: Callable[..., Any], *first: Any) -> Callable[..., Any]
 
 def dense(gradients: list[Any]) -> list[Any]:
     """The gradients as tensors: TensorFlow's gradient of an embedding table is a list of rows."""
-    return list(map(ops.convert_to_tensor, gradients)) if keras.backend.backend() == "tensorflow" else gradients
+    if keras.backend.backend() != "tensorflow":
+        return gradients
+    import tensorflow
+
+    return [tensorflow.convert_to_tensor(one) for one in gradients]  # Keras' own function leaves rows as they are
 
 
 def global_norm(gradients: list[Any]) -> Any:

@@ -10,7 +10,7 @@ from keras import KerasTensor, layers, ops
 from ..base.losses.loss import WeightedLoss
 from ..base.registry import arguments_of
 
-__all__ = ["Configured", "KerasLoss", "LossLayer", "PlainLayer"]
+__all__ = ["Configured", "KerasLoss", "LossLayer", "PlainLayer", "PlainModel"]
 
 PACKAGE = "finetuner"  # the namespace of the classes in Keras' saved files
 
@@ -60,6 +60,13 @@ class PlainLayer(Configured, layers.Layer):
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """The mask of a previous layer is not passed on."""
         return
+
+
+class PlainModel(Configured, keras.Model):
+    """A model whose inputs keep their type under every dtype policy of Keras."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype="float32", autocast=False)
 
 
 class LossLayer(PlainLayer):
