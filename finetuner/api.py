@@ -11,10 +11,12 @@ from .argument_names import explain_unknown_arguments
 from .files import read_json
 from .tuner import SUBPACKAGES, framework_class, load_subpackage, tuner_class
 from .tuner.base import Callback, Encoder, Run
+from .tuner.base.data.conversion import as_dataset
 from .tuner.base.training.checkpoint import find_run
-from .tuner.base.training.encoder import as_encoder
+from .tuner.base.training.defaults import default_loss
 from .tuner.base.training.encoder_files import MODEL, read_config
-from .tuner.base.training.model_source import is_source, open_saved_model, open_source
+from .tuner.base.training.model_source import is_source
+from .tuner.base.training.opening import as_encoder, open_saved_model, open_source
 
 __all__ = ["embed", "evaluate", "fit", "load"]
 
@@ -30,18 +32,20 @@ def fit(
     *,
     preprocess_fn: ItemFunction | None = None,
     collate_fn: CollateFunction | None = None,
-    loss: Any = "TripletLoss",
+    loss: Any = None,
     loss_options: Mapping[str, Any] | None = None,
+    dims: Sequence[int] | None = None,
+    dim_weights: Sequence[float] | None = None,
     miner: Any = None,
     miner_options: Mapping[str, Any] | None = None,
-    optimizer: Any = "Adam",
+    optimizer: Any = None,
     optimizer_options: Mapping[str, Any] | None = None,
-    learning_rate: float | Mapping[str, float] = 1e-3,
+    learning_rate: float | Mapping[str, float | None] | None = None,
     loss_optimizer: Any = None,
     loss_optimizer_options: Mapping[str, Any] | None = None,
-    schedule: Any = "constant",
+    schedule: Any = None,
     schedule_options: Mapping[str, Any] | None = None,
-    warmup: float = 0,
+    warmup: float | None = None,
     weight_decay: float | None = None,
     clip_norm: float | None = None,
     layer_decay: float | None = None,
@@ -52,12 +56,12 @@ def fit(
     pooler: Any = None,
     pooler_options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Any] | None = None,
-    epochs: int = 10,
+    epochs: int | None = None,
     max_steps: int | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     micro_batch_size: int | None = None,
     gradient_accumulation_steps: int = 1,
-    length_groups: int = 1,
+    length_groups: int | None = None,
     num_items_per_class: int | None = None,
     keep_all: bool = False,
     sampler: Any = "auto",
@@ -78,7 +82,8 @@ def fit(
     The model is trained in place, except for a Keras model with a new pooler, which is rebuilt.
 
     Args:
-        model: A model from a batch of inputs to embeddings ``[N, D]``; for pairs of two kinds, a tuple of two models.
+        model: A pre-trained model by name or folder, or another source of :func:`finetuner.load_model`; or a model
+            from a batch of inputs to embeddings ``[N, D]``; for pairs of two kinds, a tuple of two models.
         train_data: A dataset, ``(x, y)``, or the framework's own dataset of such pairs.
         eval_data: The same kinds of data, for the validation loss and the metrics before training and after each
             epoch. Classes that are not in the training data are the best test. A pair of datasets is a pair of queries
@@ -87,6 +92,9 @@ def fit(
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         loss: A name, a class or an instance.
         loss_options: Arguments of a loss given by name or class.
+        dims: Sizes of the embeddings, such as ``(384, 128, 32)``, of which the first components are to be good
+            embeddings by themselves (Matryoshka).
+        dim_weights: The weight of each size in the loss.
         miner: For the loss: a name, a class or an instance.
         miner_options: Arguments of a miner given by name or class.
         optimizer: The name of an optimizer of the framework, a class, or an instance that has the model's weights.
@@ -108,7 +116,8 @@ def fit(
         compile: Whether to compile the model, for PyTorch and Paddle.
         pooler: Replaces the model's last pooling layer: a name, a class or an instance.
         pooler_options: Arguments of a pooler given by name or class.
-        model_options: ``{"pooler": ..., "pooler_options": ...}``, another way to pass these two.
+        model_options: Arguments of :func:`finetuner.load_model`, such as ``max_length`` and ``prompts``; also
+            ``pooler`` and ``pooler_options``.
         epochs: The number of epochs to train.
         max_steps: The number of steps after which the training ends.
         batch_size: The maximal number of items in a batch.
@@ -141,10 +150,10 @@ def fit(
         ValueError: If an argument is out of its range, or the data does not fit the loss.
         TypeError: If the model is of no known framework, an option is unknown, or the data is of an unknown kind.
     """
-    pooler, pooler_options = resolve_pooler(pooler, pooler_options, model_options)
-    if is_source(model):
-        model = open_source(model, pooler=pooler, pooler_options=pooler_options, device=device)
-        pooler = pooler_options = None
+    model, pooler, pooler_options = open_model(model, device, pooler, pooler_options, model_options)
+    if loss is None and isinstance(model, Encoder) and model.source is not None:
+        loss, options = default_loss(as_dataset(model.framework.convert_dataset(train_data), "train_data"))
+        loss_options = {**(options or {}), **(loss_options or {})} or None
     tuner = tuner_class(model)(
         model,
         loss=loss,
@@ -154,6 +163,8 @@ def fit(
         device=device,
         seed=seed,
         loss_options=loss_options,
+        dims=dims,
+        dim_weights=dim_weights,
         miner=miner,
         miner_options=miner_options,
         optimizer_options=optimizer_options,
@@ -197,26 +208,37 @@ def fit(
     )
 
 
-def resolve_pooler(
-    pooler: Any, pooler_options: Mapping[str, Any] | None, model_options: Mapping[str, Any] | None
-) -> tuple[Any, Mapping[str, Any] | None]:
-    """The pooler and its options, passed as arguments or in ``model_options``.
+def open_model(
+    model: Any,
+    device: str,
+    pooler: Any,
+    pooler_options: Mapping[str, Any] | None,
+    model_options: Mapping[str, Any] | None,
+) -> tuple[Any, Any, Mapping[str, Any] | None]:
+    """The model of a training, and the pooler that is still to be put into it, with its options.
 
     Raises:
-        ValueError: If both are passed.
-        TypeError: For an unknown option.
+        ValueError: If the pooler is passed twice, or an option is for pre-trained models and this is none.
     """
-    if not model_options:
-        return pooler, pooler_options
-    for option in model_options:
-        if option not in ("pooler", "pooler_options"):
-            hint = checks.closest_match(option, ("pooler", "pooler_options"))
-            raise TypeError(f"model_options has no option {option!r}; {hint}")
-    if pooler is not None or pooler_options is not None:
-        raise ValueError(
-            f"the pooler must be given once, got pooler={pooler!r} and model_options={dict(model_options)}"
-        )
-    return model_options.get("pooler"), model_options.get("pooler_options")
+    options = dict(model_options or {})
+    if "pooler" in options or "pooler_options" in options:
+        if pooler is not None or pooler_options is not None:
+            raise ValueError(f"the pooler must be given once, got pooler={pooler!r} and model_options={options}")
+        pooler, pooler_options = options.pop("pooler", None), options.pop("pooler_options", None)
+    if is_source(model):
+        try:
+            encoder = open_source(model, pooler=pooler, pooler_options=pooler_options, device=device, **options)
+        except TypeError as error:
+            name = str(error).rpartition("unexpected keyword argument ")[2].strip("'")
+            if name not in options:
+                raise
+            raise TypeError(f"model_options must be arguments of finetuner.load_model, got {name!r}") from None
+        return encoder, None, None
+    if options:
+        option = next(iter(options))
+        hint = checks.closest_match(option, ("pooler", "pooler_options"))
+        raise TypeError(f"model_options has no option {option!r}; {hint}, and others for a pre-trained model alone")
+    return model, pooler, pooler_options
 
 
 def embed(
@@ -232,7 +254,7 @@ def embed(
     """Embed items with the model in evaluation mode.
 
     Args:
-        model: A model from a batch of inputs to embeddings ``[N, D]``.
+        model: A source of :func:`finetuner.load_model`, or a model from a batch of inputs to embeddings ``[N, D]``.
         x: Items (an array, a sequence, a mapping of arrays) or a dataset.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
@@ -268,7 +290,7 @@ def evaluate(
     """Retrieval metrics of ``model``: ``data`` against itself, or against ``index_data``.
 
     Args:
-        model: A model from a batch of inputs to embeddings ``[N, D]``.
+        model: A source of :func:`finetuner.load_model`, or a model from a batch of inputs to embeddings ``[N, D]``.
         data: The queries: a dataset, ``(x, y)``, or the framework's own dataset of such pairs.
         index_data: What is searched. The default is ``data``, each item without itself.
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.

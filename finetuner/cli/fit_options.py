@@ -9,11 +9,14 @@ from .option_files import use_options_of_resumed_run, use_options_of_run
 from .options import EVALUATION, LOSS, MODEL, OPTIMIZATION, OTHER, RECORDS, TRAINING, option
 
 __all__ = [
+    "BatchSize",
     "Blend",
     "CheckpointEvery",
     "CheckpointFolder",
     "ClipNorm",
     "Compile",
+    "DimWeights",
+    "Dims",
     "EarlyStopping",
     "EmaDecay",
     "Epochs",
@@ -62,6 +65,9 @@ def alternatives(names: Sequence[str]) -> str:
 
 # Model ---------------------------------------------------------------------------------------------------
 
+# Pre-trained models have other defaults, which the training prints.
+DEFAULT = "Default for a model of your own"
+
 Pooler = Annotated[
     str | None,
     option(
@@ -83,11 +89,12 @@ Compile = Annotated[bool, option("--compile", MODEL, "Compile the model. Keras c
 # Loss ----------------------------------------------------------------------------------------------------
 
 Loss = Annotated[
-    str,
+    str | None,
     option(
         "--loss",
         LOSS,
-        "A loss of finetuner, such as SupConLoss or ArcFaceLoss, or of the framework. The documentation lists all.",
+        "A loss of finetuner, such as SupConLoss or ArcFaceLoss, or of the framework. The documentation lists all. "
+        f"{DEFAULT}: TripletLoss.",
         "NAME",
         names=LOSSES,
     ),
@@ -95,6 +102,18 @@ Loss = Annotated[
 LossOption = Annotated[
     list[str] | None,
     option("--loss-option", LOSS, "Argument of the loss, such as margin=0.3. Repeatable.", "KEY=VALUE"),
+]
+Dims = Annotated[
+    list[str] | None,
+    option(
+        "--dims",
+        LOSS,
+        "Sizes of the embeddings, such as 384,128,32: as many first components become good embeddings by themselves.",
+        "N,N",
+    ),
+]
+DimWeights = Annotated[
+    list[str] | None, option("--dim-weights", LOSS, "The weight of each size in the loss. Default: 1 for each.", "W,W")
 ]
 Miner = Annotated[str | None, option("--miner", LOSS, f"{alternatives(MINERS)}. Default: none.", "NAME", names=MINERS)]
 MinerOption = Annotated[
@@ -124,7 +143,8 @@ LossOptimizerOption = Annotated[
 # Optimization --------------------------------------------------------------------------------------------
 
 Optimizer = Annotated[
-    str, option("--optimizer", OPTIMIZATION, "An optimizer of the framework.", "NAME", names=OPTIMIZERS)
+    str | None,
+    option("--optimizer", OPTIMIZATION, f"An optimizer of the framework. {DEFAULT}: Adam.", "NAME", names=OPTIMIZERS),
 ]
 OptimizerOption = Annotated[
     list[str] | None,
@@ -132,7 +152,9 @@ OptimizerOption = Annotated[
         "--optimizer-option", OPTIMIZATION, "Argument of the optimizer, such as momentum=0.9. Repeatable.", "KEY=VALUE"
     ),
 ]
-LearningRate = Annotated[float, option("--learning-rate", OPTIMIZATION, "Learning rate of the optimizer.")]
+LearningRate = Annotated[
+    float | None, option("--learning-rate", OPTIMIZATION, f"Learning rate of the optimizer. {DEFAULT}: 0.001.")
+]
 LearningRateOf = Annotated[
     list[str] | None,
     option(
@@ -144,16 +166,26 @@ LearningRateOf = Annotated[
     ),
 ]
 Schedule = Annotated[
-    str,
-    option("--schedule", OPTIMIZATION, f"Of the learning rate: {alternatives(SCHEDULES)}.", "NAME", names=SCHEDULES),
+    str | None,
+    option(
+        "--schedule",
+        OPTIMIZATION,
+        f"Of the learning rate: {alternatives(SCHEDULES)}. {DEFAULT}: constant.",
+        "NAME",
+        names=SCHEDULES,
+    ),
 ]
 ScheduleOption = Annotated[
     list[str] | None,
     option("--schedule-option", OPTIMIZATION, "Argument of the schedule, such as cycles=3. Repeatable.", "KEY=VALUE"),
 ]
 Warmup = Annotated[
-    float,
-    option("--warmup", OPTIMIZATION, "Steps in which the learning rate rises; below 1, their share of all steps."),
+    float | None,
+    option(
+        "--warmup",
+        OPTIMIZATION,
+        f"Steps in which the learning rate rises; below 1, their share of all steps. {DEFAULT}: 0.",
+    ),
 ]
 WeightDecay = Annotated[
     float | None, option("--weight-decay", OPTIMIZATION, "Decoupled weight decay, without biases and norms.")
@@ -183,7 +215,10 @@ Blend = Annotated[
 
 # Training ------------------------------------------------------------------------------------------------
 
-Epochs = Annotated[int, option("--epochs", TRAINING, "Number of passes through the data.")]
+BatchSize = Annotated[
+    int | None, option("--batch-size", TRAINING, f"Maximal number of items in a batch. {DEFAULT}: 256.")
+]
+Epochs = Annotated[int | None, option("--epochs", TRAINING, f"Number of passes through the data. {DEFAULT}: 10.")]
 MaxSteps = Annotated[int | None, option("--max-steps", TRAINING, "Number of steps after which the training ends.")]
 MicroBatchSize = Annotated[
     int | None,
@@ -202,7 +237,12 @@ GradientAccumulationSteps = Annotated[
     ),
 ]
 LengthGroups = Annotated[
-    int, option("--length-groups", TRAINING, "Groups of similar length in a batch, so that less of it is padding.")
+    int | None,
+    option(
+        "--length-groups",
+        TRAINING,
+        f"Groups of similar length in a batch, so that less of it is padding. {DEFAULT}: 1.",
+    ),
 ]
 Sampler = Annotated[
     str,

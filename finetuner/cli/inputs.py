@@ -81,11 +81,11 @@ def parse_image_size(text: str) -> int | tuple[int, ...]:
     return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
-def parse_learning_rates(rate: float, pairs: list[str] | None) -> float | dict[str, float]:
+def parse_learning_rates(rate: float | None, pairs: list[str] | None) -> float | dict[str, float | None] | None:
     """Parse ``PATTERN=RATE`` pairs. A pattern may contain ``=``, too.
 
     Args:
-        rate: The learning rate of the weights that match no pattern.
+        rate: The learning rate of the weights that match no pattern; None for the default of the model.
         pairs: The pairs; None for none.
 
     Raises:
@@ -95,7 +95,7 @@ def parse_learning_rates(rate: float, pairs: list[str] | None) -> float | dict[s
         >>> parse_learning_rates(1e-5, ["head=0.01"])
         {'head': 0.01, '': 1e-05}
     """
-    rates: dict[str, float] = {}
+    rates: dict[str, float | None] = {}
     for pair in pairs or []:
         pattern, _, value = pair.rpartition("=")
         try:

@@ -17,7 +17,15 @@ from .user_code import build_model, names_code, resolve_callable
 if TYPE_CHECKING:
     from ..tuner.base import Encoder
 
-__all__ = ["create_model", "has_model", "import_functions", "model_options_of", "open_encoder", "run_settings", "trusted_code"]
+__all__ = [
+    "create_model",
+    "has_model",
+    "import_functions",
+    "model_options_of",
+    "open_encoder",
+    "run_settings",
+    "trusted_code",
+]
 
 # What evaluate and embed take over from a run. Not --trust.
 SHARED_OPTIONS = {*CODE, *COLUMN_OPTIONS, *TABLE_OPTIONS, *IMAGE_OPTIONS, "channels_last", "model_option", "seed"}

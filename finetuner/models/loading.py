@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import checks
-from ..tuner import framework_class, load_subpackage
+from ..tuner import SUBPACKAGES, framework_class, load_subpackage
 from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.framework import Framework
 from ..tuner.base.training.model_source import is_source
@@ -24,7 +24,7 @@ def load_model(
     padding_token: str | None = None,
     distance: str = "cosine",
     device: str = "auto",
-    framework: Framework | None = None,
+    framework: Framework | str | None = None,
     trust_code: bool = False,
 ) -> Encoder:
     """Open a pre-trained model with all that it needs to embed items as they are.
@@ -33,6 +33,8 @@ def load_model(
         source: One of
 
             - the folder of a model of sentence-transformers or transformers, or its name on the Hugging Face hub,
+            - the folder or name of static embeddings: of model2vec, of sentence-transformers' ``StaticEmbedding``, or
+              ``"wordllama"``, the installed package,
             - a ``SentenceTransformer``, or a model of transformers, which is trained in place,
             - the folder of a saved run,
             - any model of a framework, or an encoder.
@@ -45,7 +47,9 @@ def load_model(
         padding_token: The padding token of a tokenizer that has none.
         distance: Of retrieval: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         device: Where to compute; ``"auto"`` uses an accelerator if there is one.
-        framework: The framework to open the model in, of a tuner. It replaces ``device``.
+        framework: Where to open the model: ``"pytorch"``, ``"keras"`` or ``"paddle"``, or the framework of a tuner,
+            which replaces ``device``. Static embeddings open in each of the three, and by default in the first that is
+            installed. Other text models are models of PyTorch.
         trust_code: Whether code that comes with the model may run, and pickles may be read.
 
     Returns:
@@ -60,6 +64,9 @@ def load_model(
         "pooler": pooler, "pooler_options": pooler_options, "max_length": max_length, "prompts": prompts,
         "tokenizer": tokenizer, "padding_token": padding_token, "trust_code": trust_code,
     }  # fmt: skip
+    if isinstance(framework, str):
+        names = tuple(SUBPACKAGES.values())
+        framework = load_subpackage(checks.one_of("framework", framework, names)).Framework(device)
     encoder = open_encoder(source, framework, device, options)
     encoder.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
     return encoder
@@ -67,19 +74,22 @@ def load_model(
 
 def open_encoder(source: Any, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder:
     """The encoder of a source, by its kind."""
-    from . import huggingface
+    from . import huggingface, static
 
     if isinstance(source, Encoder):
         return source
     if not isinstance(source, str | os.PathLike) and is_source(source):
-        return huggingface.open_object(source, pytorch(framework, device, type(source).__name__), options)
+        library: Any = static if static.is_static_object(source) else huggingface
+        return library.open_object(source, pytorch(framework, device, type(source).__name__), options)
     if not is_source(source):
         found = framework or framework_class(source)(device)
         return Encoder(source, found, pooler=options["pooler"], pooler_options=options["pooler_options"])
     from .hub import local_folder, read_config
 
     name = str(source)
-    folder = local_folder(name)
+    folder = static.package_folder(name) or local_folder(name)
+    if static.is_static(folder):
+        return static.open_folder(folder, framework, device, name, options)
     if not (folder / "config.json").is_file() and not huggingface.is_sentence_transformer(folder):
         raise ValueError(f"{name} must be the folder of a model, and has no config.json")
     if "backend" in read_config(folder / "config.json"):

@@ -1,5 +1,6 @@
 """Texts as items: from a list of strings to the tokens that a model takes."""
 
+import copy
 import multiprocessing
 import os
 import warnings
@@ -11,7 +12,7 @@ import numpy as np
 from .. import checks
 from ..arrays import as_list, num_items
 
-__all__ = ["Tokenize", "check_texts", "prompts_by_side"]
+__all__ = ["Tokenize", "TokenizeStatic", "check_texts", "prompts_by_side"]
 
 SAMPLE = 1000  # texts that are tokenized to tell how many are cut
 
@@ -71,6 +72,10 @@ class Tokenize:
         first = mask.argmax(axis=1)
         return mask * (np.arange(mask.shape[1]) >= (first + length)[:, None])
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text, if it were not cut."""
+        return list(map(len, self.tokenizer(self.prepared(texts), truncation=False, verbose=False)["input_ids"]))
+
     def check(self, items: Any) -> None:
         """Raise an error unless all items are texts. Warn of empty texts, and of texts that are cut."""
         texts = check_texts(items)
@@ -78,15 +83,79 @@ class Tokenize:
         # A text has at most as many tokens as characters or bytes, so most short ones need no tokenizer.
         sample = sorted(candidates, key=len, reverse=True)[:SAMPLE]
         if sample:
-            ids = self.tokenizer(self.prepared(sample), truncation=False, verbose=False)["input_ids"]
-            cut = sum(len(one) > self.max_length for one in ids)
+            lengths = self.lengths(sample)
+            cut = sum(length > self.max_length for length in lengths)
             if cut:
                 least = "at least " if cut == len(sample) < len(candidates) else ""
                 warnings.warn(
                     f"{least}{cut:,} of {len(texts):,} texts are longer than {self.max_length} tokens and are cut; the "
-                    f"longest has {max(map(len, ids)):,} tokens (max_length)",
+                    f"longest has {max(lengths):,} tokens (max_length)",
                     stacklevel=2,
                 )
+
+
+class TokenizeStatic(Tokenize):
+    """Tokenizes a list of texts for static embeddings: a ``collate_fn``. No special tokens are added.
+
+    Args:
+        tokenizer: A ``tokenizers.Tokenizer``, which cuts texts at ``max_length``.
+        max_length: The largest number of tokens; None for no limit.
+        prompt: Text before each text.
+        unknown: The id of a token that is left out; None to keep all.
+        max_characters: Longer texts are cut before they are tokenized.
+        dtype: Of the ids and of the mask.
+        few_lengths: Whether T is rounded up to a power of two, for a compiler that compiles each shape by itself.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, ``[N, T]``. T is at least 1.
+
+    Raises:
+        TypeError: If an item is not a text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int | None,
+        prompt: str = "",
+        *,
+        unknown: int | None = None,
+        max_characters: int | None = None,
+        dtype: str = "int64",
+        few_lengths: bool = False,
+    ):
+        super().__init__(tokenizer, max_length or 0, prompt)
+        self.unknown, self.max_characters, self.dtype, self.few_lengths = unknown, max_characters, dtype, few_lengths
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Tokenize a batch."""
+        if multiprocessing.parent_process() is not None:  # in a worker: threads after a fork can hang
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        cut = [text[: self.max_characters] for text in self.prepared(texts)]
+        found = [one.ids for one in self.tokenizer.encode_batch_fast(cut, add_special_tokens=False)]
+        if self.unknown is not None:
+            found = [[token for token in ids if token != self.unknown] for ids in found]
+        lengths = np.array([len(ids) for ids in found], np.int64)
+        longest = max(1, *lengths)
+        if self.few_lengths:
+            longest = max(8, 1 << int(longest - 1).bit_length())
+        mask = np.arange(longest) < lengths[:, None]
+        input_ids = np.zeros(mask.shape, self.dtype)
+        input_ids[mask] = [token for ids in found for token in ids]
+        return {"input_ids": input_ids, "attention_mask": mask.astype(self.dtype)}
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text, if it were not cut."""
+        tokenizer = copy.deepcopy(self.tokenizer)
+        tokenizer.no_truncation()
+        return [len(one.ids) for one in tokenizer.encode_batch_fast(self.prepared(texts), add_special_tokens=False)]
+
+    def check(self, items: Any) -> None:
+        """Raise an error unless all items are texts. Warn of empty texts, and of texts that are cut."""
+        if self.max_length:
+            super().check(items)
+        else:
+            check_texts(items)
 
 
 def check_texts(items: Any) -> list[str]:

@@ -20,9 +20,9 @@ from ..registry import create, describe
 from .bad_items import NotFiniteError, describe_bad_items
 from .encoder_files import check_tensors, read_config, read_tensors, write_encoder
 from .framework import Framework
-from .model_source import ModelSource, is_source, open_source
+from .model_source import ModelSource, export
 
-__all__ = ["Encoder", "as_encoder"]
+__all__ = ["Encoder"]
 
 
 class Encoder:
@@ -328,6 +328,25 @@ class Encoder:
             write_encoder(folder, self.framework, self.embed_model, self.source, self.config(), self.state())
         return Path(path)
 
+    def export(self, path: str | Path, format: str | None = None, items: Any = None) -> float:
+        """Write the encoder in the format of another tool, run what was written, and compare the embeddings.
+
+        Args:
+            path: Where to write: a file, or for ``"sentence-transformers"`` a folder.
+            format: ``"sentence-transformers"``, ``"onnx"`` or ``"torch-export"``. The default is that of the suffix of
+                ``path``. A tokenizer is written beside an ONNX file or a program of ``torch.export``.
+            items: Some items to compare the embeddings of. Models of texts need none.
+
+        Returns:
+            The largest difference between the embeddings of the export and those of the encoder.
+
+        Raises:
+            ValueError: If the model cannot be written in this format, or an embedding differs by more than 1e-4.
+            FileExistsError: If there is something at ``path``.
+            ImportError: If a library is missing. The message says how to install it.
+        """
+        return export(self, path, format, items)
+
     def load(self, path: str | Path) -> "Encoder":
         """Load the weights of a saved encoder or run. Nothing is changed if they do not fit.
 
@@ -345,38 +364,3 @@ class Encoder:
             line = str(error).strip().partition("\n")[0]
             raise ValueError(f"{path} cannot be loaded: {line}") from error
         return self
-
-
-def as_encoder(
-    model: Any, framework: Framework, distance: str, pooler: Any = None, pooler_options: Any = None
-) -> Encoder:
-    """The encoder of a model in all forms that a tuner takes.
-
-    Args:
-        model: A model of the framework, a pair of models, an encoder, or what :func:`finetuner.load_model` opens.
-        framework: Where the model is trained.
-        distance: Of retrieval.
-        pooler: See :class:`Encoder`.
-        pooler_options: Arguments of a pooler given by name or class.
-
-    Raises:
-        ValueError: If the encoder is of another framework, or it has no pooling to be replaced.
-    """
-    if is_source(model):
-        model = open_source(model, framework=framework, pooler=pooler, pooler_options=pooler_options)
-        pooler = pooler_options = None
-    if not isinstance(model, Encoder):
-        return Encoder(model, framework, distance=distance, pooler=pooler, pooler_options=pooler_options)
-    if model.framework.name != framework.name:
-        raise ValueError(f"the encoder must be of {framework.name}, got one of {model.framework.name}")
-    preprocess_fn, collate_fn = model.own_functions
-    return Encoder(
-        model.model,
-        framework,
-        distance=distance,
-        preprocess_fn=preprocess_fn,
-        collate_fn=collate_fn,
-        pooler=pooler,
-        pooler_options=pooler_options,
-        source=model.source,
-    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ModelSource", "is_source", "open_saved_model", "open_source"]
+__all__ = ["ModelSource", "export", "is_source"]
 
 # The packages whose models are opened by finetuner.models, with what belongs to them, such as a tokenizer.
 LIBRARIES = ("sentence_transformers", "transformers")
@@ -43,16 +43,7 @@ def is_source(model: Any) -> bool:
     return type(model).__module__.partition(".")[0] in LIBRARIES  # not a subclass of the user, which may return tensors
 
 
-def open_saved_model(folder: Path, recipe: Mapping[str, Any], framework: Any, trust_code: bool) -> Any:
-    """The encoder of a saved run, without its weights, by the module of :mod:`finetuner.models` that the run names."""
-    library = str(recipe.get("library"))
-    models = importlib.import_module("finetuner.models")
-    if library not in models.LIBRARIES:
-        raise ValueError(f"{folder} must name a known library of its model, got {library[:40]!r}")
-    module = importlib.import_module(f"finetuner.models.{library}")
-    return module.open_saved(folder, recipe, framework, trust_code)
-
-
-def open_source(source: Any, **options: Any) -> Any:
-    """:func:`finetuner.load_model`. It is above this layer, so it is imported when it is needed."""
-    return importlib.import_module("finetuner.models").load_model(source, **options)
+def export(encoder: Any, path: Any, format: str | None, items: Any) -> float:
+    """The function of :mod:`finetuner.models.export`, which is above this layer."""
+    difference: float = importlib.import_module("finetuner.models.export").export(encoder, path, format, items)
+    return difference

@@ -20,6 +20,10 @@ class TrainedModel(Protocol):
     loss: Any
     config: Any
 
+    @property
+    def defaults_line(self) -> str:
+        """What was chosen for this kind of model, in words; empty for a model of the user."""
+
     def model_state(self) -> dict[str, Any]:
         """A copy of the model's weights on the host."""
 

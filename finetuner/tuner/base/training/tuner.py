@@ -12,18 +12,21 @@ from ..data.sampler_choice import choose_sampler
 from ..registry import describe
 from .callbacks import Callback, ProgressBar
 from .checkpoint import find_run, load_callbacks
-from .encoder import as_encoder
+from .defaults import defaults_of
 from .engine import Engine
 from .facade import TunerFacade
 from .framework import Framework
 from .loop import Loop
 from .loss_setup import LossSetup
+from .model_source import is_source
+from .opening import as_encoder, open_source
 from .optimization import Optimization
 from .preparation import (
     callbacks_of_fit,
     create_loss,
     fingerprint,
     metrics_before_and_after,
+    nested_loss,
     replay_folder,
     resolve_loss_optimizer,
     steps_of_fit,
@@ -58,6 +61,10 @@ class Tuner(TunerFacade):
         seed: Seed of batches, views and the framework's random numbers, which are seeded again in each step.
         loss_options: Arguments of a loss given by name or class. For several losses: a mapping from their names to
             their arguments.
+        dims: Sizes of the embeddings, such as ``(384, 128, 32)``, at most D. The loss is computed on as many first
+            components for each size, and summed, so that these are good embeddings by themselves (Matryoshka), see
+            :class:`~finetuner.tuner.base.losses.matryoshka.MatryoshkaLoss`. Include D, the size of the whole.
+        dim_weights: The weight of each size in the sum, above 0. The default is 1 for each.
         miner: For the loss: a name, a class or an instance.
         miner_options: Arguments of a miner given by name or class.
         optimizer_options: Arguments of an optimizer given by name or class. All optimizers accept ``learning_rate``.
@@ -104,22 +111,24 @@ class Tuner(TunerFacade):
     def __init__(
         self,
         embed_model: Any,
-        loss: Any = "TripletLoss",
-        optimizer: Any = "Adam",
-        learning_rate: float | Mapping[str, float] = 1e-3,
+        loss: Any = None,
+        optimizer: Any = None,
+        learning_rate: float | Mapping[str, float | None] | None = None,
         callbacks: Sequence[Callback] | None = None,
         device: str = "auto",
         seed: int = 0,
         *,
         loss_options: Mapping[str, Any] | None = None,
+        dims: Sequence[int] | None = None,
+        dim_weights: Sequence[float] | None = None,
         miner: Any = None,
         miner_options: Mapping[str, Any] | None = None,
         optimizer_options: Mapping[str, Any] | None = None,
         loss_optimizer: Any = None,
         loss_optimizer_options: Mapping[str, Any] | None = None,
-        schedule: Any = "constant",
+        schedule: Any = None,
         schedule_options: Mapping[str, Any] | None = None,
-        warmup: float = 0,
+        warmup: float | None = None,
         weight_decay: float | None = None,
         clip_norm: float | None = None,
         layer_decay: float | None = None,
@@ -131,12 +140,30 @@ class Tuner(TunerFacade):
         pooler_options: Mapping[str, Any] | None = None,
     ):
         framework = self.framework_class(device)
+        if is_source(embed_model):
+            embed_model = open_source(embed_model, framework=framework, pooler=pooler, pooler_options=pooler_options)
+            pooler = pooler_options = None
+        self.defaults = defaults_of(embed_model)
+        chosen = self.defaults.fill(
+            loss=loss, loss_options=loss_options, optimizer=optimizer, learning_rate=learning_rate, schedule=schedule,
+            warmup=warmup, clip_norm=clip_norm,
+        )  # fmt: skip
+        self.chosen, loss, loss_options, optimizer = chosen, chosen["loss"], chosen["loss_options"], chosen["optimizer"]
         self.seed = checks.integer("seed", seed, 0)
         self.callbacks = [ProgressBar()] if callbacks is None else list(callbacks)
         optimization = Optimization(
-            learning_rate, schedule, schedule_options, warmup, weight_decay, layer_decay, clip_norm, freeze, ema_decay
+            chosen["learning_rate"],
+            chosen["schedule"],
+            schedule_options,
+            chosen["warmup"],
+            weight_decay,
+            layer_decay,
+            chosen["clip_norm"],
+            freeze,
+            ema_decay,
         )
         self.loss = create_loss(framework, loss, loss_options, miner, miner_options)
+        self.loss = nested_loss(framework, self.loss, dims, dim_weights)
         distance = getattr(self.loss, "distance", None)
         self.encoder = as_encoder(
             embed_model, framework, distance if isinstance(distance, str) else "cosine", pooler, pooler_options
@@ -161,6 +188,11 @@ class Tuner(TunerFacade):
         }
         self.training = Training(self.encoder, self.engine, setup, self.seed, spec, config)
 
+    @property
+    def defaults_line(self) -> str:
+        """What was chosen for this kind of model, in words; empty for a model of the user."""
+        return self.defaults.line(self.chosen)
+
     @explain_unknown_arguments
     def fit(
         self,
@@ -169,12 +201,12 @@ class Tuner(TunerFacade):
         preprocess_fn: ItemFunction | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
-        epochs: int = 10,
+        epochs: int | None = None,
         max_steps: int | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         micro_batch_size: int | None = None,
         gradient_accumulation_steps: int = 1,
-        length_groups: int = 1,
+        length_groups: int | None = None,
         num_items_per_class: int | None = None,
         keep_all: bool = False,
         sampler: Any = "auto",
@@ -239,11 +271,13 @@ class Tuner(TunerFacade):
                 loss, a gradient or an input is not finite.
             TypeError: If the data is of an unknown kind, or the model does not return ``[N, D]``.
         """
-        epochs = checks.integer("epochs", epochs, 1)
+        chosen = self.defaults.fill(epochs=epochs, batch_size=batch_size, length_groups=length_groups)
+        epochs, batch_size = checks.integer("epochs", chosen["epochs"], 1), chosen["batch_size"]
+        self.chosen = self.chosen | chosen
         max_steps = None if max_steps is None else checks.integer("max_steps", max_steps, 1)
         num_workers = checks.integer("num_workers", num_workers, 0)
         accumulate = checks.integer("gradient_accumulation_steps", gradient_accumulation_steps, 1)
-        length_groups = checks.integer("length_groups", length_groups, 1)
+        length_groups = checks.integer("length_groups", chosen["length_groups"], 1)
         evaluate_every, log_every = Every.of(evaluate_every, "evaluate_every"), Every.of(log_every, "log_every")
         if micro_batch_size is not None:
             micro_batch_size = checks.integer("micro_batch_size", micro_batch_size, 1)

@@ -1,0 +1,101 @@
+"""``Encoder.export``: writes an encoder in the format of another tool, runs what was written, and compares."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import checks
+from ...arrays import take
+from ...files import new_folder
+from ...tuner.base.data.conversion import as_unlabelled
+from ...tuner.base.training.encoder import Encoder
+
+__all__ = ["FORMATS", "LARGEST_DIFFERENCE", "export"]
+
+LARGEST_DIFFERENCE = 1e-4
+SAMPLE = 64  # items that are compared
+TEXTS = (
+    "Where is my card?",
+    "a",
+    "The transfer has still not arrived, although I was told on Monday that it would take two days at the most.",
+    "Ünïcode, punctuation; and NUMBERS: 12,345.67!",
+    "It rains. " * 60,
+)
+# Format -> the modules that write it, by framework.
+FORMATS: dict[str, dict[str, str]] = {
+    "sentence-transformers": {"pytorch": "sentence_transformers_format"},
+    "onnx": {"pytorch": "pytorch_formats"},
+    "torch-export": {"pytorch": "pytorch_formats"},
+}
+# A function that writes the export, and returns one that embeds items with it.
+Writer = Callable[[Encoder, Path, Any], Callable[[Any], np.ndarray]]
+
+
+def export(encoder: Encoder, path: str | Path, format: str | None = None, items: Any = None) -> float:
+    """Write an encoder in the format of another tool. See :meth:`~finetuner.Encoder.export`.
+
+    Returns:
+        The largest difference between an embedding of the export and of the encoder.
+
+    Raises:
+        ValueError: If the format is unknown or is not one of the framework, or an embedding differs by more than 1e-4.
+        ImportError: If a library is missing.
+    """
+    path = Path(path)
+    format = format or {".onnx": "onnx", ".pt2": "torch-export"}.get(path.suffix)
+    if format is None:
+        raise ValueError(f"format must be given for {path.name}: {', '.join(FORMATS)}")
+    writers = FORMATS[checks.one_of("format", format, tuple(FORMATS))]
+    name = encoder.framework.name
+    if name not in writers:
+        raise ValueError(f"the format {format} must be one of {name}, and is one of {', '.join(writers)}")
+    module = importlib.import_module(f"finetuner.models.export.{writers[name]}")
+    write: Writer = getattr(module, f"write_{format.replace('-', '_')}")
+    sample = sample_of(encoder, items)
+    expected = embed(encoder, sample)
+    if path.exists() and (path.is_file() or any(path.iterdir())):
+        raise FileExistsError(f"{path} must not exist, so that nothing is overwritten")
+    with new_folder(path.parent / f"{path.name}.export") as folder:
+        run = write(encoder, folder / path.name, sample)
+        found = np.asarray(run(sample), np.float32)
+        if found.shape != expected.shape:
+            raise ValueError(f"the export returns {list(found.shape)}, and the encoder {list(expected.shape)}")
+        difference = float(np.abs(found - expected).max())
+        if not difference <= LARGEST_DIFFERENCE:
+            raise ValueError(
+                f"the embeddings of the export must be within {LARGEST_DIFFERENCE:g} of those of the encoder, "
+                f"got {difference:.2g}; nothing was written"
+            )
+    move(sorted((path.parent / f"{path.name}.export").iterdir()), path)
+    return difference
+
+
+def sample_of(encoder: Encoder, items: Any) -> Any:
+    """The items that are compared: some of those given; texts of our own for a model of texts."""
+    if items is None:
+        if encoder.source is None or encoder.source.kind not in ("transformer", "static"):
+            raise ValueError("items must be given to compare the export with: some items that the model can embed")
+        return list(TEXTS)
+    dataset = as_unlabelled(encoder.framework.convert_dataset(items))
+    return take(dataset.x, np.arange(min(SAMPLE, dataset.num_rows)))
+
+
+def embed(encoder: Encoder, sample: Any) -> np.ndarray:
+    """The embeddings of the sample, without warnings of texts that are cut."""
+    dataset = as_unlabelled(sample)
+    return encoder.embed_rows(dataset, np.arange(dataset.num_rows))
+
+
+def move(files: Sequence[Path], path: Path) -> None:
+    """Move what was written beside its place to ``path``, and what belongs to it into the same folder."""
+    for file in files:
+        target = path.parent / file.name
+        if target.exists() and target.read_bytes() != file.read_bytes():
+            raise FileExistsError(f"{target} must not exist, so that nothing is overwritten")
+    folder = files[0].parent
+    for file in files:
+        file.rename(path.parent / file.name)
+    folder.rmdir()
