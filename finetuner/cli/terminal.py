@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from .console_noise import ignore_framework_warnings
-from .user_code import user_files
+from .user_code import is_user_file
 
 __all__ = [
     "FAILED",
@@ -34,6 +34,7 @@ INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells use after Ctrl-C
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, ImportError)  # their message says what to do
 ANSI_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+TRACEBACK_LINE = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 NAME_WIDTH, GAP = 12, 3  # of a table: the least width of the names, and the space between two columns
 KERAS_PREFIXES = ("Exception encountered when calling ", "Could not automatically infer the output shape")
 
@@ -92,15 +93,22 @@ def error_line(error: BaseException) -> str:
 
 
 def user_code_line(error: BaseException) -> str | None:
-    """The last line of the user's own code in the traceback, as ``file:line``; None if there is none."""
+    """The last line of the user's own code in the traceback, as ``file:line``; None if there is none.
+
+    It may be in a file that the user's file imports, or in the traceback of a worker process, which is a note.
+    """
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    for note in getattr(error, "__notes__", ()):
+        frames += [(file, int(line)) for file, line in TRACEBACK_LINE.findall(note)]
     if isinstance(error, SyntaxError):
         frames.append((error.filename or "", error.lineno))
-    return next((f"{file}:{line}" for file, line in reversed(frames) if file in user_files), None)
+    return next((f"{file}:{line}" for file, line in reversed(frames) if is_user_file(file)), None)
 
 
 def error_message(error: BaseException) -> str:
     """The first line of an error's message. The prefixes that Keras adds are left out."""
+    if isinstance(error, SyntaxError):
+        return error.msg  # its text has the file and the line, too
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     lines = [line for line in map(str.strip, ANSI_ESCAPES.sub("", str(error)).splitlines()) if line]

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import os
 import random
 import sys
@@ -10,11 +11,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["absolute_spec", "build_model", "names_code", "resolve_callable", "use_threads", "user_files"]
+__all__ = [
+    "absolute_spec",
+    "build_model",
+    "is_user_file",
+    "names_code",
+    "resolve_callable",
+    "use_threads",
+    "user_files",
+]
 
 # What stands before a colon in the name of a model of a library, such as timm:resnet18.
 LIBRARIES = ("timm", "torchvision", "keras", "paddle", "hf")
 user_files: set[str] = set()  # files that were imported for a user; error messages point into them
+
+
+def is_user_file(file: str) -> bool:
+    """Whether a file was imported for a user, or is beside or below such a file, and not in an installed library."""
+    if file in user_files:
+        return True
+    libraries = (str(Path(__file__).parents[1]), sys.prefix, sys.base_prefix)
+    if "site-packages" in file or file.startswith(("<", *(f"{folder}{os.sep}" for folder in libraries))):
+        return False
+    return any(Path(one).parent in Path(file).parents for one in user_files)
 
 
 def resolve_callable(flag: str, spec: str | None) -> Any:
@@ -139,13 +158,23 @@ def build_model(flag: str, spec: str, seed: int) -> Any:
 
     Raises:
         FileNotFoundError, TypeError, ValueError: See :func:`resolve_callable`.
+        TypeError: If the function has arguments, or returns nothing.
     """
     factory = resolve_callable(flag, spec)
+    code = getattr(factory, "__code__", None)
+    place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+    if code is not None:
+        try:
+            inspect.signature(factory, follow_wrapped=False).bind()
+        except TypeError as error:
+            raise TypeError(f"{flag} must name a function without arguments, got {spec!r}: {error}{place}") from None
     for _ in range(2):  # a second time if the function imported its framework, which was not seeded then
         seeded = seed_all(seed)
         model = factory()
         if seeded == loaded_frameworks():
             break
+    if model is None:
+        raise TypeError(f"{flag} must name a function that returns a model, and {spec!r} returned None{place}")
     return model
 
 
