@@ -5,14 +5,23 @@ from typing import TYPE_CHECKING
 from .framework import KerasFramework
 from .interop import KerasLoss
 from .losses import *
+from .matryoshka_loss import *
 from .miner import *
 from .poolers import *
 from .sampled import *
 from .tuner import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import losses, miner, poolers, sampled, tuner
+    from . import losses, matryoshka_loss, miner, poolers, sampled, tuner
 
-    __all__ = ["KerasLoss", *losses.__all__, *miner.__all__, *poolers.__all__, *sampled.__all__, *tuner.__all__]
+    __all__ = [
+        "KerasLoss",
+        *losses.__all__,
+        *matryoshka_loss.__all__,
+        *miner.__all__,
+        *poolers.__all__,
+        *sampled.__all__,
+        *tuner.__all__,
+    ]
 
 Tuner, Framework = KerasTuner, KerasFramework

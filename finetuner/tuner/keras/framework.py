@@ -27,6 +27,7 @@ from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
 from .gradient_cache import random_state, set_random_state
+from .matryoshka_loss import MatryoshkaLoss
 from .models import TrainingModel, TwoTower, check_config, named_weights
 from .native_loss import NativeLoss
 from .surgery import find_pooling, layers_of, put_pooler, replace_layer
@@ -98,6 +99,9 @@ class KerasFramework(base.Framework):
 
     def combine_losses(self, losses: Sequence[Any], weights: Sequence[float]) -> Any:
         return CombinedLoss(losses, weights)
+
+    def nest_loss(self, loss: Any, dims: Sequence[int], weights: Sequence[float] | None) -> Any:
+        return MatryoshkaLoss(loss, dims, weights)
 
     def convert_dataset(self, data: Any) -> Any:
         return convert_dataset(data)

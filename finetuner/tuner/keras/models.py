@@ -56,10 +56,11 @@ def named_weights(module: Any) -> dict[str, Any]:
 
 
 def loss_path(loss: Any, variable: Any) -> str:
-    """The name of a weight inside a loss, or inside one of the losses of a sum."""
+    """The name of a weight inside a loss, or inside one of the losses that it contains."""
     for name in getattr(loss, "part_names", ()):
-        if any(one is variable for one in getattr(getattr(loss, name), "variables", [])):
-            return f"{name}.{variable.name}"
+        part = getattr(loss, name)
+        if any(one is variable for one in getattr(part, "variables", [])):
+            return f"{name}.{loss_path(part, variable)}"
     return str(variable.name)
 
 

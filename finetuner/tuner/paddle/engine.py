@@ -11,6 +11,7 @@ import paddle
 from paddle import nn
 from paddle.optimizer.lr import LRScheduler
 
+from ..base.losses.loss import is_own
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
@@ -289,7 +290,7 @@ class PaddleEngine(base.Engine):
     @paddle.no_grad()
     def evaluate_loss(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         # A loss of another library may have a memory, which a validation must not feed.
-        loss = self.loss if hasattr(self.loss, "on_batch") else copy.deepcopy(self.loss)
+        loss = self.loss if is_own(self.loss) else copy.deepcopy(self.loss)
         return float(loss_function(loss)(*to_device((embeddings, *targets), self.framework.device)))
 
     def peak_memory(self) -> int | None:

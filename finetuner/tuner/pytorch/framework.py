@@ -24,6 +24,7 @@ from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
 from .gradient_cache import mutable_buffers, random_state, restore_buffers, set_random_state
+from .matryoshka_loss import MatryoshkaLoss
 from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_model, plain_name
 from .native_loss import NativeLoss
 from .surgery import find_pooling, put_pooler, replace_layer
@@ -77,6 +78,9 @@ class PytorchFramework(base.Framework):
 
     def combine_losses(self, losses: Sequence[Any], weights: Sequence[float]) -> Any:
         return CombinedLoss(losses, weights)
+
+    def nest_loss(self, loss: Any, dims: Sequence[int], weights: Sequence[float] | None) -> Any:
+        return MatryoshkaLoss(loss, dims, weights)
 
     def convert_dataset(self, data: Any) -> Any:
         return convert_dataset(data)

@@ -81,9 +81,18 @@ class MarginLoss(WeightedLoss):
                 "in_features and num_classes must be given before the loss is called, or create_weights(); "
                 f"got in_features={self.in_features} and num_classes={self.num_classes}"
             )
-        width = self.built_shape[0] if self.built_shape else weight.shape[1]  # type: ignore[union-attr]
-        if embeddings.shape[1] != width:
-            raise ValueError(f"embeddings must have {width} features, as the loss has, got {embeddings.shape[1]}")
+        if not self.fits(width := embeddings.shape[1], weight):
+            features = self.built_shape[0] if self.built_shape else weight.shape[1]  # type: ignore[union-attr]
+            raise ValueError(f"embeddings must have {features} features, as the loss has, got {width}")
+
+    def fits(self, width: int, weight: Tensor | None) -> bool:
+        """Whether embeddings with ``width`` features fit the centres that the loss is called with, or its own."""
+        return width == (self.built_shape[0] if weight is None else weight.shape[1])  # type: ignore[index]
+
+    def on_first(self, dim: int, embeddings: Tensor, *targets: Tensor) -> Tensor:
+        """As ``on_batch``, of the first ``dim`` components of embeddings and centres."""
+        centres = None if self.weight is None else self.weight[:, :dim]
+        return self(embeddings[:, :dim], *targets, centres)  # type: ignore[operator]
 
     def create_weights(
         self, in_features: int, num_classes: int, seed: int = 0, names: Sequence[Any] | None = None

@@ -39,6 +39,7 @@ class FocalLoss(Loss):
 
     target_type: ClassVar[str] = "classes"
     sampler: ClassVar[str] = "random"
+    takes_embeddings: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from .... import checks
-from .loss import Loss, Tensor
+from .loss import Loss, Tensor, on_first
 
 __all__: list[str] = []
 
@@ -64,13 +64,17 @@ class CombinedLoss(Loss):
         """The teacher of the first loss that has one."""
         return next((part.teacher for part in self.parts if getattr(part, "teacher", None) is not None), None)
 
-    def combine(self, embeddings: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """The weighted sum, of embeddings and the targets of all losses."""
+    def on_first(self, dim: int, embeddings: Tensor, *targets: Tensor) -> Tensor:
+        """The weighted sum, of the first ``dim`` components of the embeddings."""
+        return self.combine(embeddings, targets, dim)
+
+    def combine(self, embeddings: Tensor, targets: Sequence[Tensor], dim: int | None = None) -> Tensor:
+        """The weighted sum, of embeddings or their first ``dim`` components, and the targets of all losses."""
         total, start = None, 0
         for part, weight, kind in zip(self.parts, self.part_weights, self.part_types, strict=True):
             own = targets[start : start + NUM_TARGETS[kind]]
             start += NUM_TARGETS[kind]
-            value = weight * getattr(part, "on_batch", part)(embeddings, *own)
+            value = weight * on_first(part, dim, embeddings, own)
             total = value if total is None else total + value
         return total
 

@@ -29,6 +29,8 @@ class Loss:
         target_type: What the loss needs to know about each item, a key of
             :data:`~finetuner.tuner.base.target_types.TARGET_TYPES`.
         sampler: ``"class"`` if a batch must contain items that belong together, else ``"random"``.
+        takes_embeddings: Whether the loss compares embeddings, of which a part is an embedding, too. Losses of logits
+            and scores do not.
         last_logs: Statistics of the last batch. ``active`` is the share of tuples with a loss above 0.
             ``positive_distance`` and ``negative_distance`` are mean distances. ``spread`` is 1 minus the squared norm
             of the mean unit embedding: 0 if all embeddings are equal, close to 1 if they point in all directions.
@@ -36,6 +38,7 @@ class Loss:
 
     target_type: ClassVar[str] = "relations"
     sampler: ClassVar[str] = "class"
+    takes_embeddings: ClassVar[bool] = True
 
     def __init__(self, need_logs: bool = False):
         super().__init__()  # of the framework's layer: attributes can be set from here on
@@ -45,6 +48,10 @@ class Loss:
     def on_batch(self, embeddings: Tensor, *targets: Tensor) -> Tensor:
         """The loss as a tuner calls it: with the rows of all items, and with the targets of each row."""
         return self(embeddings, *targets)  # type: ignore[operator]
+
+    def on_first(self, dim: int, embeddings: Tensor, *targets: Tensor) -> Tensor:
+        """As :meth:`on_batch`, of the first ``dim`` components of the embeddings."""
+        return self.on_batch(embeddings[:, :dim], *targets)
 
     def check_labels(self, labels: np.ndarray, num_classes: int) -> None:
         """Raise ``ValueError`` for labels that are not integers in ``0 .. num_classes - 1``."""
@@ -87,6 +94,21 @@ class Loss:
     def last_logs(self) -> dict[str, float]:
         """Statistics of the last batch, by name. Reading them waits for the device."""
         return {name: float(value) for name, value in self.logs.items()}
+
+
+def on_first(loss: Any, dim: int | None, embeddings: Tensor, targets: Sequence[Tensor]) -> Tensor:
+    """A loss on the rows of a batch, of the first ``dim`` components of the embeddings; of all for None.
+
+    A loss of another library is called with embeddings and targets.
+    """
+    if not hasattr(loss, "on_batch"):
+        return loss(embeddings if dim is None else embeddings[:, :dim], *targets)
+    return loss.on_batch(embeddings, *targets) if dim is None else loss.on_first(dim, embeddings, *targets)
+
+
+def is_own(loss: Any) -> bool:
+    """Whether a loss, with all that it contains, is of this library and keeps nothing from one call to the next."""
+    return hasattr(loss, "on_batch") and all(is_own(part) for part in getattr(loss, "parts", ()))
 
 
 class WeightedLoss(Loss):

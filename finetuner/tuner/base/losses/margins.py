@@ -130,6 +130,15 @@ class ArcFaceLossWithMLP(ArcFaceLoss):
             arrays[f"mlp_bias_{i}"] = np.zeros(widths[i + 1], np.float32)
         return arrays | super().initial_weights(widths[-1], num_classes, rng)
 
+    def fits(self, width: int, weight: Tensor | None) -> bool:
+        """Whether the first layer takes embeddings with ``width`` features; with given centres, also fewer."""
+        features = self.built_shape[0] if self.built_shape else 0
+        return width == features if weight is None else width <= features
+
+    def on_first(self, dim: int, embeddings: Tensor, *targets: Tensor) -> Tensor:
+        """As ``on_batch``, of the first ``dim`` components of embeddings, and of the inputs of the first layer."""
+        return self(embeddings[:, :dim], *targets, self.weight)  # type: ignore[operator]
+
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """Weight ``[out, in]`` and bias ``[out]`` of a layer of the head."""
         return getattr(self, f"mlp_weight_{number}"), getattr(self, f"mlp_bias_{number}")

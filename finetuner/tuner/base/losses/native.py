@@ -25,6 +25,7 @@ class NativeLoss(Loss):
 
     target_type: ClassVar[str] = "values"
     sampler: ClassVar[str] = "random"
+    takes_embeddings: ClassVar[bool] = False
     names: ClassVar[tuple[str, ...]]  # that tuners know
 
     def __init__(self, loss: Any, need_logs: bool = False):

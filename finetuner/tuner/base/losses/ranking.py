@@ -21,6 +21,7 @@ class RankingLoss(Loss):
     """
 
     target_type: ClassVar[str] = "relevance"
+    takes_embeddings: ClassVar[bool] = False
 
     def compute(self, scores: Tensor, relevance: Tensor, groups: Tensor | None) -> Tensor:
         """The loss of scores and relevance ``[N]`` in float32 at least."""

@@ -99,6 +99,10 @@ class Framework(ABC):
         """A weighted sum of losses."""
 
     @abstractmethod
+    def nest_loss(self, loss: Any, dims: Sequence[int], weights: Sequence[float] | None) -> Any:
+        """The weighted sum of a loss over the first components of the embeddings, for several sizes."""
+
+    @abstractmethod
     def convert_dataset(self, data: Any) -> Any:
         """The framework's own dataset as :func:`~.conversion.as_dataset` takes it; anything else unchanged."""
 

@@ -1,5 +1,6 @@
 """A loss with what it needs to know of the data: its targets, its classes, and the shape of its weights."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..data.joined import JoinedDataset
 from ..data.targets import TargetDataset
 from ..losses.combined import CombinedLoss
 from ..losses.loss import WeightedLoss
+from ..losses.matryoshka import MatryoshkaLoss, check_dimension
 from ..target_types import TARGET_TYPES
 from .encoder import Encoder
 
@@ -52,9 +54,10 @@ class LossSetup:
         Raises:
             ValueError: If the training data does not have the targets that the loss needs.
         """
-        if not isinstance(self.loss, CombinedLoss):
-            return self.dataset_for_part(self.loss, dataset, training)
-        kinds, parts = self.loss.part_types, self.loss.parts
+        loss = without_sizes(self.loss)
+        if not isinstance(loss, CombinedLoss):
+            return self.dataset_for_part(loss, dataset, training)
+        kinds, parts = loss.part_types, [without_sizes(part) for part in loss.parts]
         sources = [
             (kind, self.dataset_for_part(part, dataset, training)) for kind, part in zip(kinds, parts, strict=True)
         ]
@@ -86,8 +89,8 @@ class LossSetup:
         teacher = getattr(self.loss, "teacher", None)
         if teacher is None:
             raise ValueError(
-                f"{type(self.loss).__name__} needs a teacher's embeddings, TargetDataset(x, embeddings), or a "
-                f"teacher model, got {dataset!r} and none"
+                f"{type(without_sizes(self.loss)).__name__} needs a teacher's embeddings, "
+                f"TargetDataset(x, embeddings), or a teacher model, got {dataset!r} and none"
             )
         if not isinstance(teacher, Encoder):
             student = self.encoder
@@ -106,13 +109,18 @@ class LossSetup:
             on_change: Called if weights were created or replaced.
 
         Raises:
-            ValueError: If the model returns fewer numbers than there are classes, and the loss has no weights.
+            ValueError: If the model returns fewer numbers than there are classes and the loss has no weights, or than
+                the largest of ``dims``.
         """
-        losses = self.loss.parts if isinstance(self.loss, CombinedLoss) else [self.loss]
-        losses = [loss for loss in losses if getattr(loss, "target_type", "relations") == "classes"]
-        if not losses:
+        whole = without_sizes(self.loss)
+        parts = whole.parts if isinstance(whole, CombinedLoss) else [whole]
+        sizes = [one.dims for one in (self.loss, *parts) if isinstance(one, MatryoshkaLoss)]
+        losses = [without_sizes(loss) for loss in parts if getattr(loss, "target_type", "relations") == "classes"]
+        if not losses and not sizes:
             return
         width = self.encoder.embed_rows(dataset, np.arange(min(2, dataset.num_rows))).shape[1]
+        for dims in sizes:
+            check_dims_of_model(dims, width)
         for loss in losses:
             if not isinstance(loss, WeightedLoss):
                 if width < self.num_classes:
@@ -124,3 +132,19 @@ class LossSetup:
             loss.create_weights(width, max(self.num_classes, loss.num_classes or 0), seed, self.classes)
             if loss.built_shape != before:
                 on_change()
+
+
+def without_sizes(loss: Any) -> Any:
+    """The loss inside a loss of nested sizes; any other loss itself."""
+    return loss.loss if isinstance(loss, MatryoshkaLoss) else loss
+
+
+def check_dims_of_model(dims: list[int], width: int) -> None:
+    """Raise ``ValueError`` for sizes above that of the embeddings, and warn if none is that of the embeddings."""
+    check_dimension(dims[0], width)
+    if dims[0] < width:
+        warnings.warn(
+            f"the loss trains the first {dims[0]} components of the embeddings, which have {width}: add {width} to "
+            "dims unless the others are not used",
+            stacklevel=4,
+        )

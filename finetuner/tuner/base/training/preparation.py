@@ -22,6 +22,7 @@ __all__ = [
     "create_loss",
     "fingerprint",
     "metrics_before_and_after",
+    "nested_loss",
     "replay_folder",
     "resolve_loss_optimizer",
     "steps_of_fit",
@@ -42,6 +43,17 @@ def replay_folder(callbacks: Sequence[Callback]) -> str:
     """Where the batch of a step that failed is saved: beside the checkpoints, or in a temporary folder."""
     folders = [callback.folder for callback in callbacks if isinstance(callback, Checkpoint)]
     return str(folders[0] if folders else Path(tempfile.gettempdir()) / "finetuner-batches")
+
+
+def nested_loss(framework: Framework, loss: Any, dims: Any, dim_weights: Any) -> Any:
+    """The loss of a training over several sizes of the embeddings, if there are ``dims``."""
+    if dims is None:
+        if dim_weights is not None:
+            raise ValueError(f"dim_weights must be used with dims, got {dim_weights!r} and no dims")
+        return loss
+    if dim_weights is not None and (isinstance(dim_weights, str) or not hasattr(dim_weights, "__iter__")):
+        raise ValueError(f"dim_weights must be a sequence of numbers, one for each of dims, got {dim_weights!r}")
+    return framework.nest_loss(loss, dims, dim_weights)
 
 
 def create_loss(framework: Framework, loss: Any, options: Any, miner: Any, miner_options: Any) -> Any:

@@ -79,7 +79,7 @@ class ArcFaceLossWithMLP(base.ArcFaceLossWithMLP, ArcFaceLoss):
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         for i in range(len(self.mlp_features)):
             weight, bias = (cast(part, queries.dtype) for part in self.layer(i))
-            queries = linear(relu(queries) if i else queries, weight, bias)
+            queries = linear(relu(queries) if i else queries, weight[:, : queries.shape[1]], bias)
         return super().compute(queries, labels, centres)
 
 
