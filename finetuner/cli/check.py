@@ -95,8 +95,8 @@ def print_reports(reports: Sequence["Inspection"], limit: int | None) -> None:
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
         table.add_column("", overflow="fold")
         for place in places:
-            title = Text(printable(reports[place].title))
-            table.add_column(title, justify="right", overflow="fold", min_width=widths[place])
+            heading = Text(printable(reports[place].title))
+            table.add_column(heading, justify="right", overflow="fold", min_width=widths[place])
         for name in names:
             values = [columns[place][name] for place in places]
             table.add_row(name, *(Text(number(value), style=style(name, value)) for value in values))
