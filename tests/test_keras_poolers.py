@@ -6,6 +6,7 @@ import pytest
 import finetuner
 
 from .reference.poolers import gem
+from .test_poolers import cases, images
 
 RNG = np.random.default_rng(0)
 X, STEPS = RNG.random((4, 6, 6, 3), dtype=np.float32), RNG.random((3, 5, 2), dtype=np.float32)
@@ -186,3 +187,68 @@ def test_functional_model_that_overrides_call(ours, layers, keras, backend):
 
     with pytest.raises(ValueError, match="must not override call to be rebuilt, as Scaled does"):
         backend.replace_pooling(Scaled(), ours.GeM())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a pool in the end", None),
+        ("a pool after a block", None),
+        ("a pool of two scales", None),
+        ("a stem", "that pools globally"),
+        ("a stem of small maps", "comes after it"),
+        ("a block", "that pools globally"),
+        ("a block that shares the pool", "that pools globally"),
+        ("a residual path", "that pools globally"),
+        ("a pool that is not called", "that pools globally"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_graph_tells_which_layer_is_the_only_path(ours, keras, backend, name, reason, nested):
+    from finetuner.tuner.keras.surgery import layers_of
+
+    layers, forward, right, _ = cases(backend)[name]
+    x = keras.Input((8, 8, 1))
+    model = keras.Model(x, forward(layers, x))
+    if nested:
+        outer = keras.Input((8, 8, 1))
+        model = keras.Model(outer, model(outer) * 2.0)
+    if reason is not None:
+        with pytest.raises(ValueError, match=reason):
+            backend.Tuner(model, pooler="GeM", callbacks=[]).embed(images(backend)[0])
+        return
+    tuner = backend.Tuner(model, pooler="GeM", callbacks=[])
+    assert tuner.encoder.framework.unchecked is None  # as no forward pass is needed
+    tuner.embed(images(backend)[0])
+    kinds = {layer.name: type(layer).__name__ for layer in layers_of(tuner.model)}
+    assert [name for name, kind in kinds.items() if kind == "PooledLayer"] == [layers[right].name]
+
+
+def test_windows_in_a_graph(ours, layers, keras, backend):
+    """A pooling with a window is global for some sizes, which a graph for images of any size does not tell."""
+    x = np.random.default_rng(0).random((4, 8, 8, 1), dtype=np.float32)
+    for size, window, refused in (
+        (8, 8, None),
+        (8, 4, "that pools globally"),
+        (None, 8, None),
+        (None, 4, r"has the shape \[4, 2, 2, 1\]"),
+    ):
+        image = keras.Input((size, size, 1))
+        pooled = layers.AveragePooling2D(window)(layers.Conv2D(1, 3, padding="same")(image))
+        model = keras.Model(image, layers.Dense(3)(keras.ops.mean(pooled, (1, 2))))
+        if refused is None:
+            assert backend.Tuner(model, pooler="GeM", callbacks=[]).embed(x).shape == (4, 3)
+        else:
+            with pytest.raises(ValueError, match=refused):
+                backend.Tuner(model, pooler="GeM", callbacks=[]).embed(x)
+
+
+@pytest.mark.parametrize("pooling", ["avg", None])
+def test_an_application_with_squeeze_and_excitation(ours, keras, backend, pooling):
+    model = keras.applications.MobileNetV3Small((32, 32, 3), weights=None, include_top=False, pooling=pooling)
+    if pooling is None:
+        with pytest.raises(ValueError, match="that pools globally, to be replaced by GeM"):
+            backend.replace_pooling(model, ours.GeM())
+        return
+    new = backend.replace_pooling(model, ours.GeM())
+    assert [layer.name for layer in new.layers if type(layer).__name__ == "PooledLayer"] == [model.layers[-1].name]

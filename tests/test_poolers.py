@@ -223,6 +223,17 @@ def cases(backend):
             None,
             "comes after it",
         ),
+        "a stem before a pool of several positions": (
+            named(
+                stem=lambda: layer("max pool", 8),
+                body=lambda: layer("conv", 1, 6, 1),
+                pool=lambda: layer("pool to", 2),
+                head=head,
+            ),
+            lambda m, x: m["head"](mean(m["pool"](backend.twice(m["body"](m["stem"](x)))))),
+            None,
+            "comes after it",
+        ),
         "a block": (
             named(body=body, block_pool=pool, gate=gate, head=head),
             block_and_function,
@@ -257,6 +268,7 @@ CASES = [
     "a pool of two scales",
     "a stem",
     "a stem of small maps",
+    "a stem before a pool of several positions",
     "a block",
     "a block that shares the pool",
     "a residual path",

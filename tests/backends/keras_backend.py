@@ -189,6 +189,10 @@ class KerasBackend(Backend):
     def spatial_mean(self, x):
         return ops.mean(x, axis=(1, 2))
 
+    def twice(self, x):
+        """Maps of twice the height and width."""
+        return ops.tile(x, (1, 2, 2, 1))
+
     def sigmoid(self, x):
         return ops.sigmoid(x)
 

@@ -119,6 +119,10 @@ class PytorchBackend(Backend):
     def spatial_mean(self, x):
         return x.mean(dim=(2, 3))
 
+    def twice(self, x):
+        """Maps of twice the height and width."""
+        return x.repeat(1, 1, 2, 2)
+
     def sigmoid(self, x):
         return torch.sigmoid(x)
 

@@ -17,7 +17,6 @@ from safetensors.numpy import load_file, save_file
 from ...arrays import takes_two_arguments
 from .. import ENGINES
 from ..base.data.batches import Batch, Batches
-from ..base.poolers import is_spatial_convolution
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_same_shapes, device_error
@@ -30,7 +29,7 @@ from .gradient_cache import random_state, set_random_state
 from .matryoshka_loss import MatryoshkaLoss
 from .models import TrainingModel, TwoTower, check_config, named_weights
 from .native_loss import NativeLoss
-from .surgery import find_pooling, layers_of, put_pooler, replace_layer
+from .surgery import find_pooling, layers_of, precedes_pooling, put_back, put_pooler
 
 __all__ = ["KerasFramework"]
 
@@ -87,12 +86,12 @@ class KerasFramework(base.Framework):
         place = find_pooling(model, pooler)
         model, layer = put_pooler(model, place.layer, pooler)
         if not place.is_certain:
-            convolutions = [one for one in layers_of(model) if is_spatial_convolution(one)]
-            self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, convolutions)
+            others = [one for one in layers_of(model) if precedes_pooling(one)]
+            self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, others)
         return model
 
-    def replace_layer(self, model: keras.Model, old: Any, new: Any) -> None:
-        replace_layer(model, old, new)
+    def put_back(self, model: keras.Model, new: Any, old: Any) -> None:
+        put_back(model, new, old)
 
     def wrap_native_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss

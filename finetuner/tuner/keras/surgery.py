@@ -12,7 +12,15 @@ from ..base.poolers import Place, best_place, is_global_size, is_spatial_convolu
 from .interop import PlainLayer
 from .poolers import Pooler
 
-__all__ = ["PooledLayer", "find_pooling", "layers_of", "put_pooler", "replace_layer", "replace_pooling"]
+__all__ = [
+    "PooledLayer",
+    "find_pooling",
+    "layers_of",
+    "precedes_pooling",
+    "put_back",
+    "put_pooler",
+    "replace_pooling",
+]
 
 # The framework's pooling layers, and the number of axes that each pools over.
 AXES = {cls: int(name[-2]) for name, cls in vars(layers).items() if re.fullmatch(r"\w*Pool(ing)?[123]D", name)}
@@ -101,6 +109,11 @@ def pools_globally(layer: Any) -> bool | None:
     return False if known == {False} else None
 
 
+def precedes_pooling(layer: Any) -> bool:
+    """Whether a layer can only come before a global pooling: a pooling layer, or a convolution with a window."""
+    return isinstance(layer, tuple(AXES)) or is_spatial_convolution(layer)
+
+
 def put_pooler(model: keras.Model, old: Any, pooler: Pooler) -> tuple[keras.Model, Any]:
     """Put ``pooler`` in the place of a layer. Returns the model and the new layer."""
     if isinstance(old, Pooler):
@@ -128,10 +141,24 @@ def replace_layer(model: keras.Model, old: Any, new: Any) -> keras.Model:
         return layer
 
     model = replaced(model)
-    for layer in layers_of(model):
-        if isinstance(layer, keras.Model):  # compiled functions still use the old layer
-            layer.train_function = layer.test_function = layer.predict_function = None
+    forget_compiled(model)
     return model
+
+
+def put_back(model: keras.Model, new: Any, old: Any) -> None:
+    """Put a replaced layer back in place. A model that has been rebuilt for the new layer keeps it."""
+    for parent in layers_of(model):
+        rebuilt = isinstance(parent, keras.Sequential | keras.Function)
+        if not rebuilt and any(one is new for one in inner_layers(parent)):
+            replace_sublayer(parent, new, old)
+    forget_compiled(model)
+
+
+def forget_compiled(model: keras.Model) -> None:
+    """Drop the compiled functions of a model, which still use a replaced layer."""
+    for layer in layers_of(model):
+        if isinstance(layer, keras.Model):
+            layer.train_function = layer.test_function = layer.predict_function = None
 
 
 def only_paths(layer: Any, depth: int = 0, is_only_path: bool = True) -> Iterator[tuple[Any, int, bool]]:

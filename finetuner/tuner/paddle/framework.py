@@ -15,7 +15,6 @@ from safetensors.paddle import load_file, save_file
 
 from ...arrays import takes_two_arguments
 from ..base.data.batches import Batch, Batches, PairInputs
-from ..base.poolers import is_spatial_convolution
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
@@ -28,7 +27,7 @@ from .gradient_cache import mutable_buffers, random_state, restore_buffers, set_
 from .matryoshka_loss import MatryoshkaLoss
 from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_forward, plain_model
 from .native_loss import NativeLoss
-from .surgery import find_pooling, put_pooler, replace_layer
+from .surgery import find_pooling, precedes_pooling, put_pooler, replace_layer
 
 __all__ = ["PaddleFramework"]
 
@@ -69,12 +68,12 @@ class PaddleFramework(base.Framework):
     def replace_pooling(self, model: nn.Layer, pooler: Any) -> nn.Layer:
         place = find_pooling(model, pooler)
         model, layer = put_pooler(model, place.layer, pooler)
-        convolutions = [one for one in model.sublayers(include_self=True) if is_spatial_convolution(one)]
-        self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, convolutions)
+        others = [one for one in model.sublayers(include_self=True) if precedes_pooling(one)]
+        self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, others)
         return model
 
-    def replace_layer(self, model: nn.Layer, old: nn.Layer, new: nn.Layer) -> None:
-        replace_layer(model, old, new)
+    def put_back(self, model: nn.Layer, new: nn.Layer, old: nn.Layer) -> None:
+        replace_layer(model, new, old)
 
     def wrap_native_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss

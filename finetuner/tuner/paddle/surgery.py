@@ -13,6 +13,7 @@ __all__ = [
     "PooledLayer",
     "check_optimizer_covers_poolers",
     "find_pooling",
+    "precedes_pooling",
     "put_pooler",
     "replace_layer",
     "replace_pooling",
@@ -73,6 +74,11 @@ def pools_globally(layer: nn.Layer) -> bool | None:
     """Whether a pooling layer makes one vector of inputs of any size; None if that depends on their size."""
     size = getattr(layer, "output_size", getattr(layer, "_output_size", None))
     return True if isinstance(layer, Pooler) else is_global_size(size)
+
+
+def precedes_pooling(layer: nn.Layer) -> bool:
+    """Whether a layer can only come before a global pooling: a pooling layer, or a convolution with a window."""
+    return isinstance(layer, tuple(AXES)) or is_spatial_convolution(layer)
 
 
 def put_pooler(model: nn.Layer, old: nn.Layer, pooler: Pooler) -> tuple[nn.Layer, nn.Layer]:

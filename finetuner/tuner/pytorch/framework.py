@@ -14,7 +14,6 @@ from torch import nn
 
 from ...arrays import takes_two_arguments
 from ..base.data.batches import Batch, Batches, PairInputs
-from ..base.poolers import is_spatial_convolution
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
@@ -27,7 +26,7 @@ from .gradient_cache import mutable_buffers, random_state, restore_buffers, set_
 from .matryoshka_loss import MatryoshkaLoss
 from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_model, plain_name
 from .native_loss import NativeLoss
-from .surgery import find_pooling, put_pooler, replace_layer
+from .surgery import find_pooling, precedes_pooling, put_pooler, replace_layer
 
 __all__ = ["PytorchFramework"]
 
@@ -66,12 +65,12 @@ class PytorchFramework(base.Framework):
     def replace_pooling(self, model: nn.Module, pooler: Any) -> nn.Module:
         place = find_pooling(model, pooler)
         model, layer = put_pooler(model, place.layer, pooler)
-        convolutions = [one for one in model.modules() if is_spatial_convolution(one)]
-        self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, convolutions)
+        others = [one for one in model.modules() if precedes_pooling(one)]
+        self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, others)
         return model
 
-    def replace_layer(self, model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-        replace_layer(model, old, new)
+    def put_back(self, model: nn.Module, new: nn.Module, old: nn.Module) -> None:
+        replace_layer(model, new, old)
 
     def wrap_native_loss(self, loss: Any) -> Any:
         return NativeLoss(loss) if NativeLoss.is_native(loss) else loss

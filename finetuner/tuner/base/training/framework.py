@@ -73,8 +73,8 @@ class Framework(ABC):
         """
 
     @abstractmethod
-    def replace_layer(self, model: Any, old: Any, new: Any) -> None:
-        """Replace a layer in all its parents, in place."""
+    def put_back(self, model: Any, new: Any, old: Any) -> None:
+        """Put a layer that has been replaced in place back into all its parents."""
 
     def check_pooling(self, model: Any, inputs: Any, count: int) -> None:
         """Check with a batch, unless an earlier one has told, that a new pooler replaces the model's global pooling.

@@ -19,9 +19,9 @@ class Call(NamedTuple):
     """A call of the new layer in a forward pass."""
 
     x: np.ndarray
-    output: Any
+    output: Any  # of the replaced layer, or of the new one if both return one vector per item
     shape: list[int]  # of this output
-    old_shape: list[int]  # of the output of the replaced layer
+    new_shape: list[int]  # of the output of the new layer
 
 
 class Pass(NamedTuple):
@@ -29,7 +29,7 @@ class Pass(NamedTuple):
 
     embeddings: np.ndarray
     calls: list[Call]
-    last: Any  # the last convolution with a window after the last call; None if there is none
+    last: Any  # the last of the other layers that comes after the last call; None if there is none
 
 
 class PoolingCheck:
@@ -46,12 +46,12 @@ class PoolingCheck:
         old: The replaced layer.
         new: The layer in its place.
         is_global: Whether the replaced layer pools inputs of any size to one vector.
-        convolutions: The model's convolutions with a window.
+        others: The model's other pooling layers, and its convolutions with a window. None comes after a global pooling.
     """
 
-    def __init__(self, model: Any, name: str, old: Any, new: Any, is_global: bool, convolutions: Sequence[Any]):
+    def __init__(self, model: Any, name: str, old: Any, new: Any, is_global: bool, others: Sequence[Any]):
         self.model, self.name, self.old, self.new, self.is_global = model, name, old, new, is_global
-        self.convolutions = convolutions
+        self.others = others
         self.reached = False  # whether what one item can tell is known
         self.refusal: str | None = None
 
@@ -84,7 +84,7 @@ class PoolingCheck:
                     return False
                 self.refusal = self.reason_of_two_passes(framework, items, backwards, count, first)
             if self.refusal is not None:
-                framework.replace_layer(self.model, self.new, self.old)
+                framework.put_back(self.model, self.new, self.old)
         if self.refusal is None:
             return True
         kind = type(self.old).__name__
@@ -99,10 +99,10 @@ class PoolingCheck:
         if not one.calls:
             return "the forward pass does not reach it"
         for call in one.calls:
-            if call.shape != call.old_shape:
-                return f"its output is not one vector per item, but has the shape {call.old_shape}"
+            if call.shape != call.new_shape:
+                return f"its output is not one vector per item, but has the shape {call.shape}"
         if one.last is not None and not self.is_global:
-            return f"{type(one.last).__name__} with a window comes after it"
+            return f"{type(one.last).__name__} comes after it"
         return None
 
     def reason_of_two_passes(self, framework: Any, items: Any, backwards: Any, count: int, first: Pass) -> str | None:
@@ -129,20 +129,20 @@ class PoolingCheck:
 
         def pool(method: Any, *args: Any, **options: Any) -> Any:
             last.clear()
-            output = method(*args, **options)
             x = args[0] if args else next(iter(options.values()))
-            old_output = output if self.is_global else self.old(x)
-            old_output = old_output[0] if isinstance(old_output, tuple) else old_output
+            new_output = method(*args, **options)
+            output = new_output if self.is_global else self.old(x)  # with maps as before, the rest of the model works
+            maps = output[0] if isinstance(output, tuple) else output
             if replay is not None and len(calls) < len(replay):
                 output = replay[len(calls)]
-            calls.append(Call(framework.as_array(x), output, list(output.shape), list(old_output.shape)))
+            calls.append(Call(framework.as_array(x), output, list(maps.shape), list(new_output.shape)))
             return output
 
-        def convolve(layer: Any, method: Any, *args: Any, **options: Any) -> Any:
+        def pass_by(layer: Any, method: Any, *args: Any, **options: Any) -> Any:
             last[:] = [layer]
             return method(*args, **options)
 
-        functions = [(self.new, pool), *((layer, partial(convolve, layer)) for layer in self.convolutions)]
+        functions = [(self.new, pool), *((layer, partial(pass_by, layer)) for layer in self.others)]
         with around_methods(framework.method, functions):
             embeddings = framework.embed_eagerly(self.model, inputs, count)
         return Pass(embeddings, calls, last[0] if last and calls else None)
