@@ -64,10 +64,11 @@ def load_model(
         "pooler": pooler, "pooler_options": pooler_options, "max_length": max_length, "prompts": prompts,
         "tokenizer": tokenizer, "padding_token": padding_token, "trust_code": trust_code,
     }  # fmt: skip
+    chosen: Any = framework
     if isinstance(framework, str):
         names = tuple(SUBPACKAGES.values())
-        framework = load_subpackage(checks.one_of("framework", framework, names)).Framework(device)
-    encoder = open_encoder(source, framework, device, options)
+        chosen = load_subpackage(checks.one_of("framework", framework, names)).Framework(device)
+    encoder = open_encoder(source, chosen, device, options)
     encoder.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
     return encoder
 

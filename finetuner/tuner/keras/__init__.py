@@ -9,10 +9,11 @@ from .matryoshka_loss import *
 from .miner import *
 from .poolers import *
 from .sampled import *
+from .static import *
 from .tuner import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import losses, matryoshka_loss, miner, poolers, sampled, tuner
+    from . import losses, matryoshka_loss, miner, poolers, sampled, static, tuner
 
     __all__ = [
         "KerasLoss",
@@ -21,6 +22,7 @@ if not TYPE_CHECKING:  # type checkers follow the star imports
         *miner.__all__,
         *poolers.__all__,
         *sampled.__all__,
+        *static.__all__,
         *tuner.__all__,
     ]
 

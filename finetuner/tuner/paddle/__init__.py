@@ -8,11 +8,19 @@ from .losses import *
 from .matryoshka_loss import *
 from .miner import *
 from .poolers import *
+from .static import *
 from .tuner import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import losses, matryoshka_loss, miner, poolers, tuner
+    from . import losses, matryoshka_loss, miner, poolers, static, tuner
 
-    __all__ = [*losses.__all__, *matryoshka_loss.__all__, *miner.__all__, *poolers.__all__, *tuner.__all__]
+    __all__ = [
+        *losses.__all__,
+        *matryoshka_loss.__all__,
+        *miner.__all__,
+        *poolers.__all__,
+        *static.__all__,
+        *tuner.__all__,
+    ]
 
 Tuner, Framework = PaddleTuner, PaddleFramework
