@@ -107,7 +107,7 @@ def fit(
         schedule_options: Arguments of a schedule given by name.
         warmup: The number of steps in which the learning rate rises, or as a float below 1 their share of all steps.
         weight_decay: Decoupled weight decay of all weights but biases, norms and other vectors.
-        clip_norm: The largest norm of the gradient of all weights.
+        clip_norm: The largest norm of the gradient of all weights; infinity for no limit.
         layer_decay: Multiplies the learning rate once per layer from the output to the input.
         freeze: Patterns of the weights that are not trained, or a mapping from patterns to the number of epochs after
             which they are.
@@ -249,6 +249,9 @@ def embed(
     collate_fn: CollateFunction | None = None,
     batch_size: int = 256,
     num_workers: int = 0,
+    dim: int | None = None,
+    dtype: str = "float32",
+    calibration: Any = None,
     device: str = "auto",
 ) -> np.ndarray:
     """Embed items with the model in evaluation mode.
@@ -260,17 +263,21 @@ def embed(
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         batch_size: Items in a batch.
         num_workers: The number of processes (Keras: threads) that prepare batches.
+        dim: The number of components to return, the first of each embedding. The default is all.
+        dtype: ``"float32"``, ``"int8"``, ``"uint8"``, ``"binary"`` or ``"ubinary"``.
+        calibration: Embeddings whose ranges ``"int8"`` and ``"uint8"`` use, see :func:`~finetuner.quantization.quantize`.
         device: Where to compute; ``"auto"`` uses an accelerator if there is one.
 
     Returns:
-        ``[N, D]`` float32.
+        ``[N, D]`` float32, or another dtype.
 
     Raises:
-        ValueError: If there are no items, or inputs or embeddings are not finite.
+        ValueError: If there are no items, inputs or embeddings are not finite, or ``dim`` is above D.
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
     encoder = open_encoder(model, "cosine", device)
-    return encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)
+    form: dict[str, Any] = {"dim": dim, "dtype": dtype, "calibration": calibration}
+    return encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers, **form)
 
 
 def evaluate(
@@ -280,6 +287,7 @@ def evaluate(
     *,
     distance: str = "cosine",
     metrics: Iterable[str] | None = None,
+    dims: Sequence[int] | None = None,
     exclude_duplicates: bool = False,
     preprocess_fn: ItemFunction | None = None,
     collate_fn: CollateFunction | None = None,
@@ -295,6 +303,7 @@ def evaluate(
         index_data: What is searched. The default is ``data``, each item without itself.
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+        dims: Sizes of embeddings, such as ``(384, 128, 32)``: metrics of the first components are ``dim_128/hit@1``.
         exclude_duplicates: Whether items with exactly the embedding of a query are left out of its search.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
@@ -306,8 +315,8 @@ def evaluate(
         The metrics, by name.
 
     Raises:
-        ValueError: For an unknown metric, data in which nothing can be retrieved, or duplicates to exclude from data
-            that is not searched.
+        ValueError: For an unknown metric, data in which nothing can be retrieved, a size that is above D, or duplicates
+            to exclude from data that is not searched.
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
     encoder = open_encoder(model, distance, device)
@@ -317,6 +326,7 @@ def evaluate(
         preprocess_fn,
         collate_fn,
         metrics=metrics,
+        dims=dims,
         exclude_duplicates=exclude_duplicates,
         batch_size=batch_size,
         num_workers=num_workers,

@@ -78,7 +78,7 @@ def names_code(spec: str | None) -> bool:
         (True, False, False)
     """
     where, _, name = (spec or "").rpartition(":")
-    if where.endswith(".py"):
+    if where.endswith(".py") or name.endswith(".py"):
         return True
     return where not in LIBRARIES and all(part.isidentifier() for part in f"{where}.{name}".split("."))
 

@@ -68,6 +68,8 @@ def open_object(model: Any, framework: Framework, options: Mapping[str, Any]) ->
                     f"{name} must come with its tokenizer: load_model(model, tokenizer=...); {error}"
                 ) from None
         return build(encoder_of(model), tokenizer, framework, name, default_settings(), [], options)
+    from ..tuner.pytorch.text import Dense
+
     first, *others = list(model)
     settings, dense = default_settings(pooling=[]), []
     transformer = getattr(first, "model", getattr(first, "auto_model", None))
@@ -76,7 +78,7 @@ def open_object(model: Any, framework: Framework, options: Mapping[str, Any]) ->
     for module in others:
         take_module(settings, type(module).__name__, module.get_config_dict())
         if type(module).__name__ == "Dense":
-            dense.append(module)
+            dense.append(Dense(module.linear, module.activation_function))
     settings |= {"max_length": model.max_seq_length, "prompts": dict(model.prompts)}
     settings["default_prompt"] = model.default_prompt_name
     settings["lowercase"] = bool(getattr(first, "do_lower_case", False))
@@ -242,7 +244,7 @@ def dense_layer(layer: Mapping[str, Any]) -> Any:
     activation = getattr(nn, layer["activation"], None)
     if activation is None or not issubclass(activation, nn.Module):
         raise ValueError(f"the activation of a dense layer must be one of torch.nn, got {layer['activation']!r}")
-    return Dense(layer["in_features"], layer["out_features"], layer["bias"], activation())
+    return Dense(nn.Linear(layer["in_features"], layer["out_features"], layer["bias"]), activation())
 
 
 def read_dense(folder: Path, layer: Mapping[str, Any]) -> Any:

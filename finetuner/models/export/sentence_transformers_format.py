@@ -60,7 +60,7 @@ def write_sentence_transformers(encoder: Encoder, path: Path, sample: Any) -> Ca
         },
     )
     for layer, config in zip(model.dense, settings["dense"], strict=True):
-        activation = type(getattr(layer, "activation", getattr(layer, "activation_function", None)))
+        activation = type(layer.activation)
         known = {name: config[name] for name in ("in_features", "out_features", "bias")}
         known["activation_function"] = f"{activation.__module__}.{activation.__qualname__}"
         folder = add("Dense", known)

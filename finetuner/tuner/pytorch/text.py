@@ -19,9 +19,9 @@ POOLING_MODES = ("mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", "wei
 class Dense(nn.Module):
     """A dense layer on embeddings: ``activation(linear(x))``."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool, activation: nn.Module):
+    def __init__(self, linear: nn.Linear, activation: nn.Module):
         super().__init__()
-        self.linear, self.activation = nn.Linear(in_features, out_features, bias), activation
+        self.linear, self.activation = linear, activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.activation(self.linear(x))

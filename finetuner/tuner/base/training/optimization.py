@@ -1,5 +1,6 @@
 """Optimization: schedule, parameter groups, clipping, accumulation, averaged weights. Numbers only, in plain Python."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ class Optimization:
         warmup: The number of warm-up steps, or as a float below 1 their share of all steps.
         weight_decay: Decoupled, as in AdamW, of weights with at least two axes; None for the optimizer's own.
         layer_decay: The factor of the learning rate from one layer to the layer before it, at most 1.
-        clip_norm: The largest norm of the gradient of all weights; None for no limit.
+        clip_norm: The largest norm of the gradient of all weights; None or infinity for no limit.
         freeze: Patterns of the weights that are not trained, or a mapping from patterns to the number of epochs.
         ema_decay: Of the exponential moving average of the weights, which evaluation and the trained model use.
         scale: The loss scale of float16.
@@ -64,6 +65,8 @@ class Optimization:
             value = getattr(self, name)
             if value is not None and checks.above(name, value, 0) > upper:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
+        if self.clip_norm == math.inf:
+            self.clip_norm = None
         if self.clip_norm is not None:
             self.clip_norm = float(checks.above("clip_norm", self.clip_norm, 0))
         freeze = self.freeze or {}

@@ -79,7 +79,8 @@ class Tuner(TunerFacade):
         warmup: The number of steps in which the learning rate rises, or as a float below 1 their share of all steps.
         weight_decay: Decoupled weight decay of an optimizer given by name or class, as in AdamW. Biases, norms and
             other vectors do not decay. The default is 0.01 for AdamW, and none for others.
-        clip_norm: The largest norm of the gradient of all weights. A longer gradient is shortened to it.
+        clip_norm: The largest norm of the gradient of all weights. A longer gradient is shortened to it. Infinity
+            for no limit.
         layer_decay: Multiplies the learning rate once per layer from the output to the input, such as 0.9.
         freeze: Patterns of the weights that are not trained, or a mapping from patterns to the number of epochs after
             which they are.
