@@ -265,7 +265,7 @@ def embed(
         num_workers: The number of processes (Keras: threads) that prepare batches.
         dim: The number of components to return, the first of each embedding. The default is all.
         dtype: ``"float32"``, ``"int8"``, ``"uint8"``, ``"binary"`` or ``"ubinary"``.
-        calibration: Embeddings whose ranges ``"int8"`` and ``"uint8"`` use, see :func:`~finetuner.quantization.quantize`.
+        calibration: Embeddings that give the ranges for bytes, see :func:`~finetuner.quantization.quantize`.
         device: Where to compute; ``"auto"`` uses an accelerator if there is one.
 
     Returns:

@@ -9,6 +9,7 @@ import typer
 
 from .. import __version__
 from . import options as o
+from . import sizes as s
 from .check import check
 from .console_noise import silence_frameworks
 from .embed import embed
@@ -97,6 +98,7 @@ def evaluate(
     distance: o.Distance = None,
     batch_size: o.BatchSize = 256,
     metric: o.Metric = None,
+    dims: s.Dims = None,
     exclude_duplicates: o.ExcludeDuplicates = False,
     json: o.Json = False,
     config: o.Config = None,
@@ -109,7 +111,7 @@ def evaluate(
     Each item of --data is a query. It is searched among the other items, or in
     --index-data.
     """
-    settings = run_settings(context, locals())
+    settings, sizes = run_settings(context, locals()), s.parse_numbers("--dims", dims, int)
     check_inputs(*data, index_data)
     use_threads(threads)
     encoder = open_encoder(settings)
@@ -124,12 +126,15 @@ def evaluate(
         query_dataset,
         index_dataset,
         metrics=metric,
+        dims=sizes,
         exclude_duplicates=exclude_duplicates,
         batch_size=batch_size,
         num_workers=num_workers,
     )
     if json:
         print_json(metrics)
+    elif sizes is not None:
+        s.print_sizes(metrics, sizes)
     else:
         print_metrics({"value": metrics})
 

@@ -5,6 +5,7 @@ from typing import Any
 import typer
 
 from . import options as o
+from . import sizes as s
 from .check import printable
 from .embedding_files import COLUMN, SUFFIXES, TABLE_SUFFIXES, check_writable, write_embeddings
 from .inputs import COLUMN_OPTIONS, check_inputs, check_output, read_data
@@ -45,6 +46,8 @@ def embed(
     trust: o.Trust = False,
     device: o.Device = "auto",
     batch_size: o.BatchSize = 256,
+    dim: s.Dim = None,
+    dtype: s.Dtype = "float32",
     output: o.EmbedOutput,
     config: o.Config = None,
     seed: o.WeightSeed = None,
@@ -78,7 +81,7 @@ def embed(
     if is_table and label_column is not None and label_column not in columns:
         raise ValueError(f"--label-column must be a column of --data, got {label_column!r}")
     check_writable(output, columns)
-    embeddings = encoder.embed(items, batch_size=batch_size, num_workers=num_workers)
+    embeddings = encoder.embed(items, batch_size=batch_size, num_workers=num_workers, dim=dim, dtype=dtype)
     if labelled and items.labels.ndim == 2:  # label sets
         columns |= {"labels": items.labels, "label_names": items.label_names}
     elif labelled:

@@ -69,7 +69,7 @@ def write_npz(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any]) 
 
 
 def write_parquet(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any]) -> None:
-    """Write a Parquet file. The column of embeddings is a ``list<float>``."""
+    """Write a Parquet file. The column of embeddings is a list, ``list<float>`` for float32."""
     import numpy as np
 
     pa, parquet = load_pyarrow()
@@ -79,7 +79,9 @@ def write_parquet(path: Path, embeddings: "np.ndarray", columns: Mapping[str, An
     lists = [
         pa.ListArray.from_arrays(np.arange(len(part) + 1, dtype=np.int32) * width, part.reshape(-1)) for part in parts
     ]
-    table = pa.table({**arrow_columns(columns), COLUMN: pa.chunked_array(lists, pa.list_(pa.float32()))})
+    table = pa.table(
+        {**arrow_columns(columns), COLUMN: pa.chunked_array(lists, pa.list_(pa.from_numpy_dtype(embeddings.dtype)))}
+    )
     parquet.write_table(table, path)
 
 

@@ -138,6 +138,7 @@ def fit(
         f"{name}s": parse_options(flag(name), options[name]) for name in options if name.endswith("_option")
     }
     rates, frozen = parse_learning_rates(learning_rate, learning_rate_of), parse_freeze(freeze)
+    sizes, size_weights = parse_numbers("--dims", dims, int), parse_numbers("--dim-weights", dim_weights, float)
     if like is not None and resume is not None:
         raise ValueError("--like must not be used with --resume, which takes the options of its run, too")
     check_output(output)
@@ -171,8 +172,8 @@ def fit(
         train_dataset,
         eval_dataset,
         loss=loss,
-        dims=parse_numbers("--dims", dims, int),
-        dim_weights=parse_numbers("--dim-weights", dim_weights, float),
+        dims=sizes,
+        dim_weights=size_weights,
         miner=miner,
         optimizer=optimizer,
         learning_rate=rates,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 __all__ = [
     "BACKENDS",
     "DISTANCES",
+    "DTYPES",
     "LOSSES",
     "METRICS",
     "MINERS",
@@ -54,6 +55,7 @@ SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial
 TRACKERS = ("csv", "tensorboard", "mlflow", "wandb")
 METRICS = ("hit@1", "hit@10", "mAP@R", "R-precision", "precision@10", "recall@10", "mAP", "mAP@10", "MRR@10", "nDCG@10")
 DISTANCES = ("cosine", "euclidean", "sqeuclidean")
+DTYPES = ("float32", "int8", "uint8", "binary", "ubinary")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 SAMPLERS = ("auto", "class", "random")
 BACKENDS = ("pytorch", "keras", "paddle")

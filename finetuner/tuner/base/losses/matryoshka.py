@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .... import checks
+from ....evaluation.sizes import check_dimension, check_sizes
 from .loss import Loss, Tensor, on_first
 
-__all__ = ["MatryoshkaLoss", "check_sizes"]
+__all__ = ["MatryoshkaLoss"]
 
 
 class MatryoshkaLoss(Loss):
@@ -88,7 +89,7 @@ class MatryoshkaLoss(Loss):
 
     def add_up(self, embeddings: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """The weighted sum over all sizes, of embeddings and the targets of the loss."""
-        check_dimension(self.dims[0], embeddings.shape[1])
+        check_dimension("dims", self.dims[0], embeddings.shape[1])
         total = None
         for dim, weight in zip(self.dims, self.weights_of_dims, strict=True):
             value = weight * on_first(self.loss, dim, embeddings, targets)
@@ -117,28 +118,6 @@ class MatryoshkaLoss(Loss):
     def arguments(self) -> Mapping[str, Any]:
         """The constructor's arguments."""
         return {"loss": self.loss, "dims": self.dims, "weights": self.weights_of_dims}
-
-
-def check_sizes(name: str, sizes: Any) -> list[int]:
-    """Return sizes of embeddings as a list.
-
-    Raises:
-        ValueError: If there are none, one is not a positive integer, or one is there twice.
-    """
-    if isinstance(sizes, str) or not hasattr(sizes, "__iter__"):
-        raise ValueError(f"{name} must be a sequence of integers, such as (384, 128, 32), got {sizes!r}")
-    found = [checks.integer(name, size, 1) for size in sizes]
-    if not found:
-        raise ValueError(f"{name} must have at least one size, got none")
-    if len(set(found)) < len(found):
-        raise ValueError(f"{name} must be different sizes, got {found}")
-    return found
-
-
-def check_dimension(largest: int, width: int | None) -> None:
-    """Raise ``ValueError`` if embeddings have fewer components than the largest size. None is unknown."""
-    if width is not None and width < largest:
-        raise ValueError(f"dims must be at most {width}, the size of the embeddings, got {largest}")
 
 
 def check_compares_embeddings(loss: Any) -> None:

@@ -11,7 +11,9 @@ from .... import checks
 from ....arrays import item_lengths
 from ....evaluation.evaluators import without_duplicates
 from ....evaluation.retrieval import DEFAULT_METRICS, check_metrics, retrieval_metrics
+from ....evaluation.sizes import check_sizes, first_components, metrics_by_size
 from ....files import new_folder
+from ....quantization import check_dtype, quantize
 from ..data.batches import Batches, ItemFunction, LengthGroups, Prepare, all_finite
 from ..data.conversion import align_labels, as_dataset, as_unlabelled
 from ..data.datasets import Dataset
@@ -97,6 +99,9 @@ class Encoder:
         batch_size: int = 256,
         num_workers: int = 0,
         side: int = 0,
+        dim: int | None = None,
+        dtype: str = "float32",
+        calibration: Any = None,
     ) -> np.ndarray:
         """Embed items with the model in evaluation mode.
 
@@ -111,12 +116,18 @@ class Encoder:
             batch_size: Items in a batch.
             num_workers: The number of processes (Keras: threads) that prepare batches; 0 for the main process.
             side: Which of a pair of functions or prompts serves the items: 0 for queries, 1 for passages.
+            dim: The number of components to return, the first of each embedding, for a model that was trained with
+                ``dims``. The default is all.
+            dtype: ``"float32"``; or ``"int8"``, ``"uint8"``, ``"binary"`` or ``"ubinary"`` to save memory, see
+                :func:`~finetuner.quantization.quantize`.
+            calibration: Embeddings ``[M, dim]`` whose ranges ``"int8"`` and ``"uint8"`` use. The default is those that
+                are returned.
 
         Returns:
-            ``[N, D]`` float32, in the order of ``x``.
+            ``[N, D]`` float32, or another dtype, in the order of ``x``.
 
         Raises:
-            ValueError: If there are no items, or inputs or embeddings are not finite.
+            ValueError: If there are no items, inputs or embeddings are not finite, or ``dim`` is above D.
             TypeError: If the model does not return ``[N, D]``.
         """
         self.preprocess_fn = preprocess_fn or self.preprocess_fn
@@ -124,9 +135,13 @@ class Encoder:
         dataset = as_unlabelled(self.framework.convert_dataset(x))
         if isinstance(self.model, tuple | list) and dataset.rows_per_item != 2:
             raise ValueError("a pair of models must be given a PairDataset, or each embed its own items by itself")
-        side = checks.one_of("side", side, (0, 1))
+        side, dtype = checks.one_of("side", side, (0, 1)), check_dtype(dtype)
+        dim = None if dim is None else checks.integer("dim", dim, 1)
         self.check_items(dataset)
-        return self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side)
+        whole = self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side)
+        embeddings = first_components(whole, dim)
+        plain = dtype == "float32" and calibration is None
+        return embeddings if plain else quantize(embeddings, dtype, calibration)
 
     def use_functions(self, preprocess_fn: Prepare, collate_fn: Prepare) -> None:
         """Prepare items with these functions; with the encoder's own for None."""
@@ -146,6 +161,7 @@ class Encoder:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
         metrics: Iterable[str] | None = None,
+        dims: Sequence[int] | None = None,
         exclude_duplicates: bool = False,
         batch_size: int = 256,
         num_workers: int = 0,
@@ -158,6 +174,8 @@ class Encoder:
             preprocess_fn: See :meth:`embed`.
             collate_fn: See :meth:`embed`.
             metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
+            dims: Sizes of embeddings, such as ``(384, 128, 32)``, at most D. The metrics are computed for as many first
+                components, and those of a part have names such as ``dim_128/hit@1``. The default is D alone.
             exclude_duplicates: Whether items with exactly the embedding of a query are left out of its search.
             batch_size: Items in a batch.
             num_workers: See :meth:`embed`.
@@ -166,11 +184,12 @@ class Encoder:
             The metrics, by name.
 
         Raises:
-            ValueError: For an unknown metric, data in which nothing can be retrieved or measured, or duplicates to
-                exclude from data that is not searched.
+            ValueError: For an unknown metric, data in which nothing can be retrieved or measured, a size that is above
+                D, or duplicates to exclude from data that is not searched.
         """
         self.preprocess_fn = preprocess_fn or self.preprocess_fn
         self.collate_fn = collate_fn or self.collate_fn
+        dims = None if dims is None else check_sizes("dims", dims)
         dataset = as_dataset(self.framework.convert_dataset(data))
         self.check_items(dataset)
         if index_data is None:
@@ -184,12 +203,12 @@ class Encoder:
             embeddings = self.embed_rows(
                 dataset, dataset.evaluation_rows, batch_size, num_workers, (0,) if dataset.views > 1 else None
             )
-            return evaluator(embeddings, self.distance)
+            return metrics_by_size(lambda x: evaluator(x, self.distance), dims, embeddings)
         names = tuple(DEFAULT_METRICS if metrics is None else metrics)
         check_metrics(names)
         index = as_dataset(self.framework.convert_dataset(index_data), "index_data")
         self.check_items(index)
-        return self.search_metrics(dataset, index, names, batch_size, num_workers, exclude_duplicates)
+        return self.search_metrics(dataset, index, names, batch_size, num_workers, exclude_duplicates, dims)
 
     def search_metrics(
         self,
@@ -199,15 +218,22 @@ class Encoder:
         batch_size: int = 256,
         num_workers: int = 0,
         exclude_duplicates: bool = False,
+        dims: Sequence[int] | None = None,
     ) -> dict[str, float]:
         """Retrieval metrics of the items of ``queries``, searched in ``index``."""
-        embeddings_and_labels: list[np.ndarray] = []
-        for side, (dataset, labels) in enumerate(zip((queries, index), align_labels((queries, index)), strict=True)):
-            rows = np.arange(dataset.num_rows)
-            embeddings_and_labels += [self.embed_rows(dataset, rows, batch_size, num_workers, side=side), labels]
-        return retrieval_metrics(
-            *embeddings_and_labels, metrics=names, distance=self.distance, exclude_duplicates=exclude_duplicates
-        )
+        query_labels, index_labels = align_labels((queries, index))
+        embeddings = [
+            self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side)
+            for side, dataset in enumerate((queries, index))
+        ]
+
+        def measure(of_queries: np.ndarray, of_index: np.ndarray) -> dict[str, float]:
+            found = of_queries, query_labels, of_index, index_labels
+            return retrieval_metrics(
+                *found, metrics=names, distance=self.distance, exclude_duplicates=exclude_duplicates
+            )
+
+        return metrics_by_size(measure, dims, *embeddings)
 
     def uses_pair_inputs(self, dataset: Dataset) -> bool:
         """Whether the model gets the two sides of each pair as two inputs."""

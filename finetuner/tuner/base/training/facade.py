@@ -1,6 +1,6 @@
 """What a tuner offers besides training: it embeds, evaluates, saves and loads by the objects that it holds."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
@@ -31,9 +31,21 @@ class TunerFacade:
         *,
         batch_size: int = 256,
         num_workers: int = 0,
+        dim: int | None = None,
+        dtype: str = "float32",
+        calibration: Any = None,
     ) -> np.ndarray:
         """Embed items with the model in evaluation mode, see :meth:`Encoder.embed`."""
-        return self.encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers)
+        return self.encoder.embed(
+            x,
+            preprocess_fn,
+            collate_fn,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            dim=dim,
+            dtype=dtype,
+            calibration=calibration,
+        )
 
     def evaluate(
         self,
@@ -43,6 +55,7 @@ class TunerFacade:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
         metrics: Iterable[str] | None = None,
+        dims: Sequence[int] | None = None,
         exclude_duplicates: bool = False,
         batch_size: int = 256,
         num_workers: int = 0,
@@ -54,6 +67,7 @@ class TunerFacade:
             preprocess_fn,
             collate_fn,
             metrics=metrics,
+            dims=dims,
             exclude_duplicates=exclude_duplicates,
             batch_size=batch_size,
             num_workers=num_workers,

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ....evaluation.sizes import check_dimension
 from ..data.datasets import Dataset
 from ..data.joined import JoinedDataset
 from ..data.targets import TargetDataset
 from ..losses.combined import CombinedLoss
 from ..losses.loss import WeightedLoss
-from ..losses.matryoshka import MatryoshkaLoss, check_dimension
+from ..losses.matryoshka import MatryoshkaLoss
 from ..target_types import TARGET_TYPES
 from .encoder import Encoder
 
@@ -141,7 +142,7 @@ def without_sizes(loss: Any) -> Any:
 
 def check_dims_of_model(dims: list[int], width: int) -> None:
     """Raise ``ValueError`` for sizes above that of the embeddings, and warn if none is that of the embeddings."""
-    check_dimension(dims[0], width)
+    check_dimension("dims", dims[0], width)
     if dims[0] < width:
         warnings.warn(
             f"the loss trains the first {dims[0]} components of the embeddings, which have {width}: add {width} to "
