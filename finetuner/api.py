@@ -16,7 +16,7 @@ from .tuner.base.training.checkpoint import find_run
 from .tuner.base.training.defaults import default_loss
 from .tuner.base.training.encoder_files import MODEL, read_config
 from .tuner.base.training.model_source import is_source
-from .tuner.base.training.opening import as_encoder, open_saved_model, open_source
+from .tuner.base.training.opening import as_encoder, fit_adapter, open_model, open_saved_model, open_source
 
 __all__ = ["embed", "evaluate", "fit", "load"]
 
@@ -56,6 +56,7 @@ def fit(
     pooler: Any = None,
     pooler_options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Any] | None = None,
+    adapter: Any = None,
     epochs: int | None = None,
     max_steps: int | None = None,
     batch_size: int | None = None,
@@ -114,10 +115,12 @@ def fit(
         ema_decay: The decay of an exponential moving average of the weights, which is evaluated and returned.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
         compile: Whether to compile the model, for PyTorch and Paddle.
-        pooler: Replaces the model's last pooling layer: a name, a class or an instance.
+        pooler: Replaces the model's global pooling: a name, a class or an instance.
         pooler_options: Arguments of a pooler given by name or class.
         model_options: Arguments of :func:`finetuner.load_model`, such as ``max_length`` and ``prompts``; also
             ``pooler`` and ``pooler_options``.
+        adapter: ``"linear"`` or ``"mlp"`` to train a small layer on the embeddings of the model, which are computed
+            once, and not the model. Without a model (None) the items are embeddings.
         epochs: The number of epochs to train.
         max_steps: The number of steps after which the training ends.
         batch_size: The maximal number of items in a batch.
@@ -139,8 +142,8 @@ def fit(
         device: Where to train; ``"auto"`` uses an accelerator if there is one.
         seed: Seed of batches, views and the framework's random numbers.
 
-    All arguments but ``model_options`` are those of :class:`~finetuner.tuner.base.training.tuner.Tuner` and its method
-    ``fit``, which document them in full.
+    All arguments but ``model_options`` and ``adapter`` are those of
+    :class:`~finetuner.tuner.base.training.tuner.Tuner` and its method ``fit``, which document them in full.
 
     Returns:
         The run, with the trained ``model``, the ``history`` and the ``metrics``. ``run.save(path)`` writes a folder,
@@ -150,6 +153,8 @@ def fit(
         ValueError: If an argument is out of its range, or the data does not fit the loss.
         TypeError: If the model is of no known framework, an option is unknown, or the data is of an unknown kind.
     """
+    if adapter is not None:
+        return fit_adapter(fit, dict(locals()))
     model, pooler, pooler_options = open_model(model, device, pooler, pooler_options, model_options)
     if loss is None and isinstance(model, Encoder) and model.source is not None:
         loss, options = default_loss(as_dataset(model.framework.convert_dataset(train_data), "train_data"))
@@ -206,39 +211,6 @@ def fit(
         resume=resume,
         blend=blend,
     )
-
-
-def open_model(
-    model: Any,
-    device: str,
-    pooler: Any,
-    pooler_options: Mapping[str, Any] | None,
-    model_options: Mapping[str, Any] | None,
-) -> tuple[Any, Any, Mapping[str, Any] | None]:
-    """The model of a training, and the pooler that is still to be put into it, with its options.
-
-    Raises:
-        ValueError: If the pooler is passed twice, or an option is for pre-trained models and this is none.
-    """
-    options = dict(model_options or {})
-    if "pooler" in options or "pooler_options" in options:
-        if pooler is not None or pooler_options is not None:
-            raise ValueError(f"the pooler must be given once, got pooler={pooler!r} and model_options={options}")
-        pooler, pooler_options = options.pop("pooler", None), options.pop("pooler_options", None)
-    if is_source(model):
-        try:
-            encoder = open_source(model, pooler=pooler, pooler_options=pooler_options, device=device, **options)
-        except TypeError as error:
-            name = str(error).rpartition("unexpected keyword argument ")[2].strip("'")
-            if name not in options:
-                raise
-            raise TypeError(f"model_options must be arguments of finetuner.load_model, got {name!r}") from None
-        return encoder, None, None
-    if options:
-        option = next(iter(options))
-        hint = checks.closest_match(option, ("pooler", "pooler_options"))
-        raise TypeError(f"model_options has no option {option!r}; {hint}, and others for a pre-trained model alone")
-    return model, pooler, pooler_options
 
 
 def embed(
@@ -384,8 +356,8 @@ def load(
     backend = checks.one_of("the backend of the run", str(config.get("backend")), tuple(SUBPACKAGES.values()))
     framework = load_subpackage(backend).Framework(device)
     distance = config.get("distance", "cosine")
-    if model is None and made is not None and "library" in made:
-        encoder = open_saved_model(path, made, framework, trust_code)
+    if made is not None and "library" in made and (model is None or made["library"] == "adapter"):
+        encoder = open_saved_model(path, made, framework, trust_code, model)
         encoder.distance = distance
         encoder.use_functions(preprocess_fn, collate_fn)
         return encoder.load(path)
@@ -396,5 +368,26 @@ def load(
                 "finetuner.load(path, model=...)"
             )
         model = framework.model_from_config(made, trust_code)
-    encoder = Encoder(model, framework, distance=distance, preprocess_fn=preprocess_fn, collate_fn=collate_fn)
+        pooler = None
+    else:
+        pooler = missing_pooler(model, config.get("pooler"))
+    encoder = Encoder(
+        model, framework, distance=distance, preprocess_fn=preprocess_fn, collate_fn=collate_fn, **(pooler or {})
+    )
     return encoder.load(path)
+
+
+def missing_pooler(model: Any, pooler: Any) -> dict[str, Any] | None:
+    """The arguments of an encoder for the pooler of a run, if the given model does not have one of its class.
+
+    A pooler without weights leaves no trace in the weights: without this, the model would pool as it did before.
+    """
+    name, options = (pooler.get("name"), pooler.get("options")) if isinstance(pooler, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(options, dict):
+        return None
+    layers = next(
+        (getattr(model, one) for one in ("modules", "sublayers", "_flatten_layers") if hasattr(model, one)), None
+    )
+    if layers is None or any(type(layer).__name__ == name for layer in layers()):
+        return None
+    return {"pooler": name, "pooler_options": options}

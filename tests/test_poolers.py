@@ -407,6 +407,16 @@ def test_the_check_leaves_no_trace(backend):
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4, atol=1e-5)
 
 
+def test_a_run_opened_with_a_plain_model_pools_as_it_was_trained(backend, tmp_path):
+    """An untrained pooler is not in the weights, so the weights alone cannot tell that it is missing."""
+    data = images(backend)
+    run = finetuner.fit(backend.conv(), data, epochs=1, batch_size=32, callbacks=[], pooler="GeM")
+    run.save(tmp_path / "run")
+    for model in (backend.conv(), run.model):
+        encoder = finetuner.load(tmp_path / "run", model=model)
+        np.testing.assert_array_equal(encoder.embed(data[0]), run.encoder.embed(data[0]))
+
+
 def test_bad_poolers(backend):
     with pytest.raises(ValueError, match="pooler must be a known name, got 'gem'; did you mean 'GeM'"):
         finetuner.fit(backend.conv(), images(backend), pooler="gem")

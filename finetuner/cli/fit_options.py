@@ -71,7 +71,7 @@ DEFAULT = "Default for a model of your own"
 Pooler = Annotated[
     str | None,
     option(
-        "--pooler", MODEL, f"Replaces the model's last pooling layer: {alternatives(POOLERS)}.", "NAME", names=POOLERS
+        "--pooler", MODEL, f"Replaces the model's global pooling: {alternatives(POOLERS)}.", "NAME", names=POOLERS
     ),
 ]
 PoolerOption = Annotated[

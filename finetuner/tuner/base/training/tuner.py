@@ -19,7 +19,7 @@ from .framework import Framework
 from .loop import Loop
 from .loss_setup import LossSetup
 from .model_source import is_source
-from .opening import as_encoder, open_source
+from .opening import as_encoder, check_trainable, open_source
 from .optimization import Optimization
 from .preparation import (
     callbacks_of_fit,
@@ -89,7 +89,7 @@ class Tuner(TunerFacade):
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` (bfloat16 on an accelerator that has it): the
             precision of the model in a training step. Weights, loss and evaluation have float32.
         compile: Whether to compile the model, for PyTorch and Paddle. Keras compiles by itself.
-        pooler: Replaces the model's last pooling layer: a name, such as ``"GeM"``, a class or an instance. PyTorch and
+        pooler: Replaces the model's global pooling: a name, such as ``"GeM"``, a class or an instance. PyTorch and
             Paddle models are changed in place. Keras models are rebuilt from the same layers; the result is the run's
             ``model``.
         pooler_options: Arguments of a pooler given by name or class.
@@ -144,6 +144,7 @@ class Tuner(TunerFacade):
         if is_source(embed_model):
             embed_model = open_source(embed_model, framework=framework, pooler=pooler, pooler_options=pooler_options)
             pooler = pooler_options = None
+        check_trainable(embed_model)
         self.defaults = defaults_of(embed_model)
         chosen = self.defaults.fill(
             loss=loss, loss_options=loss_options, optimizer=optimizer, learning_rate=learning_rate, schedule=schedule,
