@@ -193,6 +193,39 @@ def test_banking77_on_real_questions(banking77, minilm, tmp_path, capsys):
     assert parse_scores(after)[0] > 0.5
 
 
+@pytest.fixture
+def static_model(tmp_path):
+    """A folder of model2vec with a random table of the words."""
+    tokenizers = pytest.importorskip("tokenizers")
+    vocabulary = {word: number for number, word in enumerate(["[UNK]", *WORDS])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    folder = tmp_path / "static_model"
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "model2vec", "normalize": True}))
+    table = np.random.default_rng(0).normal(size=(len(vocabulary), 8)).astype(np.float32)
+    pytest.importorskip("safetensors.numpy").save_file({"embeddings": table}, folder / "model.safetensors")
+    return folder
+
+
+def test_banking77_static_prints_before_and_after(backend, tables, questions, static_model, capsys):
+    arguments = ["--data", str(questions), "--framework", backend.name, "--model", str(static_model)]
+    example("banking77_static").main([*arguments, "--epochs", "2"])
+    before, after = (parse_scores(line) for line in capsys.readouterr().out.splitlines()[-2:])
+    assert len(before) == len(after) == 2
+
+
+@pytest.mark.skipif(not BANKING77.exists(), reason="the data is not present")
+def test_banking77_static_on_real_questions(backend, tables, capsys):
+    if importlib.util.find_spec("wordllama") is None:
+        pytest.skip("wordllama is not installed")
+    example("banking77_static").main(["--data", str(BANKING77), "--framework", backend.name, "--epochs", "1"])
+    before, after = (parse_scores(line) for line in capsys.readouterr().out.splitlines()[-2:])
+    assert before[0] > 0.8
+    assert after[1] > before[1]
+
+
 # STS ----------------------------------------------------------------------------------------------------
 
 
