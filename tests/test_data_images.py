@@ -203,8 +203,9 @@ def test_different_sizes(folder, pillow):
     path = folder / "top" / "Latin" / "b" / "3.png"
     pillow.new("RGB", (6, 5)).save(path)
     message = r"one size unless image_size is given, got \[.*4, 6\] \(.*bmp\) and \[.*5, 6\] \(.*3.png\)"
+    images = load(folder).x  # a model of load_model takes images of any size
     with pytest.raises(ValueError, match=message):
-        load(folder)
+        images[0]
     path.rename(folder / "top" / "Greek" / "a" / "3.png")  # the check without in_memory skips this position
     with pytest.raises(ValueError, match=message):
         load(folder, in_memory=True)

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import is_array
 from ..tuner.base.data.augmentation import ImageFunction, vary_image
 from .image_decoding import MODES, Decoder, scale
 
-__all__ = ["ImageArray", "varied"]
+__all__ = ["ImageArray", "keep", "varied"]
 
 
 class ImageArray:
@@ -29,6 +30,7 @@ class ImageArray:
     """
 
     dtype = np.dtype(np.float32)
+    final: ImageFunction | None = None  # makes a model's input of an image, after all other functions
 
     def __init__(self, pixels: np.ndarray, channels_first: bool = True, transform: ImageFunction | None = None):
         self.pixels, self.channels_first, self.transform = pixels, channels_first, transform
@@ -56,7 +58,16 @@ class ImageArray:
 
     def augmented(self, index: int, function: ImageFunction) -> np.ndarray:
         """The image at ``index``, with a function applied as by :meth:`~finetuner.data.ImageFiles.augmented`."""
-        return varied(self._decoder, self.pixels[index], function)
+        return varied(self._decoder, self.pixels[index], function, self.final)
+
+    def for_model(self, final: ImageFunction, channels_first: bool) -> "ImageArray":
+        """The images as a model takes them, see :meth:`finetuner.data.ImageFiles.for_model`."""
+        pixels = self.pixels
+        if channels_first != self.channels_first:
+            pixels = pixels.transpose(0, 2, 3, 1) if self.channels_first else pixels.transpose(0, 3, 1, 2)
+        images = ImageArray(pixels, channels_first, self.transform or keep)
+        images.final = final
+        return images
 
     @property
     def _decoder(self) -> Decoder:
@@ -67,6 +78,16 @@ class ImageArray:
         return Decoder(mode=modes[0], channels_first=self.channels_first)
 
 
-def varied(decoder: Decoder, pixels: np.ndarray, function: ImageFunction) -> np.ndarray:
-    """Pixels, varied by a user's function of an image."""
-    return decoder.finish(vary_image(function, decoder.to_pillow(pixels), decoder.channels_first), function)
+def varied(
+    decoder: Decoder, pixels: np.ndarray, function: ImageFunction, final: ImageFunction | None = None
+) -> np.ndarray:
+    """Pixels, varied by a user's function of an image; with ``final``, as the input that it makes of an image."""
+    result = vary_image(function, decoder.to_pillow(pixels), decoder.channels_first)
+    if final is not None and (hasattr(result, "getbands") or (is_array(result) and result.dtype == np.uint8)):
+        return np.asarray(final(result))
+    return decoder.finish(result, function)
+
+
+def keep(image: Any) -> Any:
+    """The image as it is."""
+    return image

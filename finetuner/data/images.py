@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..checks import preview
 from ..files import existing_path
 from ..tuner.base.data.augmentation import ImageFunction
 from .common import require, tell
-from .image_arrays import ImageArray, varied
+from .image_arrays import ImageArray, keep, varied
 from .image_decoding import BYTES_PER_PIXEL, Decoder, scale, swaps_sides
 from .image_folders import Listing, image_formats, list_archive, list_folder, split_folders
 
@@ -55,9 +56,9 @@ class ImageFiles(Sequence[np.ndarray]):
     Raises:
         ImportError: If Pillow is not installed.
         TypeError: If ``image_size`` is not an integer or a pair of integers.
-        ValueError: If there is no image, an option is wrong, the archive is broken, or ``image_size`` and
-            ``transform`` are None and images differ in size (only a few are checked here, the others on access). An
-            access raises it if the image is broken or too large.
+        ValueError: If there is no image, an option is wrong, or the archive is broken.
+            Each access raises it if an image is broken or too large, or if ``image_size`` and ``transform`` are None
+            and images differ in size, unless a model of :func:`finetuner.load_model` resizes them.
 
     Example:
         >>> from pathlib import Path
@@ -71,6 +72,8 @@ class ImageFiles(Sequence[np.ndarray]):
         >>> images.names, images[0].shape
         (['cat/1.png', 'dog/1.png'], (3, 6, 8))
     """
+
+    final: ImageFunction | None = None  # makes a model's input of an image, after all other functions
 
     def __init__(
         self,
@@ -127,6 +130,7 @@ class ImageFiles(Sequence[np.ndarray]):
         self._archive: tuple[int, zipfile.ZipFile] | None = None
         self.names, self.left_out, self.broken = listing.names, listing.left_out, dict[str, str]()
         self._listing = listing
+        self._mixed: ValueError | None = None  # the sizes of a few images differ
         self._first: tuple[tuple[int, ...], str] | None = None  # the size that all images must have, and of which one
         if not self.names:
             told = f"; {listing.describe_left_out()}" if listing.left_out else ""
@@ -152,6 +156,8 @@ class ImageFiles(Sequence[np.ndarray]):
             return self.subset(range(len(self))[index])
         if self.transform is not None:
             return self.augmented(index, self.transform)
+        if self._mixed is not None:
+            raise self._mixed
         return scale(self._pixels(self.names[index]))
 
     def augmented(self, index: int, function: ImageFunction) -> np.ndarray:
@@ -167,7 +173,22 @@ class ImageFiles(Sequence[np.ndarray]):
         Raises:
             TypeError, ValueError: If the function returns no image, or the image is broken.
         """
-        return varied(self.decoder, self._pixels(self.names[index], same_size=False), function)
+        return varied(self.decoder, self._pixels(self.names[index], same_size=False), function, self.final)
+
+    def for_model(self, final: ImageFunction, channels_first: bool) -> "ImageFiles":
+        """The images as a model takes them, whatever their size.
+
+        Args:
+            final: Makes the model's input of an image of Pillow, after ``transform`` or the augmentation.
+            channels_first: The layout of that input.
+
+        Returns:
+            The same files. None is decoded.
+        """
+        images = copy.copy(self)
+        images.decoder = replace(self.decoder, channels_first=channels_first)
+        images.transform, images.final, images._first, images._mixed = self.transform or keep, final, None, None
+        return images
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_archive": None}
@@ -189,7 +210,8 @@ class ImageFiles(Sequence[np.ndarray]):
         """Check that the files exist, and that the images have one size, from the headers of a few.
 
         Raises:
-            ValueError: If a file is missing, or sizes differ although ``image_size`` and ``transform`` are None.
+            ValueError: If a file is missing. If sizes differ although ``image_size`` and ``transform`` are None, an
+                access raises it: a model of :func:`finetuner.load_model` takes images of any size.
         """
         if type(self)._file is ImageFiles._file and not self._is_zip:
             missing = [name for name in self.names if not (self.path / name).exists()]
@@ -199,7 +221,7 @@ class ImageFiles(Sequence[np.ndarray]):
                     f"{preview((self.path / name for name in missing), 3)}"
                 )
         if self.decoder.size is None and self.transform is None:
-            self._check_same_size()
+            self._mixed = self._different_sizes()
 
     def errors(self) -> Iterator[tuple[int, str]]:
         """Decode all images. Yields the position of each one that cannot be read, with the error."""
@@ -270,7 +292,7 @@ class ImageFiles(Sequence[np.ndarray]):
             pixels[i] = image if image.dtype == pixels.dtype else image.astype(np.uint16) * np.uint16(257)
         return ImageArray(pixels, channels_first=self.decoder.channels_first, transform=self.transform)
 
-    def _check_same_size(self) -> None:
+    def _different_sizes(self) -> ValueError | None:
         """Compare the sizes of up to 8 images, from their headers. To open all would take as long as an epoch."""
         for name in self.names[:: -(-len(self) // 8)]:
             with self._image(name) as image:
@@ -278,7 +300,8 @@ class ImageFiles(Sequence[np.ndarray]):
             if self._first is None:
                 self._first = size, name
             elif size != self._first[0]:
-                raise self._size_error(*self._first, size, name)
+                return self._size_error(*self._first, size, name)
+        return None
 
     def _size_error(self, first: tuple[int, ...], first_name: str, other: tuple[int, ...], name: str) -> ValueError:
         return ValueError(

@@ -1,7 +1,7 @@
 """From a name, a folder or an object to an encoder."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import checks
@@ -22,6 +22,10 @@ def load_model(
     prompts: Any = None,
     tokenizer: Any = None,
     padding_token: str | None = None,
+    head: int | None = None,
+    head_type: str | None = None,
+    image_size: int | Sequence[int] | None = None,
+    pretrained: bool | None = None,
     distance: str = "cosine",
     device: str = "auto",
     framework: Framework | str | None = None,
@@ -35,6 +39,9 @@ def load_model(
             - the folder of a model of sentence-transformers or transformers, or its name on the Hugging Face hub,
             - the folder or name of static embeddings: of model2vec, of sentence-transformers' ``StaticEmbedding``, or
               ``"wordllama"``, the installed package,
+            - an image model by its library and name: ``"timm:resnet18"``, ``"torchvision:resnet18"``,
+              ``"keras:MobileNetV3Small"`` (of ``keras.applications``) or ``"paddle:resnet18"``; the folder or name of
+              an image model of transformers; a model of timm or torchvision as an object; a ``.keras`` file,
             - a ``SentenceTransformer``, or a model of transformers, which is trained in place,
             - the folder of a saved run,
             - any model of a framework, or an encoder.
@@ -45,6 +52,12 @@ def load_model(
         prompts: Text before each text, or a pair of texts: of queries and of passages.
         tokenizer: The tokenizer of a model of transformers that is given as an object.
         padding_token: The padding token of a tokenizer that has none.
+        head: The size of the embeddings that a new layer after an image model makes; None for no new layer.
+        head_type: That layer: ``"linear"`` (the default), ``"BNNeck"`` or ``"MLP"``, see
+            :mod:`finetuner.tuner.base.heads`.
+        image_size: The size of the images that an image model gets, one integer or height and width. The default is the
+            model's.
+        pretrained: Whether an image model by name has its pre-trained weights, the default, or random ones.
         distance: Of retrieval: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         device: Where to compute; ``"auto"`` uses an accelerator if there is one.
         framework: Where to open the model: ``"pytorch"``, ``"keras"`` or ``"paddle"``, or the framework of a tuner,
@@ -63,6 +76,7 @@ def load_model(
     options = {
         "pooler": pooler, "pooler_options": pooler_options, "max_length": max_length, "prompts": prompts,
         "tokenizer": tokenizer, "padding_token": padding_token, "trust_code": trust_code,
+        "head": head, "head_type": head_type, "image_size": image_size, "pretrained": pretrained,
     }  # fmt: skip
     chosen: Any = framework
     if isinstance(framework, str):
@@ -75,10 +89,16 @@ def load_model(
 
 def open_encoder(source: Any, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder:
     """The encoder of a source, by its kind."""
-    from . import huggingface, static
+    from . import huggingface, image_models, static
 
     if isinstance(source, Encoder):
         return source
+    opened = image_models.open_source(source, framework, device, options)
+    if opened is not None:
+        return opened
+    for option in image_models.OPTIONS:
+        if options[option] is not None:
+            raise ValueError(f"{option} must be used with an image model, got {source!r:.80}")
     if not isinstance(source, str | os.PathLike) and is_source(source):
         library: Any = static if static.is_static_object(source) else huggingface
         return library.open_object(source, pytorch(framework, device, type(source).__name__), options)

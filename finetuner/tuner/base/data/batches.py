@@ -71,7 +71,8 @@ class Batches(Sequence[Batch]):
         preprocess_fn: A function from an item to a row of the model's input. For pairs it may be a tuple of two
             functions, one per side.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer. The
-            default stacks the items. It may be a tuple of two functions as well.
+            default stacks the items. It may be a tuple of two functions as well. One with a method ``adapt`` takes
+            images from files itself, unless there is a ``preprocess_fn``: it gets a dataset and returns another one.
         seed: With the place of an item in the plan, the seed of the augmentation; None for items without augmentation.
         target_type: The target type of the loss.
         pair_inputs: Whether the model has one input per side of a pair.
@@ -99,6 +100,8 @@ class Batches(Sequence[Batch]):
         length_groups: int = 1,
         side: int = 0,
     ):
+        if preprocess_fn is None and hasattr(collate_fn, "adapt"):
+            dataset = collate_fn.adapt(dataset)
         self.dataset, self.target_type, self.side = dataset, target_type, side
         self.pair_inputs, self.length_groups = pair_inputs, length_groups
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn

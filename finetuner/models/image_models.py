@@ -1,0 +1,55 @@
+"""Which library opens an image model: by a prefix such as ``timm:``, by the files of a folder, or by its class."""
+
+import importlib
+import os
+from typing import Any
+
+from .. import checks
+from ..tuner.base.training.encoder import Encoder
+from ..tuner.base.training.framework import Framework
+from .vision import of_framework
+
+__all__ = ["OPTIONS", "open_source"]
+
+OPTIONS = ("head", "head_type", "image_size", "pretrained")
+# The prefix of a name -> the module that opens it, and its framework.
+PREFIXES = {
+    "timm": ("timm", "pytorch"),
+    "torchvision": ("torchvision", "pytorch"),
+    "keras": ("keras_applications", "keras"),
+    "paddle": ("paddle_vision", "paddle"),
+}
+
+
+def open_source(source: Any, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder | None:
+    """The encoder of an image model; None for any other source."""
+    if isinstance(source, str | os.PathLike):
+        return open_name(str(source), framework, device, options)
+    modules = [cls.__module__ for cls in type(source).__mro__]
+    if not any(module.startswith("torch.nn") for module in modules):
+        return None
+    from . import timm
+
+    library = "timm" if timm.is_object(source) else None
+    if modules[0].startswith("torchvision.models"):
+        library = "torchvision"
+    if library is None:
+        return None
+    title = type(source).__name__
+    module = importlib.import_module(f"finetuner.models.{library}")
+    opened: Encoder = module.open_object(source, of_framework("pytorch", framework, device, title), options)
+    return opened
+
+
+def open_name(name: str, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder | None:
+    """The encoder of an image model by its name; None for any other name."""
+    prefix, colon, rest = name.partition(":")
+    if not colon or prefix not in PREFIXES or os.path.exists(name):
+        return None
+    if not rest:
+        raise ValueError(f"{name} must have the name of a model after the colon")
+    library, backend = PREFIXES[prefix]
+    module = importlib.import_module(f"finetuner.models.{library}")
+    checks.boolean("pretrained", True if options["pretrained"] is None else options["pretrained"])
+    opened: Encoder = module.open_name(rest, of_framework(backend, framework, device, name), options)
+    return opened
