@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .adapters import *
 from .framework import PytorchFramework
 from .losses import *
 from .matryoshka_loss import *
@@ -11,9 +12,10 @@ from .static import *
 from .tuner import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import losses, matryoshka_loss, miner, poolers, static, tuner
+    from . import adapters, losses, matryoshka_loss, miner, poolers, static, tuner
 
     __all__ = [
+        *adapters.__all__,
         *losses.__all__,
         *matryoshka_loss.__all__,
         *miner.__all__,
