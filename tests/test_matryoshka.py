@@ -337,3 +337,37 @@ def test_a_loss_of_another_library(backend):
     loss = WithMemory()
     make_tuner(backend, loss=loss, dims=(8, 2)).fit(TRAIN, TEST, epochs=1, batch_size=48)
     assert loss.memory == [(48, 8), (48, 2)]
+
+
+@pytest.mark.filterwarnings("ignore:The MultipleNegatives:DeprecationWarning")
+@pytest.mark.parametrize("loss", ["CLIPLoss", "CosineSimilarityLoss"])
+def test_against_sentence_transformers(backend, loss):
+    """Its loss of the same name, on the same embeddings, has the same value and gradient for losses of cosines."""
+    if backend.name != "pytorch":
+        pytest.skip("sentence-transformers is PyTorch's")
+    library = pytest.importorskip("sentence_transformers.sentence_transformer.losses")
+    import torch
+
+    class Given(torch.nn.Module):
+        """A model whose inputs are the embeddings."""
+
+        def forward(self, features):
+            return {"sentence_embedding": features["x"]}
+
+        def get_embedding_dimension(self):
+            return 8
+
+    model = Given()  # one, which their loss patches
+    x = torch.tensor(points(N, 8, seed=1), dtype=torch.float32, requires_grad=True)
+    scores = torch.tensor(SCORES, dtype=torch.float32)
+    if loss == "CLIPLoss":
+        inner = library.MultipleNegativesSymmetricRankingLoss(model, scale=2.0)
+        own = nested(backend, loss, temperature=0.5).on_batch(x, torch.repeat_interleave(torch.arange(3), 2))
+    else:
+        inner, own = library.CosineSimilarityLoss(model), nested(backend, loss).on_batch(x, scores)
+    theirs = library.MatryoshkaLoss(model, inner, list(DIMS), list(FACTORS))(
+        [{"x": x[0::2]}, {"x": x[1::2]}], scores[0::2]
+    )
+    assert own.item() == pytest.approx(theirs.item(), rel=1e-5)
+    gradients = [torch.autograd.grad(value, x)[0].numpy() for value in (own, theirs)]
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-6)
