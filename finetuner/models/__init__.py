@@ -5,4 +5,13 @@ from .loading import load_model
 __all__ = ["LIBRARIES", "load_model"]
 
 # The modules that open the models of saved runs.
-LIBRARIES = ("adapter", "adapter", "huggingface", "static", "timm", "torchvision", "keras_applications", "paddle_vision")
+LIBRARIES = (
+    "adapter",
+    "huggingface",
+    "huggingface_vision",
+    "keras_applications",
+    "paddle_vision",
+    "static",
+    "timm",
+    "torchvision",
+)

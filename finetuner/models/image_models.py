@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
 from .. import checks
@@ -9,7 +10,7 @@ from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.framework import Framework
 from .vision import of_framework
 
-__all__ = ["OPTIONS", "open_source"]
+__all__ = ["open_source", "refuse_options"]
 
 OPTIONS = ("head", "head_type", "image_size", "pretrained")
 # The prefix of a name -> the module that opens it, and its framework.
@@ -25,11 +26,14 @@ def open_source(source: Any, framework: Framework | None, device: str, options: 
     """The encoder of an image model; None for any other source."""
     if isinstance(source, str | os.PathLike):
         return open_name(str(source), framework, device, options)
+    from . import huggingface_vision, timm
+
+    if huggingface_vision.is_object(source):
+        title = type(source).__name__
+        return huggingface_vision.open_object(source, of_framework("pytorch", framework, device, title), options)
     modules = [cls.__module__ for cls in type(source).__mro__]
     if not any(module.startswith("torch.nn") for module in modules):
         return None
-    from . import timm
-
     library = "timm" if timm.is_object(source) else None
     if modules[0].startswith("torchvision.models"):
         library = "torchvision"
@@ -43,6 +47,10 @@ def open_source(source: Any, framework: Framework | None, device: str, options: 
 
 def open_name(name: str, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder | None:
     """The encoder of an image model by its name; None for any other name."""
+    if name.endswith(".keras"):
+        from .keras_applications import open_file
+
+        return open_file(Path(name), of_framework("keras", framework, device, name), options)
     prefix, colon, rest = name.partition(":")
     if not colon or prefix not in PREFIXES or os.path.exists(name):
         return None
@@ -53,3 +61,10 @@ def open_name(name: str, framework: Framework | None, device: str, options: dict
     checks.boolean("pretrained", True if options["pretrained"] is None else options["pretrained"])
     opened: Encoder = module.open_name(rest, of_framework(backend, framework, device, name), options)
     return opened
+
+
+def refuse_options(source: Any, options: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for an option of image models."""
+    for option in OPTIONS:
+        if options[option] is not None:
+            raise ValueError(f"{option} must be used with an image model, got {source!r:.80}")

@@ -112,6 +112,8 @@ class ImageTransform:
                 )
             return np.ascontiguousarray(array, np.float32)
         layout = layout_of(array.shape)
+        if layout is None and array.shape[2:] == (self.channels,) and array.shape[0] != self.channels:
+            layout = "HWC"
         if array.dtype != np.uint8 or layout is None:
             raise ValueError(
                 f"an image must be uint8 [H, W, C], [C, H, W] or [H, W], got {array.dtype} {list(array.shape)}"

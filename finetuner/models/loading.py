@@ -89,16 +89,15 @@ def load_model(
 
 def open_encoder(source: Any, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder:
     """The encoder of a source, by its kind."""
-    from . import huggingface, image_models, static
+    from . import huggingface, huggingface_vision, image_models, static
 
     if isinstance(source, Encoder):
         return source
     opened = image_models.open_source(source, framework, device, options)
     if opened is not None:
         return opened
-    for option in image_models.OPTIONS:
-        if options[option] is not None:
-            raise ValueError(f"{option} must be used with an image model, got {source!r:.80}")
+    if not isinstance(source, str | os.PathLike):
+        image_models.refuse_options(source, options)
     if not isinstance(source, str | os.PathLike) and is_source(source):
         library: Any = static if static.is_static_object(source) else huggingface
         return library.open_object(source, pytorch(framework, device, type(source).__name__), options)
@@ -109,6 +108,9 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
 
     name = str(source)
     folder = static.package_folder(name) or local_folder(name)
+    if huggingface_vision.is_vision(folder):
+        return huggingface_vision.open_folder(folder, pytorch(framework, device, name), name, options)
+    image_models.refuse_options(name, options)
     if static.is_static(folder):
         return static.open_folder(folder, framework, device, name, options)
     if not (folder / "config.json").is_file() and not huggingface.is_sentence_transformer(folder):
