@@ -57,7 +57,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         yield unfinished
         mode = 0o666 & ~current_umask()
         for file in unfinished.iterdir():
-            file.chmod(mode)  # safetensors writes files that only the user can read
+            # safetensors writes files that only the user can read
+            file.chmod(mode | (0o111 & ~current_umask()) if file.is_dir() else mode)
             sync(file)
         sync(unfinished)
         if path.exists():

@@ -29,6 +29,7 @@ def test_names_of_the_library():
         (names.LOSSES, public(losses, "Loss")),
         (names.MINERS, public(miner, "Miner")),
         (names.POOLERS, public(poolers, "Pooler")),
+        (names.ADAPTERS, {"linear", "mlp"}),
         (names.SCHEDULES, set(SCHEDULES)),
         (names.BACKENDS, set(SUBPACKAGES.values())),
     ):

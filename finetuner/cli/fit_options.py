@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from .names import LOSSES, MINERS, OPTIMIZERS, POOLERS, PRECISIONS, SAMPLERS, SCHEDULES, TRACKERS
+from .names import ADAPTERS, LOSSES, MINERS, OPTIMIZERS, POOLERS, PRECISIONS, SAMPLERS, SCHEDULES, TRACKERS
 from .option_files import use_options_of_resumed_run, use_options_of_run
 from .options import EVALUATION, LOSS, MODEL, OPTIMIZATION, OTHER, RECORDS, TRAINING, option
 
 __all__ = [
+    "Adapter",
     "BatchSize",
     "Blend",
     "CheckpointEvery",
@@ -68,6 +69,16 @@ def alternatives(names: Sequence[str]) -> str:
 # Pre-trained models have other defaults, which the training prints.
 DEFAULT = "Default for a model of your own"
 
+Adapter = Annotated[
+    str | None,
+    option(
+        "--adapter",
+        MODEL,
+        f"Train a small layer on the embeddings of the model, and not the model: {alternatives(ADAPTERS)}.",
+        "NAME",
+        names=ADAPTERS,
+    ),
+]
 Pooler = Annotated[
     str | None,
     option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .. import checks
 from .inputs import COLUMN_OPTIONS, IMAGE_OPTIONS, TABLE_OPTIONS, parse_options
 from .option_files import CODE, known_options, option_types
 from .user_code import build_model, names_code, resolve_callable
@@ -71,7 +72,18 @@ def has_model(folder: Path | None) -> bool:
     """Whether a run has a model that can be opened without code."""
     from ..tuner.base.training.encoder_files import MODEL
 
-    return folder is not None and (folder / MODEL).is_file()
+    if folder is None or not (folder / MODEL).is_file():
+        return False
+    return not has_adapter(folder) or not (folder / "base").is_dir() or has_model(folder / "base")
+
+
+def has_adapter(folder: Path) -> bool:
+    """Whether a run has an adapter, with the model in a folder of its own."""
+    from ..files import read_json
+    from ..tuner.base.training.encoder_files import MODEL
+
+    path = folder / MODEL
+    return path.is_file() and read_json(path, dict).get("library") == "adapter"
 
 
 def import_functions(code: Mapping[str, str | None]) -> dict[str, Any]:
@@ -108,7 +120,9 @@ def create_model(
 
     assert resumed is not None
     encoder = load(resumed, device=device, trust_code=trust)
-    return encoder.model if encoder.source is None else encoder
+    if encoder.source is None:
+        return encoder.model
+    return getattr(encoder, "base", encoder)  # the training makes the adapter again
 
 
 def open_model(spec: str, model_options: Mapping[str, Any], device: str, trust: bool) -> Any:
@@ -169,12 +183,14 @@ def open_encoder(settings: Mapping[str, Any]) -> "Encoder":
 
     functions, device, distance = import_functions(settings), settings["device"], settings.get("distance")
     run: Path | None = settings.get("run")
-    if settings["model"] is None:
+    if settings["model"] is None or (run is not None and has_adapter(run)):
         assert run is not None
-        encoder = load(run, device=device, trust_code=bool(settings.get("trust")), **functions)
-        if distance is None:
-            return encoder
-        return Encoder(encoder.model, encoder.framework, distance=distance, **functions)
+        spec = settings["model"]
+        base = build_model("--model", spec, settings["seed"]) if spec is not None and names_code(spec) else None
+        encoder = load(run, base, device=device, trust_code=bool(settings.get("trust")), **functions)
+        if distance is not None:
+            encoder.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
+        return encoder
     config = settings["run_config"]
     distance = distance or config.get("distance") or "cosine"
     if not names_code(settings["model"]):

@@ -7,6 +7,7 @@ They are written out, as importing what they name would make ``--help`` and comp
 from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
+    "ADAPTERS",
     "BACKENDS",
     "DISTANCES",
     "DTYPES",
@@ -28,6 +29,7 @@ LOSSES = (
     *("NTXentLoss", "RankNetLoss", "SiameseLoss", "SphereFaceLoss", "SupConLoss", "SurrogatePrecision", "TripletLoss"),
 )
 MINERS = ("TripletEasyHardMiner", "SiameseEasyHardMiner")
+ADAPTERS = ("linear", "mlp")
 POOLERS = ("GeM", "AveragePooling", "MaxPooling", "CLSPooling")
 OPTIMIZERS = {  # and the frameworks that have them
     "Adam": "PyTorch, Keras, PaddlePaddle",

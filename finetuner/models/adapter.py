@@ -105,7 +105,8 @@ def fit_adapter(fit: Callable[..., Run], arguments: Mapping[str, Any]) -> Run:
     """
     given = dict(arguments)
     for name, reason in REFUSED.items():
-        if given[name] not in (None, False) and not (name.startswith("pooler") and is_source(given["model"])):
+        is_option = name.startswith("pooler") and is_source(given["model"])  # an argument of load_model
+        if given[name] not in (None, False, {}, []) and not is_option:
             raise ValueError(f"{name} must not be used with an adapter: {reason}")
     adapter = check_adapter(given.pop("adapter"))
     base, framework = open_base(adapter, given)
