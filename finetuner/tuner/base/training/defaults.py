@@ -92,7 +92,7 @@ DEFAULTS = {
     "transformer": Defaults(
         "pre-trained transformer", "NTXentLoss", {"temperature": 0.1}, "AdamW", 5e-5, "linear", 0.1, 1.0, 1, 64, 4
     ),
-    "static": Defaults("static embeddings", "NTXentLoss", {"temperature": 0.1}, "Adam", 1e-3, "linear", 0.1, epochs=3),
+    "static": Defaults("static embeddings", "NTXentLoss", {"temperature": 0.1}, "Adam", 3e-2, "linear", 0.1, epochs=3),
     "vision": Defaults(
         "pre-trained image model", "NTXentLoss", {"temperature": 0.1}, "AdamW", 1e-4, "cosine", 0.1, 1.0, 5, 64
     ),
