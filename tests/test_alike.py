@@ -154,6 +154,8 @@ OWN = {
         "static.StaticEmbedding.get_config": "",
         "adapters.Adapter.get_config": "",
         "adapters.AdaptedModel.build": "Keras builds layers at their first call",
+        "heads.Head.get_config": "",
+        "heads.Head.build": "Keras would call the head to find out that there is nothing to build",
         "poolers.to_channels_last": "Keras has two layouts",
         "surgery.PooledLayer.build": "Keras would call the pooler to find out that there is nothing to build",
         "surgery.PooledLayer.compute_output_shape": "used by Keras' layers around others",
@@ -245,7 +247,7 @@ OWN = {
 }
 # Files that a backend alone has.
 FILES = {
-    "pytorch": {"text"},  # models of transformers
+    "pytorch": {"text", "vision"},  # models of transformers
     "keras": {"interop", "gradients", "sampled"},  # Keras' configs, compile and fit; what keras.ops does not have
     "paddle": {"_import_paddle"},  # after TensorFlow
 }

@@ -91,7 +91,7 @@ def encoder_of(
 def transform_of_processor(config: Any, processor: Mapping[str, Any], image_size: Any) -> ImageTransform:
     """The transform that a ``preprocessor_config.json`` describes. Without one, mean and deviation are 0.5."""
     channels = getattr(config, "num_channels", 3)
-    size = processor.get("size") or getattr(config, "image_size", 224)
+    size: Any = processor.get("size") or getattr(config, "image_size", 224)
     crop, resize = "squash", size
     if isinstance(size, Mapping):
         if "shortest_edge" in size:

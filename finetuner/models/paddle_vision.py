@@ -14,7 +14,7 @@ from .vision import build, reopen
 
 __all__ = ["open_name", "open_saved"]
 
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear"}
+IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear"}
 
 
 def open_name(name: str, framework: Framework, options: Mapping[str, Any]) -> Encoder:

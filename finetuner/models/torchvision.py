@@ -13,7 +13,7 @@ from .vision import build, reopen
 
 __all__ = ["open_name", "open_object", "open_saved"]
 
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear"}
+IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear"}
 SIZES = (224, 256)  # of an object, which does not say for which images it was trained
 
 
@@ -81,7 +81,7 @@ def encoder_of(
     model: Any, framework: Framework, title: str, options: Mapping[str, Any], name: str | None, weights: Any
 ) -> Encoder:
     """The encoder of a model of torchvision without a classifier."""
-    size, resize, arguments = *SIZES, dict(IMAGENET)
+    size, resize, arguments = *SIZES, dict[str, Any](IMAGENET)
     if weights is not None:
         preset = weights.transforms()
         size, resize = preset.crop_size[0], preset.resize_size[0]

@@ -27,6 +27,12 @@ class Head:
         seed: Of the initial weights.
     """
 
+    weight: Any
+    bias: Any
+    hidden_weight: Any
+    hidden_bias: Any
+    norm: Any
+
     def __init__(self, in_features: int, out_features: int, seed: int = 0):
         super().__init__()  # of the framework's layer: attributes can be set from here on
         self.in_features = checks.integer("in_features", in_features, 1)

@@ -100,8 +100,9 @@ class Batches(Sequence[Batch]):
         length_groups: int = 1,
         side: int = 0,
     ):
-        if preprocess_fn is None and hasattr(collate_fn, "adapt"):
-            dataset = collate_fn.adapt(dataset)
+        adapt = getattr(collate_fn, "adapt", None)
+        if preprocess_fn is None and adapt is not None:
+            dataset = adapt(dataset)
         self.dataset, self.target_type, self.side = dataset, target_type, side
         self.pair_inputs, self.length_groups = pair_inputs, length_groups
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
