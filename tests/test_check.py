@@ -231,3 +231,14 @@ def test_options_of_tables(tmp_path):
 def test_what_is_not_there(tmp_path):
     result = run("check", tmp_path / "none.csv")
     assert (result.exit_code, "none" in result.output) == (1, True)
+
+
+def test_options_of_tables_are_used_to_find_queries(tmp_path):
+    path = write_file(tmp_path / "a.csv", "x^is_query^is_gallery\na^1^0\nb^0^1\n")
+    assert has_query_and_gallery(path, separator="^")
+
+
+def test_all_columns_are_looked_through_if_none_is_named(tmp_path):
+    path = write_file(tmp_path / "a.csv", "a,b\nx,1\nx,2\nx,1\n")
+    (report,) = inspect_data([path])
+    assert (report.items, report.broken, report.duplicates) == (3, {}, [["row 0", "row 2"]])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 import finetuner
 from finetuner.cli import names
@@ -323,3 +324,8 @@ def test_first_free_folder(tmp_path, monkeypatch):
     Path("demo").mkdir()
     Path("demo-2").mkdir()
     assert first_free_folder("demo") == Path("demo-3")
+
+
+def test_a_program_without_a_command_shows_its_commands():
+    output = CliRunner().invoke(app, [], prog_name="finetuner").output
+    assert all(f" {command} " in output for command in ("fit", "evaluate", "embed", "check"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import finetuner
+from finetuner.cli.inputs import check_inputs
 from finetuner.cli.user_code import resolve_callable
 
 from .commands import ROOT, error, fit, folder, model, run  # noqa: F401  (folder and model are fixtures)
@@ -128,7 +129,10 @@ def test_a_broken_image(model, folder, pillow):
             ["evaluate", "--run", "nowhere"],
             "nowhere must be the folder of a saved run or of checkpoints, and has no config.json",
         ),
-        (["embed", "--model", "models.py:make", "--output", "e.txt"], "--output must end in .npz, .parquet or .jsonl, got e.txt"),
+        (
+            ["embed", "--model", "models.py:make", "--output", "e.txt"],
+            "--output must end in .npz, .parquet or .jsonl, got e.txt",
+        ),
         (["embed", "--model", "models.py:make", "--output", "test.npz"], "test.npz must be a new file, and it exists"),
     ],
 )
@@ -173,3 +177,10 @@ def test_an_error_of_the_framework_is_one_line(model, folder):
     line = error(fit(model, name="narrow", code=1))
     assert {"3", "8"} <= set(re.findall(r"\d+", line))  # the sizes that do not match
     assert line.isprintable()
+
+
+def test_a_pattern_stands_for_the_files_that_it_matches(tmp_path):
+    (tmp_path / "part-1.csv").touch()
+    check_inputs(tmp_path / "part-*.csv", None)
+    with pytest.raises(FileNotFoundError, match=r"part-\*.tsv must be a file or a folder"):
+        check_inputs(tmp_path / "part-*.tsv")

@@ -283,6 +283,37 @@ def test_a_model_of_the_folder_is_opened_without_code(model, strange, monkeypatc
     assert not (strange / "ran").exists()
 
 
+def test_options_of_a_command_reach_the_model_of_the_folder(model, strange, monkeypatch):
+    trusted = []
+
+    def load(path, model_of=None, *, trust_code, **options):
+        from finetuner.tuner import framework_class
+        from finetuner.tuner.base import Encoder
+
+        trusted.append(trust_code)
+        made = resolve_callable("--model", f"{model}:make")()
+        return Encoder(made, framework_class(made)("cpu")).load(path)
+
+    def metrics(distance, *arguments):
+        command = ("evaluate", "--run", "run", "--data", "test.npz", "--preprocess", f"{model}:same", "--json")
+        return run(*command, "--distance", distance, *arguments).stdout
+
+    (strange / "run" / "model.json").write_text("{}")
+    monkeypatch.setattr("finetuner.api.load", load)
+    for distance in ("cosine", "euclidean"):
+        assert metrics(distance) == metrics(distance, "--model", f"{model}:make")
+    assert metrics("cosine") != metrics("euclidean")
+    line = error(run(*WAYS["like"], code=1))  # a training from the beginning does not take the trained model
+    assert "--model 'run/evil.py:make' and --preprocess" in line
+    trusted.clear()
+    config = config_of(strange)
+    config["command"]["model"] = None
+    (strange / "run" / "config.json").write_text(json.dumps(config))
+    metrics("cosine", "--trust")
+    metrics("cosine")
+    assert trusted == [True, False]
+
+
 def test_damaged_settings_of_a_run(model, folder):
     fit(model)
     sane = config_of(folder)

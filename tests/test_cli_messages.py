@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finetuner.cli.terminal import error_line
+from finetuner.cli.terminal import error_line, error_message
 from finetuner.cli.user_code import is_user_file, resolve_callable
 
 from .commands import error, fit, folder, model  # noqa: F401  (folder and model are fixtures)
@@ -91,3 +91,7 @@ def test_files_of_libraries_are_not_the_users(tmp_path):
     assert not is_user_file(str(tmp_path / "lib" / "site-packages" / "more.py"))
     assert not is_user_file(re.__file__)
     assert not is_user_file("<string>")
+
+
+def test_colours_of_a_message_are_removed():
+    assert error_message(ValueError("\x1b[1mtoo \x1b[31;1mlarge\x1b[0m")) == "too large"

@@ -54,6 +54,13 @@ def test_like_does_not_take_the_output_of_the_run(model, folder):
     assert line == "--like must not be used with --resume, which takes the options of its run, too"
 
 
+def test_what_belongs_to_one_command_is_not_passed_on(model, folder):
+    fit(model, "--debug")
+    run("fit", "--like", "run", "--trust", "--output", "again")
+    assert command_of(folder / "again")["debug"] is False
+    run("fit", "--resume", "again", "--trust", "--epochs", 3, "--output", "longer")
+
+
 def test_a_file_comes_before_the_run_and_may_name_it(model, folder):
     fit(model, "--seed", 3)
     (folder / "options.toml").write_text("epochs = 1\nlike = 'run'\noutput = 'again'\n")
@@ -199,6 +206,19 @@ def test_ctrl_c_before_training(model, folder, monkeypatch):
     monkeypatch.setattr("finetuner.data.load", interrupted)
     assert fit(model, code=INTERRUPTED).stderr == "interrupted\n"
     assert not (folder / "run").exists()
+
+
+def test_a_second_signal_does_not_stop_the_saving(model, folder, monkeypatch):
+    write_json = finetuner.files.write_json
+
+    def write(path, content):
+        signal.raise_signal(signal.SIGINT)
+        write_json(path, content)
+
+    monkeypatch.setattr("finetuner.tuner.base.training.checkpoint.write_json", write)
+    fit(model)
+    assert len(json.loads((folder / "run" / "history.json").read_text())) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # Another place for the run -------------------------------------------------------------------------------

@@ -108,3 +108,11 @@ def test_a_loss_of_another_library(backend):
     assert sum(loss.memory) == 48
     assert np.isfinite(run.history[-1]["a/val_loss"])
     assert run.tuner.distance == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("losses", "sampler"),
+    [(("NTXentLoss", "ArcFaceLoss"), "class"), (("ArcFaceLoss", "CosFaceLoss"), "random")],
+)
+def test_batches_hold_several_items_of_a_class_if_one_loss_compares(backend, losses, sampler):
+    assert make_tuner(backend, loss=dict.fromkeys(losses, 1.0)).loss.sampler == sampler

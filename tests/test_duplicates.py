@@ -17,6 +17,7 @@ ROWS = np.array([[1.0, 2], [3, 4], [1, 2], [1, 2.5], [3, 4]])
         (list(ROWS), [0, 1, 0, 3, 1]),
         (list("abacb"), [0, 1, 0, 3, 1]),
         (np.array(list("abacb"), object), [0, 1, 0, 3, 1]),
+        (np.array(["-".join(["x", c]) for c in "abacb"], object), [0, 1, 0, 3, 1]),  # equal, and not the same object
         ([b"a", "a", b"a"], [0, 1, 0]),
         ([1, 2, 1], [0, 1, 0]),
         ({"text": list("aabbb"), "image": ROWS}, [0, 1, 2, 3, 4]),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from finetuner.evaluation import PairRetrievalEvaluator, RetrievalEvaluator, search
+from finetuner.evaluation.ranking import grouped_ndcg
 from finetuner.evaluation.retrieval import DEFAULT_METRICS, METRICS, relevant_counts, retrieval_metrics
 from finetuner.evaluation.search import nearest_neighbours
 
@@ -384,3 +385,17 @@ def test_import_loads_neither_faiss_nor_a_framework():
     code = "import sys, finetuner.evaluation as _; print(*{'faiss', 'torch', 'keras', 'paddle'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_queries_without_a_copy_in_the_index_have_nothing_to_exclude(sign):
+    rng = np.random.default_rng(0)
+    queries, index = sign * (5 + rng.random((9, 3))), sign * rng.random((2, 3))
+    arguments = (queries, [0] * 9, index, [0, 1])
+    options = {"metrics": ["hit@1", "mAP"], "distance": "euclidean"}
+    assert retrieval_metrics(*arguments, exclude_duplicates=True, **options) == retrieval_metrics(*arguments, **options)
+
+
+def test_ndcg_of_no_items():
+    none = np.zeros(0)
+    assert grouped_ndcg(none, none, none.astype(int)) == 0

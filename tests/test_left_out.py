@@ -157,3 +157,8 @@ def test_keep_all_by_the_choice_of_a_sampler():
         choose_sampler(RandomSampler(4, 2), TripletLoss(), data, 20, None, 0, keep_all=True)
     with pytest.raises(TypeError, match="keep_all must be True or False, got 'yes'"):
         choose_sampler("auto", TripletLoss(), data, 20, None, 0, keep_all="yes")
+
+
+def test_as_many_as_may_be_left_out_are_no_warning():
+    assert left_out(RandomSampler(100, 19, drop_last=True)) == (95, [])
+    assert "6 of 100 items" in left_out(RandomSampler(100, 47, drop_last=True))[1][0]

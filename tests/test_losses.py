@@ -183,3 +183,28 @@ def test_bad_pooler_inputs(backend):
         gem(backend.tensor(np.zeros((2, 3, 4), "float32")), backend.tensor(np.ones((2, 4), bool)))
     with pytest.raises(ValueError, match="p must be above 0, got 0"):
         backend.poolers.GeM(p=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("offset", "references", "message"),
+    [
+        (4, 6, "must leave room for 3 rows among 6"),
+        (-1, 6, "at least 0, got -1"),
+        (0, None, "must be used with references"),
+    ],
+)
+def test_bad_offsets(backend, name, offset, references, message):
+    x, y = np.ones((3, 2), np.float32), np.zeros(3, np.int64)
+    others = () if references is None else (np.ones((references, 2), np.float32), np.zeros(references, np.int64))
+    with pytest.raises(ValueError, match=message):
+        backend.loss(name)(*map(backend.tensor, (x, y, *others)), self_offset=offset)
+
+
+@pytest.mark.parametrize("name", ["FocalLoss"])
+def test_a_classification_of_no_rows_has_a_loss_of_zero(backend, name):
+    assert value(backend, backend.loss(name), np.zeros((0, 3), np.float32), np.zeros(0, np.int64)) == 0
+
+
+def test_arguments_of_a_pooler(backend):
+    assert backend.poolers.GeM(2.5).arguments()["p"] == 2.5

@@ -4,6 +4,7 @@ The reference is in float64. Adam's epsilon is too small to count, since PyTorch
 bias-corrected second moment, and Keras to that of the uncorrected one.
 """
 
+import math
 import re
 
 import numpy as np
@@ -154,3 +155,25 @@ def test_the_comparison_can_fail(backend):
     losses, *_ = reference("linear, warm-up, clipping, decay", 1)
     wrong, *_ = reference("cosine, share of warm-up, average", 1)
     assert (np.abs(np.array(wrong) - losses) / losses).max() > 1e-2
+
+
+def test_the_saved_state_of_an_optimizer(backend):
+    """Numbers beside tensors are saved, options are of the kind that they were, and initial_lr may be missing."""
+    if backend.name != "pytorch":
+        pytest.skip("of PyTorch's optimizers")
+    import torch
+
+    from finetuner.tuner.pytorch.optimizers import check_saved_state, same_kind, tensors_and_numbers
+
+    tensors, numbers = tensors_and_numbers({0: {"count": 3, "sum": torch.ones(2)}})
+    assert numbers == {"0.count": 3}
+    assert tensors["0.sum"].tolist() == [1, 1]
+    kinds = [(0.1, 3), (None, True), (True, False), ([0.9, 0.99], (0.8, 0.9)), (0.1, True), (True, 0.1), (1, math.inf)]
+    assert [same_kind(*pair) for pair in kinds] == [True] * 4 + [False] * 3
+    optimizer = torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=0.1)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.param_groups[0]["initial_lr"] = 0.1  # as a schedule sets it
+    check_saved_state(optimizer, {}, groups)
+    del groups[0]["lr"]
+    with pytest.raises(ValueError, match="has no lr"):
+        check_saved_state(optimizer, {}, groups)

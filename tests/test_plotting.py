@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from finetuner.plotting import plot_embeddings, plot_history, project
+from finetuner.tuner.base import Run
 
 HISTORY = [
     {"epoch": 0, "val_loss": 0.5, "hit@1": 0.3},
@@ -206,3 +207,13 @@ assert settings() == before
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_log_of_a_training_is_plotted(figures, tmp_path):
+    history = [{"epoch": epoch, "step": 2 * epoch, "val_loss": 0.5, "hit@1": 0.3} for epoch in range(3)]
+    log = [{"epoch": 1, "step": step, "loss": 0.4, "learning_rate": 0.1, "gradient_norm": 2.0} for step in range(4)]
+    Run(None, history, {}, {}, log=log).plot(tmp_path / "log.png")
+    Run(None, history, {}, {}).plot(tmp_path / "no-log.png")
+    titles = [[title for axes in figure.axes if (title := axes.get_title(loc="left"))] for figure in figures]
+    assert titles == [["loss", "retrieval", "learning rate", "gradient norm"], ["loss", "retrieval"]]
+    assert [line.get_label() for line in figures[0].axes[0].lines] == ["loss", "val_loss"]

@@ -362,3 +362,13 @@ def umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_loaded_run_is_saved_as_it_was(backend, saved, tmp_path):
+    tuner_of(backend).load(saved).save(tmp_path / "again")
+    names = ["history.json", "log.json", "metrics.json"]
+    first, second = (
+        [json.loads((folder / name).read_text()) for name in names] for folder in (saved, tmp_path / "again")
+    )
+    assert first == second
+    assert first[2]["after"]

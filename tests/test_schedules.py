@@ -1,16 +1,21 @@
 """Schedules, parameter groups, triggers and the loss scale: plain Python, the same for all frameworks."""
 
 import itertools
+import json
+from datetime import date, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from finetuner import Every
 from finetuner.arrays import item_lengths
-from finetuner.tuner.base import Schedule
+from finetuner.tuner.base import Checkpoint, Schedule
 from finetuner.tuner.base.data.batches import Batches, LengthGroups, group_starts
 from finetuner.tuner.base.data.datasets import ClassDataset
 from finetuner.tuner.base.data.samplers import IterableSampler
+from finetuner.tuner.base.training.callbacks.monitor import Monitor
+from finetuner.tuner.base.training.checkpoint import decode_class_names, encode_class_names
 from finetuner.tuner.base.training.micro_batches import split_batch
 from finetuner.tuner.base.training.optimization import Optimization
 from finetuner.tuner.base.training.parameter_groups import (
@@ -257,3 +262,31 @@ def test_length_groups_have_the_least_padding():
 
         choices = [starts for k in range(min(groups, count)) for starts in itertools.combinations(range(1, count), k)]
         assert padded(group_starts(lengths, groups)) == min(map(padded, choices))
+
+
+def test_the_best_checkpoint_is_that_of_the_best_number(tmp_path):
+    written = []
+
+    class Recording(Checkpoint):
+        def write(self, state, path):
+            written.append((path.name, state.history[-1]["hit@1"]))
+
+    checkpoint, state = Recording(tmp_path, best="hit@1"), SimpleNamespace(history=[])
+    for row in ({"hit@1": 0.5}, {"hit@1": 0.4}, {"loss": 3.0}, {"hit@1": 0.5}, {"hit@1": 0.6}):
+        state.history.append({"epoch": 1, "step": 1, **row})
+        checkpoint.save_best(state)
+    assert written == [("best", 0.5), ("best", 0.6)]
+
+
+def test_the_validation_loss_is_watched_by_default():
+    assert Monitor().monitor == "val_loss"
+    assert [Monitor().is_better(value) for value in (0.5, 0.6)] == [True, True]
+    monitor = Monitor()
+    assert [monitor.is_better(value) for value in (0.5, 0.6, 0.4)] == [True, False, True]
+
+
+def test_names_of_classes_are_read_as_they_were_written():
+    names = ["a", 3, 2.5, True, b"\xff\x00a", date(2024, 2, 29), datetime(2024, 2, 29, 12, 30, 1)]
+    read = decode_class_names(json.loads(json.dumps(encode_class_names(names))))
+    assert read == names
+    assert list(map(type, read)) == list(map(type, names))

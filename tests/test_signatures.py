@@ -70,3 +70,41 @@ def test_every_argument_is_documented(function):
     for name in inspect.signature(function).parameters:
         if name != "self":
             assert f"\n    {name}: " in doc, name
+
+
+def test_fit_passes_every_argument_on(monkeypatch):
+    received = {}
+
+    class Receiver:
+        def __init__(self, model, **options):
+            received.update(options)
+
+        def fit(self, train_data, eval_data, preprocess_fn, collate_fn, **options):
+            received.update(options, train_data=train_data, eval_data=eval_data)
+            received.update(preprocess_fn=preprocess_fn, collate_fn=collate_fn)
+
+    monkeypatch.setattr("finetuner.api.tuner_class", lambda model: Receiver)
+    monkeypatch.setattr(
+        "finetuner.api.open_model", lambda model, device, *pooler_and_options: (model, *pooler_and_options[:2])
+    )
+    given = {name: object() for name in API if name != "adapter"}
+    finetuner.fit(**given)
+    assert received == {
+        name: value for name, value in given.items() if name not in ("model", "embed_model", "model_options")
+    }
+
+
+def test_options_are_called_as_their_arguments():
+    pytest.importorskip("typer")
+    from typer.main import get_command
+
+    from finetuner.cli.commands import app
+
+    for command in get_command(app).commands.values():
+        for option in command.params:
+            if option.param_type_name != "option":
+                continue
+            if option.name not in ("help", "show_all", "as_json"):
+                assert f"--{option.name.replace('_', '-')}" in [*option.opts, *option.secondary_opts], option.name
+            if option.name in ("data", "input_column", "column_names", "metric", "loss_option"):
+                assert option.multiple, option.name

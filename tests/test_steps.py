@@ -368,3 +368,52 @@ def test_precision(backend, precision):
     assert run.config["precision"] == precision
     assert all("float32" in str(value.dtype) for value in weights(run.tuner).values() if "float" in str(value.dtype))
     assert make_tuner(backend, precision="auto").config["precision"] == "fp32"
+
+
+def test_the_initial_weights_are_saved_for_a_blend_only(backend, tmp_path):
+    def train(name, **options):
+        tuner = make_tuner(backend)
+        folder = {} if name is None else {"checkpoint_folder": tmp_path / name, "checkpoint_every": "1 epoch"}
+        tuner.fit(TRAIN, epochs=2, batch_size=24, **folder, **options)
+        return tuner
+
+    whole = train("blend", blend=0.5)
+    resumed = train(None, blend=0.5, resume=tmp_path / "blend" / "epoch-1")
+    assert same_arrays(weights(resumed), weights(whole))
+    train("plain")
+    files = [tmp_path / name / "epoch-1" / "training.safetensors" for name in ("plain", "blend")]
+    assert files[0].stat().st_size < files[1].stat().st_size
+
+
+def test_dropout_is_another_in_each_step_and_epoch(backend):
+    """The same batches, with weights that do not move."""
+    tuner = make_tuner(backend, dropout=0.5, learning_rate=1e-30)
+    batches = [list(range(0, 24)), list(range(24, 48)), list(range(0, 24))]
+    losses = [row["loss"] for row in tuner.fit(TRAIN, epochs=3, sampler=batches, log_every=1).log]
+    assert len(losses) == len(set(losses)) == 9
+
+
+def test_data_is_not_augmented_for_an_evaluation(backend):
+    calls = []
+
+    def augment(item, rng):
+        calls.append(item)
+        return item + 100
+
+    tuner, data = make_tuner(backend), ClassDataset(TEST.x, TEST.labels, augment=augment)
+    expected = tuner.evaluate(TEST)
+    assert tuner.evaluate(data) == expected
+    run = tuner.fit(TRAIN, data, epochs=1, batch_size=24)
+    assert {name: run.metrics["before"][name] for name in expected} == expected
+    assert calls == []
+    tuner.fit(data, epochs=1, batch_size=24)
+    assert calls
+
+
+def test_embed_calls_both_functions(backend):
+    model = backend.mlp(D, 8)
+    x = TRAIN.x[:6]
+    found = finetuner.embed(
+        model, list(x), preprocess_fn=lambda item: item * 2, collate_fn=lambda items: np.stack(items) * 4
+    )
+    np.testing.assert_array_equal(found, finetuner.embed(model, x * 8))

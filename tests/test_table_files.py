@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import json
 
 import numpy as np
 import pytest
@@ -156,3 +157,12 @@ def test_shards_of_numbers(tmp_path):
     np.savez(tmp_path / "b.npz", x=np.ones((1, 2)), y=[3])
     data = load([tmp_path / "a.npz", tmp_path / "b.npz"])
     assert (data.x.shape, data.classes.tolist(), data.labels.tolist()) == ((3, 2), [3, 4], [0, 1, 0])
+
+
+def test_a_saved_folder_with_another_order_of_rows_is_refused(tmp_path):
+    write_file(tmp_path / "dataset_info.json", "{}")
+    write_file(tmp_path / "data.arrow", "x")
+    state = {"_data_files": [{"filename": "data.arrow"}], "_indices_files": [{"filename": "indices.arrow"}]}
+    write_file(tmp_path / "state.json", json.dumps(state))
+    with pytest.raises(ValueError, match="has indices; save flatten_indices"):
+        load_inputs(tmp_path)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from finetuner.data import load, load_inputs
+from finetuner.data.values import as_numbers
 
 from .files import write_file
 
@@ -301,3 +302,26 @@ def test_lines_of_text(tmp_path):
     assert load_inputs(path) == ['one, "two"', "\tthree"]
     with pytest.raises(ValueError, match=r"label_column must name a column of .*a\.txt, which has 'text'"):
         load(path)
+
+
+def test_names_of_columns_that_the_first_row_lacks(tmp_path):
+    path = write_file(tmp_path / "a.csv", "x,1\ny,2,more\n")
+    assert rows_of(path, column_names=["text", "label", "remark"]) == [("x", "1"), ("y", "2")]
+
+
+def test_a_letter_as_the_separator_of_excel(tmp_path):
+    path = write_file(tmp_path / "a.csv", "sep=X\ntextXlabel\naX1\nbX2\n")
+    assert rows_of(path) == [("a", "1"), ("b", "2")]
+
+
+def test_one_column_of_numbers(tmp_path):
+    path = write_file(tmp_path / "a.csv", "size,text,label\n1,2,a\n3,4,b\n")
+    data = load(path, input_column=["size", "text"], label_column="label", numeric="size")
+    assert data.x["size"].tolist() == [1, 3]
+    assert list(data.x["text"]) == ["2", "4"]
+
+
+@pytest.mark.parametrize("values", [[[1, 2]], [b"1"], [None]])
+def test_what_is_no_number(values):
+    with pytest.raises(ValueError, match="the column must have numbers, got"):
+        as_numbers("the column", values)

@@ -429,3 +429,18 @@ def test_last_logs(backend):
     loss(backend.tensor(x), backend.tensor(np.array([0, 1, 0, 1])))
     expected = {"active": 1, "positive_distance": 1, "negative_distance": 0.5}
     assert loss.last_logs == pytest.approx(expected | {"spread": 0.5}, abs=1e-6)
+
+
+def test_last_logs_of_pairs_in_a_batch(backend):
+    x = np.array([[1, 0], [0, 1]], np.float32)
+    loss = backend.loss("CLIPLoss", need_logs=True)
+    for second, positive, negative in ((x, 0, 1), (x[::-1].copy(), 1, 0)):
+        loss(backend.tensor(x), backend.tensor(second))
+        logs = loss.last_logs
+        assert (logs["positive_distance"], logs["negative_distance"]) == pytest.approx((positive, negative), abs=1e-6)
+        assert logs["active"] == 1
+
+
+def test_the_interface_of_losses_is_no_loss(backend):
+    with pytest.raises(ValueError, match="loss must be a known name, got 'Loss'"):
+        make_tuner(backend, loss="Loss")

@@ -187,8 +187,9 @@ def same_kind(own: Any, saved: Any) -> bool:
     if isinstance(own, tuple | list):
         is_list = isinstance(saved, tuple | list) and len(saved) == len(own)
         return is_list and all(map(same_kind, own, saved))
-    if isinstance(own, bool) or own is None or isinstance(saved, bool) or saved is None:
-        return saved is None or isinstance(saved, bool)
+    flags = [value is None or isinstance(value, bool) for value in (own, saved)]
+    if any(flags):
+        return all(flags)
     if isinstance(own, torch.Tensor) or not isinstance(own, int | float):
         return True
     return isinstance(saved, int | float) and abs(saved) < torch.finfo(torch.float64).max
