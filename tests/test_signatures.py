@@ -20,7 +20,11 @@ NOT_ON_THE_COMMAND_LINE = {
 
 
 def shared(parameters):
-    return {name: p for name, p in parameters.items() if name not in ("self", "embed_model", "model", "model_options", "adapter")}
+    return {
+        name: p
+        for name, p in parameters.items()
+        if name not in ("self", "embed_model", "model", "model_options", "adapter")
+    }
 
 
 def test_fit_has_the_arguments_of_the_tuner():
