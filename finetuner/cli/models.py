@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .. import checks
 from .inputs import COLUMN_OPTIONS, IMAGE_OPTIONS, TABLE_OPTIONS, parse_options
 from .option_files import CODE, known_options, option_types
 from .user_code import build_model, names_code, resolve_callable
@@ -178,6 +177,7 @@ def open_encoder(settings: Mapping[str, Any]) -> "Encoder":
         settings: The result of :func:`run_settings`.
     """
     from ..api import load
+    from ..checks import one_of
     from ..tuner import framework_class
     from ..tuner.base import Encoder
 
@@ -189,7 +189,7 @@ def open_encoder(settings: Mapping[str, Any]) -> "Encoder":
         base = build_model("--model", spec, settings["seed"]) if spec is not None and names_code(spec) else None
         encoder = load(run, base, device=device, trust_code=bool(settings.get("trust")), **functions)
         if distance is not None:
-            encoder.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
+            encoder.distance = one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
         return encoder
     config = settings["run_config"]
     distance = distance or config.get("distance") or "cosine"
