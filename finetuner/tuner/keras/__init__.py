@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from .adapters import *
 from .framework import KerasFramework
 from .interop import KerasLoss
+from .heads import *
 from .losses import *
 from .matryoshka_loss import *
 from .miner import *
@@ -14,11 +15,12 @@ from .static import *
 from .tuner import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import adapters, losses, matryoshka_loss, miner, poolers, sampled, static, tuner
+    from . import adapters, heads, losses, matryoshka_loss, miner, poolers, sampled, static, tuner
 
     __all__ = [
         "KerasLoss",
         *adapters.__all__,
+        *heads.__all__,
         *losses.__all__,
         *matryoshka_loss.__all__,
         *miner.__all__,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from .adapters import *
 from .framework import PytorchFramework
+from .heads import *
 from .losses import *
 from .matryoshka_loss import *
 from .miner import *
@@ -12,10 +13,11 @@ from .static import *
 from .tuner import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import adapters, losses, matryoshka_loss, miner, poolers, static, tuner
+    from . import adapters, heads, losses, matryoshka_loss, miner, poolers, static, tuner
 
     __all__ = [
         *adapters.__all__,
+        *heads.__all__,
         *losses.__all__,
         *matryoshka_loss.__all__,
         *miner.__all__,
