@@ -98,7 +98,7 @@ def test_fit_save_and_load(backend, kind, tmp_path):
     weights = framework.state(model)
     run = finetuner.fit(model, TRAIN, {"train": TRAIN, "test": TEST}, adapter=kind, **FAST)
     assert {name: run.metrics["before"][f"test/{name}"] for name in before} == pytest.approx(before, abs=1e-6)
-    assert run.metrics["after"]["train/mAP@R"] > run.metrics["before"]["train/mAP@R"] + 0.02
+    assert run.metrics["after"]["train/val_loss"] < 0.95 * run.metrics["before"]["train/val_loss"]
     assert same_arrays(*({k: np.asarray(v) for k, v in one.items()} for one in (weights, framework.state(model))))
     adapted = run.encoder.embed(TEST.x)
     assert np.abs(adapted - embeddings).max() > 1e-2
