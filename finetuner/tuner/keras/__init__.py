@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from .adapters import *
 from .framework import KerasFramework
-from .interop import KerasLoss
 from .heads import *
+from .interop import KerasLoss
 from .losses import *
 from .matryoshka_loss import *
 from .miner import *

@@ -10,8 +10,8 @@ class ImageModel(nn.Module):
     """From images to features ``[N, C]``.
 
     Args:
-        model: A model of ``transformers`` that takes ``pixel_values``. Its ``pooler_output`` is used if it has one, else
-            the mean of its last states over tokens or places.
+        model: A model of ``transformers`` that takes ``pixel_values``. Its ``pooler_output`` is used if there is one,
+            else the mean of its last states over tokens or places.
     """
 
     def __init__(self, model: nn.Module):
