@@ -471,3 +471,16 @@ def test_omniglot(pillow):
     test = load(archives[0], classes=["Korean/*", "Early_Aramaic/*"], image_mode="L", image_size=28)
     assert len(train) + len(test) == 2720
     assert not set(train.classes) & set(test.classes)
+
+
+def test_a_rotated_jpeg_is_reduced_by_its_own_sides(tmp_path, pillow, monkeypatch):
+    exif, sizes = pillow.Exif(), []
+    exif[0x0112] = 6
+    save(pillow, tmp_path / "x.jpg", size=(1600, 400), exif=exif)
+    files = load_inputs(tmp_path, image_size=(200, 50))
+    transpose = pillow.Image.transpose
+    monkeypatch.setattr(
+        pillow.Image, "transpose", lambda self, *a, **k: sizes.append(self.size) or transpose(self, *a, **k)
+    )
+    assert files[0].shape == (3, 200, 50)
+    assert sizes == [(400, 100)]

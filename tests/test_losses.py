@@ -207,4 +207,10 @@ def test_a_classification_of_no_rows_has_a_loss_of_zero(backend, name):
 
 
 def test_arguments_of_a_pooler(backend):
+    class Own(backend.poolers.AveragePooling):
+        def __init__(self, size):
+            super().__init__()
+            self.size = size
+
+    assert Own(3).arguments() == {"size": 3}
     assert backend.poolers.GeM(2.5).arguments()["p"] == 2.5
