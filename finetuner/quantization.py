@@ -49,12 +49,12 @@ def quantize(embeddings: Any, dtype: str = "int8", calibration: Any = None) -> n
             embedding.
 
     Example:
-        >>> embeddings = np.array([[0.0, -1.0], [0.5, 1.0], [1.0, 0.0]], np.float32)
+        >>> embeddings = np.array([[0.0, -127.0], [128.0, 128.0], [255.0, 0.0]], np.float32)
         >>> quantize(embeddings, "int8").tolist()
-        [[-128, -128], [-1, 127], [127, -1]]
+        [[-128, -128], [0, 127], [127, -1]]
         >>> quantize(embeddings, "ubinary").tolist()
         [[0], [192], [128]]
-        >>> quantize(np.array([[2.0, 0.5]]), "int8", calibration=embeddings).tolist()
+        >>> quantize(np.array([[300.0, 64.0]]), "int8", calibration=embeddings).tolist()
         [[127, 63]]
     """
     check_dtype(dtype)
