@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_new_folder", "existing_path", "new_folder", "read_json", "write_json"]
+__all__ = ["check_new_folder", "current_umask", "existing_path", "new_folder", "read_json", "write_json"]
 
 
 def existing_path(path: str | os.PathLike[str]) -> Path:

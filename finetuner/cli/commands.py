@@ -1,4 +1,4 @@
-"""The commands of the command line: ``fit``, ``check``, ``evaluate``, ``embed`` and ``demo``.
+"""The commands of the command line: ``fit``, ``check``, ``evaluate``, ``embed``, ``export`` and ``demo``.
 
 Each command imports heavy libraries itself, so ``finetuner --help`` is fast.
 """
@@ -14,6 +14,7 @@ from .check import check
 from .console_noise import silence_frameworks
 from .embed import embed
 from .examples import EMBED_EXAMPLES, EVALUATE_EXAMPLES, FIT_EXAMPLES
+from .export import export
 from .fit import fit
 from .inputs import check_inputs, check_output, first_free_folder, read_data, read_eval_set
 from .models import open_encoder, run_settings
@@ -140,6 +141,7 @@ def evaluate(
 
 
 app.command(epilog=EMBED_EXAMPLES)(embed)
+app.command()(export)
 
 
 @app.command()

@@ -81,9 +81,7 @@ Adapter = Annotated[
 ]
 Pooler = Annotated[
     str | None,
-    option(
-        "--pooler", MODEL, f"Replaces the model's global pooling: {alternatives(POOLERS)}.", "NAME", names=POOLERS
-    ),
+    option("--pooler", MODEL, f"Replaces the model's global pooling: {alternatives(POOLERS)}.", "NAME", names=POOLERS),
 ]
 PoolerOption = Annotated[
     list[str] | None,

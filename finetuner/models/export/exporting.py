@@ -1,7 +1,9 @@
 """``Encoder.export``: writes an encoder in the format of another tool, runs what was written, and compares."""
 
+import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from ... import checks
 from ...arrays import take
-from ...files import new_folder
+from ...files import current_umask
 from ...tuner.base.data.conversion import as_unlabelled
 from ...tuner.base.training.encoder import Encoder
 
@@ -27,8 +29,10 @@ TEXTS = (
 # Format -> the modules that write it, by framework.
 FORMATS: dict[str, dict[str, str]] = {
     "sentence-transformers": {"pytorch": "sentence_transformers_format"},
-    "onnx": {"pytorch": "pytorch_formats"},
+    "onnx": {"pytorch": "pytorch_formats", "keras": "keras_formats", "paddle": "paddle_formats"},
     "torch-export": {"pytorch": "pytorch_formats"},
+    "saved-model": {"keras": "keras_formats"},
+    "paddle-inference": {"paddle": "paddle_formats"},
 }
 # A function that writes the export, and returns one that embeds items with it.
 Writer = Callable[[Encoder, Path, Any], Callable[[Any], np.ndarray]]
@@ -51,14 +55,17 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
     writers = FORMATS[checks.one_of("format", format, tuple(FORMATS))]
     name = encoder.framework.name
     if name not in writers:
-        raise ValueError(f"the format {format} must be one of {name}, and is one of {', '.join(writers)}")
+        known = [one for one, frameworks in FORMATS.items() if name in frameworks]
+        raise ValueError(f"the format of a {name} model must be {' or '.join(known)}, got {format}")
+    if isinstance(encoder.model, tuple | list):
+        raise ValueError("a pair of models must be exported one by one: finetuner.load_model(model).export(path)")
     module = importlib.import_module(f"finetuner.models.export.{writers[name]}")
     write: Writer = getattr(module, f"write_{format.replace('-', '_')}")
-    sample = sample_of(encoder, items)
-    expected = embed(encoder, sample)
     if path.exists() and (path.is_file() or any(path.iterdir())):
         raise FileExistsError(f"{path} must not exist, so that nothing is overwritten")
-    with new_folder(path.parent / f"{path.name}.export") as folder:
+    sample = sample_of(encoder, items)
+    expected = embed(encoder, sample)
+    with temporary_folder(path) as folder:
         run = write(encoder, folder / path.name, sample)
         found = np.asarray(run(sample), np.float32)
         if found.shape != expected.shape:
@@ -69,7 +76,7 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
                 f"the embeddings of the export must be within {LARGEST_DIFFERENCE:g} of those of the encoder, "
                 f"got {difference:.2g}; nothing was written"
             )
-    move(sorted((path.parent / f"{path.name}.export").iterdir()), path)
+        move(sorted(folder.iterdir()), path)
     return difference
 
 
@@ -89,13 +96,32 @@ def embed(encoder: Encoder, sample: Any) -> np.ndarray:
     return encoder.embed_rows(dataset, np.arange(dataset.num_rows))
 
 
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` that is removed at the end, as are the parents of ``path`` if nothing is in them."""
+    parents = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".unfinished", dir=path.parent) as folder:
+            yield Path(folder)
+    finally:
+        for parent in parents:
+            if not any(parent.iterdir()):
+                parent.rmdir()
+
+
 def move(files: Sequence[Path], path: Path) -> None:
     """Move what was written beside its place to ``path``, and what belongs to it into the same folder."""
-    for file in files:
+    beside = [file for file in files if file.name != path.name]
+    for file in beside:
         target = path.parent / file.name
-        if target.exists() and target.read_bytes() != file.read_bytes():
+        if target.exists() and (target.is_dir() or target.read_bytes() != file.read_bytes()):
             raise FileExistsError(f"{target} must not exist, so that nothing is overwritten")
-    folder = files[0].parent
+    if path.is_dir():
+        path.rmdir()  # it is empty
+    mode = 0o666 & ~current_umask()
     for file in files:
-        file.rename(path.parent / file.name)
-    folder.rmdir()
+        for one in (file, *file.rglob("*")):
+            if one.is_file():
+                one.chmod(mode)  # safetensors writes files that only the user can read
+        file.replace(path.parent / file.name)

@@ -11,7 +11,7 @@ SETTINGS = ("loss", "optimizer", "learning_rate", "schedule", "warmup", "clip_no
 
 def model_card(encoder: Encoder, name: str) -> str:
     """The text of a ``README.md``, with the settings and the metrics of the run that trained the encoder."""
-    run = getattr(encoder, "record", {})
+    run = encoder.record
     lines = ["---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity", "tags:"]
     lines += ["- sentence-transformers", "- sentence-similarity", "- feature-extraction", "- finetuner", "---", ""]
     lines += [f"# {name}", "", "A text embedding model, fine-tuned with finetuner.", "", "## Usage", "", "```python"]
@@ -21,7 +21,7 @@ def model_card(encoder: Encoder, name: str) -> str:
     if metrics:
         lines += ["## Metrics", "", f"| metric | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
         for metric in next(iter(metrics.values())):
-            lines.append(f"| {metric} | {' | '.join(f'{values[metric]:.4f}' for values in metrics.values())} |")
+            lines.append(f"| {metric} | {' | '.join(number(values.get(metric)) for values in metrics.values())} |")
         lines.append("")
     config: dict[str, Any] = run.get("config") or {}
     rows = [f"| {key} | {text_of(config[key])} |" for key in SETTINGS if config.get(key) is not None]
@@ -29,6 +29,11 @@ def model_card(encoder: Encoder, name: str) -> str:
     if rows:
         lines += ["## Training", "", "| setting | value |", "|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """A metric as a cell of a table. A saved run has no value for one that is not a number."""
+    return "" if value is None else f"{value:.4f}"
 
 
 def text_of(value: Any) -> str:

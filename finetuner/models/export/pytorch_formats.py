@@ -1,84 +1,76 @@
 """ONNX and ``torch.export``, for models of PyTorch."""
 
 import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...tuner.base.data.batches import Batches, collated
-from ...tuner.base.data.conversion import as_unlabelled
 from ...tuner.base.training.encoder import Encoder
-from ..hub import import_library
+from .inputs import OUTPUT, Example, Run, batches_of, example_of, import_libraries, onnx_runner, quiet, write_tokenizer
 
-__all__ = ["write_onnx", "write_torch_export"]
-
-OUTPUT = "sentence_embedding"
-Run = Callable[[Any], np.ndarray]
+__all__ = ["write_onnx", "write_onnx_of_module", "write_torch_export"]
 
 
 def write_onnx(encoder: Encoder, path: Path, sample: Any) -> Run:
     """Write one ONNX file. Its inputs have the names of the model's, and its output is ``sentence_embedding``."""
+    import_libraries("onnx", "onnxscript", "onnxruntime")
+    example = example_of(encoder, sample)
+    with positional(encoder, example) as module:
+        write_onnx_of_module(module, example, path)
+    write_tokenizer(encoder, path.parent)
+    return onnx_runner(encoder, example, path)
+
+
+def write_onnx_of_module(module: Any, example: Example, path: Path) -> None:
+    """Write the ONNX file of a module of PyTorch that takes the inputs in order."""
     import torch
 
-    import_library("onnxscript", "onnx")
-    runtime = import_library("onnxruntime", "onnx")
-    names, model, inputs = traceable(encoder, sample)
     with quiet(), torch.no_grad():
         torch.onnx.export(
-            model,
-            inputs,
+            module,
+            tuple(map(torch.as_tensor, example.arrays)),
             str(path),
-            input_names=names,
+            input_names=example.names,
             output_names=[OUTPUT],
-            dynamic_shapes=dynamic_shapes(inputs),
+            dynamic_shapes=dynamic_shapes(example),
             dynamo=True,
             external_data=False,
             verbose=False,
         )
-    write_tokenizer(encoder, path.parent)
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-    def run(items: Any) -> np.ndarray:
-        arrays = arrays_of(encoder, items)
-        return np.concatenate([session.run([OUTPUT], dict(zip(names, row, strict=True)))[0] for row in arrays])
-
-    return run
 
 
 def write_torch_export(encoder: Encoder, path: Path, sample: Any) -> Run:
     """Write a program of ``torch.export``, which ``torch.export.load(path).module()`` opens."""
     import torch
 
-    _, model, inputs = traceable(encoder, sample)
-    with quiet(), torch.no_grad():
-        program = torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes(inputs))
+    example = example_of(encoder, sample)
+    inputs = tuple(map(torch.as_tensor, example.arrays))
+    with positional(encoder, example) as module, quiet(), torch.no_grad():
+        program = torch.export.export(module, inputs, dynamic_shapes=dynamic_shapes(example))
         torch.export.save(program, path)
     write_tokenizer(encoder, path.parent)
-    module = torch.export.load(path).module()
+    with quiet():
+        loaded = torch.export.load(path).module()
 
     def run(items: Any) -> np.ndarray:
+        batches = batches_of(encoder, example, items, path.parent)
         with torch.no_grad():
-            rows = [module(*map(torch.as_tensor, row)) for row in arrays_of(encoder, items)]
-        return torch.cat(rows).numpy()
+            return torch.cat([loaded(*map(torch.as_tensor, row)) for row in batches]).float().numpy()
 
     return run
 
 
-def traceable(encoder: Encoder, sample: Any) -> tuple[list[str], Any, tuple[Any, ...]]:
-    """The names of the inputs, a module that takes them in order, and two items as an example."""
+@contextlib.contextmanager
+def positional(encoder: Encoder, example: Example) -> Iterator[Any]:
+    """A module that takes the inputs in order, on the CPU and in evaluation mode."""
     import torch
 
-    from ...tuner.pytorch.models import plain_model
+    from ...tuner.pytorch.models import call_model, evaluation_mode, plain_model
 
-    count = as_unlabelled(sample).num_rows
-    prepared = inputs_of(encoder, sample, np.arange(2) % count)  # one row would be taken for a fixed size
-    names = list(prepared) if isinstance(prepared, Mapping) else ["input"]
     model = plain_model(encoder.embed_model)
+    device = next((weight.device for weight in model.parameters()), "cpu")
 
     class Positional(torch.nn.Module):
         """The model with its inputs in order."""
@@ -88,58 +80,23 @@ def traceable(encoder: Encoder, sample: Any) -> tuple[list[str], Any, tuple[Any,
             self.model = model
 
         def forward(self, *tensors: Any) -> Any:
-            if names == ["input"]:
+            if not example.is_mapping:
                 return self.model(*tensors)
-            return self.model(**dict(zip(names, tensors, strict=True)))
+            inputs = dict(zip(example.names, tensors, strict=True))
+            if example.unknown is not None:
+                inputs["attention_mask"] = inputs["attention_mask"] * (inputs["input_ids"] != example.unknown)
+            return call_model(self.model, inputs)
 
-    values = prepared.values() if isinstance(prepared, Mapping) else [prepared]
-    return names, Positional().to("cpu").eval(), tuple(torch.as_tensor(np.asarray(value)) for value in values)
+    module = Positional().to("cpu")
+    try:
+        with evaluation_mode(module):
+            yield module
+    finally:
+        model.to(device)
 
 
-def dynamic_shapes(inputs: tuple[Any, ...]) -> Any:
-    """The batch is dynamic; and the length, if the inputs are tokens."""
+def dynamic_shapes(example: Example) -> Any:
+    """The dynamic axes, as PyTorch takes them."""
     from torch.export import Dim
 
-    shapes = []
-    for value in inputs:
-        is_tokens = value.ndim == 2 and not value.is_floating_point()
-        shapes.append({0: Dim.DYNAMIC, 1: Dim.DYNAMIC} if is_tokens else {0: Dim.DYNAMIC})
-    return (tuple(shapes),)
-
-
-def inputs_of(encoder: Encoder, items: Any, rows: np.ndarray) -> Any:
-    """The model's input for some items."""
-    return Batches(as_unlabelled(items), [rows], encoder.preprocess_fn, encoder.collate_fn)[0].inputs
-
-
-def arrays_of(encoder: Encoder, items: Any) -> Iterator[list[np.ndarray]]:
-    """The model's inputs as arrays: batches of 1, 3 and the rest, so that sizes other than the example's are run."""
-    count = as_unlabelled(items).num_rows
-    for start, stop in ((0, 1), (1, 4), (4, count)):
-        if start < min(stop, count):
-            prepared = inputs_of(encoder, items, np.arange(start, min(stop, count)))
-            values = prepared.values() if isinstance(prepared, Mapping) else [prepared]
-            yield [np.asarray(value) for value in values]
-
-
-def write_tokenizer(encoder: Encoder, folder: Path) -> None:
-    """Write ``tokenizer.json`` beside an export, with padding and truncation as the encoder does them."""
-    collate = encoder.collate_fn[0] if isinstance(encoder.collate_fn, tuple) else encoder.collate_fn
-    tokenizer = getattr(getattr(collate, "tokenizer", None), "backend_tokenizer", None)
-    if tokenizer is None:
-        return
-    collated([""], 1, collate)  # sets padding and truncation
-    tokenizer.save(str(folder / "tokenizer.json"))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """A context without the messages of the exporter."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+    return (tuple(dict.fromkeys(axes, Dim.DYNAMIC) for axes in example.dynamic),)

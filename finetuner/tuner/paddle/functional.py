@@ -58,7 +58,7 @@ def l2_normalize(x: Tensor) -> Tensor:
 
     Dividing by the largest component first avoids over- and underflow for every float32 norm.
     """
-    largest = detached(x).abs().amax(axis=1, keepdim=True)
+    largest = detached(x).abs().max(axis=1, keepdim=True)  # ONNX has no amax
     zero = largest <= MIN_NORM
     x = where(zero, 0.0, x / where(zero, 1.0, largest))
     square = (x * x).sum(axis=1, keepdim=True)

@@ -19,7 +19,8 @@ class StaticEmbedding(base.StaticEmbedding, nn.Layer):
     def compute(
         self, table: paddle.Tensor, input_ids: paddle.Tensor, attention_mask: paddle.Tensor | None
     ) -> paddle.Tensor:
-        self.check(input_ids.shape, input_ids.dtype, None if attention_mask is None else attention_mask.shape)
+        if paddle.in_dynamic_mode():  # in a compiled graph, the sizes of a dynamic shape are tensors
+            self.check(input_ids.shape, input_ids.dtype, None if attention_mask is None else attention_mask.shape)
         mask = paddle.ones_like(input_ids).astype("bool") if attention_mask is None else attention_mask.astype("bool")
         rows = at_least_float32(F.embedding(where(mask, input_ids, 0), table))
         count = mask.sum(axis=1, keepdim=True).astype(rows.dtype)

@@ -1,8 +1,9 @@
 """Encoder: a model with all that it needs to embed items. It knows no loss and no optimizer."""
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ....arrays import item_lengths
 from ....evaluation.evaluators import without_duplicates
 from ....evaluation.retrieval import DEFAULT_METRICS, check_metrics, retrieval_metrics
 from ....evaluation.sizes import check_sizes, first_components, metrics_by_size
-from ....files import new_folder
+from ....files import new_folder, read_json
 from ....quantization import check_dtype, quantize
 from ..data.batches import Batches, ItemFunction, LengthGroups, Prepare, all_finite
 from ..data.conversion import align_labels, as_dataset, as_unlabelled
@@ -39,7 +40,7 @@ class Encoder:
         distance: Of retrieval: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
-        pooler: Replaces the model's last pooling layer: a name, a class or an instance.
+        pooler: Replaces the model's global pooling: a name, a class or an instance.
         pooler_options: Arguments of a pooler given by name or class.
         source: How :func:`finetuner.load_model` made the model; None for a model of the user.
 
@@ -56,6 +57,8 @@ class Encoder:
         >>> encoder.embed(np.zeros((2, 8), np.float32)).shape
         (2, 8)
     """
+
+    record: Mapping[str, Any] = MappingProxyType({})  # of its run: config and metrics, for the card of an export
 
     def __init__(
         self,
@@ -358,9 +361,11 @@ class Encoder:
         """Write the encoder in the format of another tool, run what was written, and compare the embeddings.
 
         Args:
-            path: Where to write: a file, or for ``"sentence-transformers"`` a folder.
-            format: ``"sentence-transformers"``, ``"onnx"`` or ``"torch-export"``. The default is that of the suffix of
-                ``path``. A tokenizer is written beside an ONNX file or a program of ``torch.export``.
+            path: Where to write: a file, or a folder for a format of folders. A tokenizer is written beside a file, or
+                into a folder.
+            format: ``"onnx"``; of PyTorch also ``"sentence-transformers"`` (a folder) or ``"torch-export"``; of Keras
+                on TensorFlow or JAX ``"saved-model"`` (a folder); of Paddle ``"paddle-inference"`` (a folder). The
+                default is that of the suffix of ``path``: ``.onnx`` or ``.pt2``.
             items: Some items to compare the embeddings of. Models of texts need none.
 
         Returns:
@@ -381,7 +386,7 @@ class Encoder:
             ValueError: If the run is of another framework, or its weights do not fit or are not finite.
         """
         path = Path(path)
-        read_config(path, self.framework.name)
+        config = read_config(path, self.framework.name)
         tensors = read_tensors(self.framework, path / "weights.safetensors")
         check_tensors(path / "weights.safetensors", tensors)
         try:
@@ -389,4 +394,6 @@ class Encoder:
         except ValueError as error:
             line = str(error).strip().partition("\n")[0]
             raise ValueError(f"{path} cannot be loaded: {line}") from error
+        metrics = path / "metrics.json"  # an encoder without a run has none
+        self.record = {"config": config, "metrics": read_json(metrics, dict) if metrics.is_file() else {}}
         return self

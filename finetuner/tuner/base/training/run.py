@@ -72,6 +72,23 @@ class Run:
         """
         return self.trainer("saved").save(path)
 
+    def export(self, path: str | Path, format: str | None = None, items: Any = None) -> float:
+        """Write the trained model in the format of another tool, see :meth:`Encoder.export`.
+
+        The model card of ``"sentence-transformers"`` has the settings and the metrics of the run.
+
+        Returns:
+            The largest difference between the embeddings of the export and those of the encoder.
+
+        Raises:
+            ValueError: If the model cannot be written in this format, or an embedding differs by more than 1e-4.
+            FileExistsError: If there is something at ``path``.
+            ImportError: If a library is missing.
+        """
+        encoder = self.trainer("exported").encoder
+        encoder.record = {"config": self.config, "metrics": self.metrics}
+        return encoder.export(path, format, items)
+
     def blend(self, share: float = 0.5) -> "Run":
         """Move the model towards what it was before the training, see :meth:`Encoder.blend`.
 
