@@ -82,6 +82,7 @@ def test_damaged_checkpoints(model, folder, file, content):
 
 
 def test_files_of_libraries_are_not_the_users(tmp_path):
+    resolve_callable("--collate", "json:loads")  # a module of Python stays one
     (tmp_path / "mine_of_test.py").write_text("def f():\n    import json\n    json.loads('{')\n")
     function = resolve_callable("--model", f"{tmp_path / 'mine_of_test.py'}:f")
     with pytest.raises(ValueError, match="Expecting property name") as caught:

@@ -216,9 +216,13 @@ def test_a_second_signal_does_not_stop_the_saving(model, folder, monkeypatch):
         write_json(path, content)
 
     monkeypatch.setattr("finetuner.tuner.base.training.checkpoint.write_json", write)
-    fit(model)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
+    try:
+        fit(model)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(json.loads((folder / "run" / "history.json").read_text())) == 2
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 # Another place for the run -------------------------------------------------------------------------------

@@ -278,6 +278,8 @@ def test_sources_that_are_no_models(torch_backend, folder, tmp_path, monkeypatch
         finetuner.load_model(folder, max_length=25)
     with pytest.raises(ValueError, match="pooler must be a known name, got 'maen'; did you mean 'mean'"):
         finetuner.load_model(folder, pooler="maen")
+    with pytest.raises(ValueError, match="max_length must not be given with an encoder, which is complete, got 8"):
+        finetuner.load_model(finetuner.load_model(folder), max_length=8)
     with pytest.raises(TypeError, match="prompts must be a text, or a pair of texts"):
         finetuner.load_model(folder, prompts=("a", "b", "c"))
     with pytest.raises(TypeError, match="model_options must be arguments of finetuner.load_model, got 'max_lenght'"):

@@ -144,7 +144,8 @@ def import_module(flag: str, name: str) -> ModuleType:
         spec = getattr(sys.modules.get(name), "__spec__", None)
     if spec is None:
         raise ValueError(f"{flag} must name a module that exists, or a file that ends in .py, got {name!r}")
-    user_files.add(str(spec.origin))
+    if name.partition(".")[0] not in sys.stdlib_module_names:
+        user_files.add(str(spec.origin))
     return importlib.import_module(name)
 
 

@@ -1,7 +1,7 @@
 """From a name, a folder or an object to an encoder."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .. import checks
@@ -92,6 +92,7 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
     from . import huggingface, huggingface_vision, image_models, static
 
     if isinstance(source, Encoder):
+        refuse_options(options, (), "an encoder, which is complete")
         return source
     opened = image_models.open_source(source, framework, device, options)
     if opened is not None:
@@ -102,6 +103,7 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
         library: Any = static if static.is_static_object(source) else huggingface
         return library.open_object(source, pytorch(framework, device, type(source).__name__), options)
     if not is_source(source):
+        refuse_options(options, ("pooler", "pooler_options"), "a model of your own")
         found = framework or framework_class(source)(device)
         return Encoder(source, found, pooler=options["pooler"], pooler_options=options["pooler_options"])
     from .hub import local_folder, read_config
@@ -118,6 +120,7 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
     if "backend" in read_config(folder / "config.json"):
         from ..api import load
 
+        refuse_options(options, ("trust_code",), "a saved run, which has its own")
         return load(folder, device=device, trust_code=bool(options["trust_code"]))
     return huggingface.open_folder(folder, pytorch(framework, device, name), name, options)
 
@@ -129,3 +132,10 @@ def pytorch(framework: Framework | None, device: str, name: str) -> Framework:
     if framework.name != "pytorch":
         raise ValueError(f"{name} is a model of PyTorch, and cannot be opened in {framework.name}")
     return framework
+
+
+def refuse_options(options: Mapping[str, Any], used: Collection[str], source: str) -> None:
+    """Raise ``ValueError`` for options that this kind of source does not use."""
+    for name, value in options.items():
+        if name not in used and value not in (None, False, {}):
+            raise ValueError(f"{name} must not be given with {source}, got {value!r:.80}")
