@@ -68,6 +68,7 @@ def test_example(place, tmp_path, monkeypatch):
         ("datasets", "finetuner.data"),
         ("matplotlib", "finetuner.plotting"),
         ("faiss", "finetuner.evaluation"),
+        ("PIL", "finetuner.models.images"),
     ):
         if place.startswith(folder):
             pytest.importorskip(library)
