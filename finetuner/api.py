@@ -247,7 +247,7 @@ def embed(
         ValueError: If there are no items, inputs or embeddings are not finite, or ``dim`` is above D.
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
-    encoder = open_encoder(model, "cosine", device)
+    encoder = open_encoder(model, None, device)
     form: dict[str, Any] = {"dim": dim, "dtype": dtype, "calibration": calibration}
     return encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers, **form)
 
@@ -257,7 +257,7 @@ def evaluate(
     data: Any,
     index_data: Any = None,
     *,
-    distance: str = "cosine",
+    distance: str | None = None,
     metrics: Iterable[str] | None = None,
     dims: Sequence[int] | None = None,
     exclude_duplicates: bool = False,
@@ -273,7 +273,8 @@ def evaluate(
         model: A source of :func:`finetuner.load_model`, or a model from a batch of inputs to embeddings ``[N, D]``.
         data: The queries: a dataset, ``(x, y)``, or the framework's own dataset of such pairs.
         index_data: What is searched. The default is ``data``, each item without itself.
-        distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
+        distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``; by default that of an encoder or a saved run, and
+            else the cosine.
         metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
         dims: Sizes of embeddings, such as ``(384, 128, 32)``: metrics of the first components are ``dim_128/hit@1``.
         exclude_duplicates: Whether items with exactly the embedding of a query are left out of its search.
@@ -305,12 +306,13 @@ def evaluate(
     )
 
 
-def open_encoder(model: Any, distance: str, device: str) -> Encoder:
+def open_encoder(model: Any, distance: str | None, device: str) -> Encoder:
     """The encoder of a model in all forms that :func:`embed` and :func:`evaluate` take."""
     if is_source(model):
         model = open_source(model, device=device)
-    framework = model.framework if isinstance(model, Encoder) else framework_class(model)(device)
-    return as_encoder(model, framework, distance)
+    is_encoder = isinstance(model, Encoder)
+    framework = model.framework if is_encoder else framework_class(model)(device)
+    return as_encoder(model, framework, distance or (model.distance if is_encoder else "cosine"))
 
 
 def load(

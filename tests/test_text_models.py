@@ -233,6 +233,35 @@ def test_the_data_choose_the_loss(folder, dataset, loss):
     assert type(run.tuner.loss).__name__ == loss
 
 
+def test_an_encoder_keeps_its_distance_and_pooler(folder, data, tmp_path):
+    encoder = finetuner.load_model(folder, pooler="GeM", distance="euclidean")
+    assert finetuner.load_model(encoder).distance == "euclidean"
+    same = finetuner.evaluate(encoder, data, metrics=["mAP@R"])
+    assert same == encoder.evaluate(data, metrics=["mAP@R"])
+    assert same != finetuner.evaluate(encoder, data, distance="cosine", metrics=["mAP@R"])
+    encoder.save(tmp_path / "encoder")
+    assert finetuner.load_model(tmp_path / "encoder").distance == "euclidean"
+
+
+@pytest.mark.parametrize("kind", ["Dense", "Normalize"])
+def test_modules_on_tokens_are_refused(sentence_transformers, kind):
+    from sentence_transformers.base import modules
+
+    sizes = (WIDTH, WIDTH) if kind == "Dense" else ()
+    theirs = sentence_transformers(normalize=False)
+    theirs.insert(1, getattr(modules, kind)(*sizes, module_input_name="token_embeddings"))
+    with pytest.raises(ValueError, match=f"the module {kind} .* must have the module_input_name sentence_embedding"):
+        finetuner.load_model(theirs)
+
+
+def test_a_model_with_a_head_is_refused(folder):
+    from transformers import BertConfig, BertForMaskedLM
+
+    model = BertForMaskedLM(BertConfig.from_pretrained(folder))
+    with pytest.raises(ValueError, match="must be one without a head, such as model.base_model, got BertForMaskedLM"):
+        finetuner.load_model(model, tokenizer=finetuner.load_model(folder).collate_fn.tokenizer)
+
+
 # Bad input -----------------------------------------------------------------------------------------------
 
 

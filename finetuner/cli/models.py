@@ -192,13 +192,13 @@ def open_encoder(settings: Mapping[str, Any]) -> "Encoder":
             encoder.distance = one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
         return encoder
     config = settings["run_config"]
-    distance = distance or config.get("distance") or "cosine"
+    distance = distance or config.get("distance")
     if not names_code(settings["model"]):
-        model = open_model(settings["model"], model_options_of(settings), device, bool(settings.get("trust")))
-        model.distance = distance
+        options = {**model_options_of(settings), "distance": distance}
+        model = open_model(settings["model"], options, device, bool(settings.get("trust")))
         model.use_functions(functions["preprocess_fn"], functions["collate_fn"])
         return model if run is None else model.load(run)
-    model = build_model("--model", settings["model"], settings["seed"])
+    model, distance = build_model("--model", settings["model"], settings["seed"]), distance or "cosine"
     pooler = pooler_arguments(run, config.get("pooler"))
     encoder = Encoder(model, framework_class(model)(device), distance=distance, **functions, **pooler)
     return encoder if run is None else encoder.load(run)

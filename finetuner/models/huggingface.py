@@ -67,6 +67,10 @@ def open_object(model: Any, framework: Framework, options: Mapping[str, Any]) ->
                 raise ValueError(
                     f"{name} must come with its tokenizer: load_model(model, tokenizer=...); {error}"
                 ) from None
+        if getattr(model, "base_model", model) is not model:
+            raise ValueError(
+                f"a model of transformers must be one without a head, such as model.base_model, got {name}"
+            )
         return build(encoder_of(model), tokenizer, framework, name, default_settings(), [], options)
     from ..tuner.pytorch.text import Dense
 
@@ -210,6 +214,10 @@ def read_modules(folder: Path) -> dict[str, Any]:
 
 def take_module(settings: dict[str, Any], kind: str, config: Mapping[str, Any]) -> None:
     """Add a module of sentence-transformers to the settings; raise ``ValueError`` for one that is not known."""
+    for side in ("module_input_name", "module_output_name"):
+        if config.get(side) not in (None, "sentence_embedding"):
+            raise ValueError(f"the module {kind} of sentence-transformers must have the {side} sentence_embedding, got "
+                             f"{config[side]!r}: on tokens it is not supported")  # fmt: skip
     if kind == "Pooling":
         settings["pooling"] = pooling_modes(config)
         settings["include_prompt"] = bool(config.get("include_prompt", True))

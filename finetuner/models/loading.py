@@ -26,7 +26,7 @@ def load_model(
     head_type: str | None = None,
     image_size: int | Sequence[int] | None = None,
     pretrained: bool | None = None,
-    distance: str = "cosine",
+    distance: str | None = None,
     device: str = "auto",
     framework: Framework | str | None = None,
     trust_code: bool = False,
@@ -58,7 +58,8 @@ def load_model(
         image_size: The size of the images that an image model gets, one integer or height and width. The default is the
             model's.
         pretrained: Whether an image model by name has its pre-trained weights, the default, or random ones.
-        distance: Of retrieval: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
+        distance: Of retrieval: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``. The default is that of an
+            encoder or a saved run, and else the cosine.
         device: Where to compute; ``"auto"`` uses an accelerator if there is one.
         framework: Where to open the model: ``"pytorch"``, ``"keras"`` or ``"paddle"``, or the framework of a tuner,
             which replaces ``device``. Static embeddings open in each of the three, and by default in the first that is
@@ -83,7 +84,8 @@ def load_model(
         names = tuple(SUBPACKAGES.values())
         chosen = load_subpackage(checks.one_of("framework", framework, names)).Framework(device)
     encoder = open_encoder(source, chosen, device, options)
-    encoder.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
+    if distance is not None:
+        encoder.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
     return encoder
 
 

@@ -66,9 +66,8 @@ class Tokenize:
 
     def without_prompt(self, mask: np.ndarray) -> np.ndarray:
         """The mask ``[N, T]`` without the tokens of the prompt, and without those that stand before it."""
-        length = len(self.tokenizer(self.prepared([""]))["input_ids"][0])
-        if getattr(self.tokenizer, "eos_token_id", None) is not None or self.tokenizer.sep_token_id is not None:
-            length -= 1  # the token at the end of a text
+        ids = self.tokenizer(self.prepared([""]))["input_ids"][0]
+        length = len(ids) - (ids[-1] in self.tokenizer.all_special_ids)  # without the token at the end of a text
         first = mask.argmax(axis=1)
         return mask * (np.arange(mask.shape[1]) >= (first + length)[:, None])
 

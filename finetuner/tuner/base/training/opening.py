@@ -36,7 +36,7 @@ def as_encoder(
     if model.framework.name != framework.name:
         raise ValueError(f"the encoder must be of {framework.name}, got one of {model.framework.name}")
     preprocess_fn, collate_fn = model.own_functions
-    return Encoder(
+    encoder = Encoder(
         model.model,
         framework,
         distance=distance,
@@ -46,6 +46,8 @@ def as_encoder(
         pooler_options=pooler_options,
         source=model.source,
     )
+    encoder.pooler = encoder.pooler or model.pooler  # which is in the model already
+    return encoder
 
 
 def open_saved_model(
