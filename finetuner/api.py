@@ -157,7 +157,8 @@ def fit(
         return fit_adapter(fit, dict(locals()))
     model, pooler, pooler_options = open_model(model, device, pooler, pooler_options, model_options)
     if loss is None and isinstance(model, Encoder) and model.source is not None:
-        loss, options = default_loss(as_dataset(model.framework.convert_dataset(train_data), "train_data"))
+        train_data = as_dataset(model.framework.convert_dataset(train_data), "train_data")
+        loss, options = default_loss(train_data)
         loss_options = {**(options or {}), **(loss_options or {})} or None
     tuner = tuner_class(model)(
         model,

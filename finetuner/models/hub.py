@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["import_library", "local_folder", "one_line_errors", "read_config"]
+__all__ = ["check_trust", "import_library", "local_folder", "one_line_errors", "read_config"]
 
 # What a model needs. Weights of other formats can be pickles, which run code when they are read.
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -60,6 +60,16 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold a mapping, got {type(found).__name__}")
     return found
+
+
+def check_trust(folder: Path, name: str, trust_code: bool) -> None:
+    """Raise ``ValueError`` for a folder of transformers that has code of its own or weights in a pickle."""
+    if trust_code:
+        return
+    if "auto_map" in read_config(folder / "config.json"):
+        raise ValueError(f"{name} needs code of its own (auto_map in config.json): pass trust_code=True to run it")
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{name} must have its weights as safetensors; a pickle is read with trust_code=True alone")
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from ..tuner.base.registry import create
 from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.framework import Framework
 from ..tuner.base.training.model_source import ModelSource
-from .hub import import_library, one_line_errors, read_config
+from .hub import check_trust, import_library, one_line_errors, read_config
+from .static import read_modules
 from .text import Tokenize, prompts_by_side
 
 __all__ = ["is_sentence_transformer", "open_folder", "open_object", "open_saved"]
@@ -35,13 +36,9 @@ def open_folder(folder: Path, framework: Framework, name: str, options: Mapping[
         name: What the user called it, for messages.
         options: ``pooler``, ``pooler_options``, ``max_length``, ``prompts``, ``padding_token``, ``trust_code``.
     """
-    settings = read_modules(folder) if is_sentence_transformer(folder) else plain_settings(folder)
-    config = read_config(folder / "config.json")
+    settings = settings_of_modules(folder) if is_sentence_transformer(folder) else plain_settings(folder)
     trust = bool(options.get("trust_code"))
-    if "auto_map" in config and not trust:
-        raise ValueError(f"{name} needs code of its own (auto_map in config.json): pass trust_code=True to run it")
-    if not trust and not any(folder.glob("*.safetensors")):
-        raise ValueError(f"{name} must have its weights as safetensors; a pickle is read with trust_code=True alone")
+    check_trust(folder, name, trust)
     transformers = import_library("transformers", "text")
     with one_line_errors(name), quiet(transformers):
         model = transformers.AutoModel.from_pretrained(
@@ -190,16 +187,15 @@ def plain_settings(folder: Path) -> dict[str, Any]:
     return default_settings()
 
 
-def read_modules(folder: Path) -> dict[str, Any]:
+def settings_of_modules(folder: Path) -> dict[str, Any]:
     """The settings of a folder of sentence-transformers."""
-    modules = json.loads((folder / "modules.json").read_text())
+    (first, _), *others = read_modules(folder)
     settings = default_settings(pooling=[])
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
-    if kinds[0] != "Transformer":
-        raise ValueError(f"{folder} must begin with a Transformer, got {kinds[0]}")
-    for kind, module in zip(kinds[1:], modules[1:], strict=True):
-        path = folder / module["path"] / "config.json"
-        take_module(settings, kind, {**(read_config(path) if path.is_file() else {}), "path": module["path"]})
+    if first != "Transformer":
+        raise ValueError(f"{folder} must begin with a Transformer, got {first}")
+    for kind, place in others:
+        path = folder / place / "config.json"
+        take_module(settings, kind, {**(read_config(path) if path.is_file() else {}), "path": place})
     transformer = folder / "sentence_bert_config.json"
     if transformer.is_file():
         found = read_config(transformer)

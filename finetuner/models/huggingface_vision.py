@@ -7,8 +7,8 @@ from typing import Any
 
 from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.framework import Framework
-from .hub import import_library, one_line_errors, read_config
-from .images import FILTERS, ImageTransform, both_sides
+from .hub import check_trust, import_library, one_line_errors, read_config
+from .images import FILTERS, ImageTransform, both_sides, resized
 from .vision import build, reopen
 
 __all__ = ["is_object", "is_vision", "open_folder", "open_object", "open_saved"]
@@ -37,10 +37,7 @@ def is_object(model: Any) -> bool:
 def open_folder(folder: Path, framework: Framework, name: str, options: Mapping[str, Any]) -> Encoder:
     """The encoder of an image model in a folder of transformers."""
     trust = bool(options.get("trust_code"))
-    if "auto_map" in read_config(folder / "config.json") and not trust:
-        raise ValueError(f"{name} needs code of its own (auto_map in config.json): pass trust_code=True to run it")
-    if not trust and not any(folder.glob("*.safetensors")):
-        raise ValueError(f"{name} must have its weights as safetensors; a pickle is read with trust_code=True alone")
+    check_trust(folder, name, trust)
     transformers = import_library("transformers", "text")
     with one_line_errors(name):
         model = transformers.AutoModel.from_pretrained(
@@ -106,9 +103,7 @@ def transform_of_processor(config: Any, processor: Mapping[str, Any], image_size
         resize = math.floor(size / processor["crop_pct"])
     sides, before = both_sides("size", size), both_sides("resize", resize)
     if image_size is not None:
-        asked = both_sides("image_size", image_size)
-        before = asked[0] * before[0] // sides[0], asked[1] * before[1] // sides[1]
-        sides = asked
+        sides, before = resized(sides, before, image_size)
     normalizes = processor.get("do_normalize", True)
     return ImageTransform(
         sides,

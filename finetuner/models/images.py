@@ -16,7 +16,7 @@ from ..data.image_decoding import Decoder, height_and_width
 from ..tuner.base.data.augmentation import layout_of
 from ..tuner.base.data.datasets import Dataset
 
-__all__ = ["ImageBatch", "ImageTransform", "both_sides", "check_images"]
+__all__ = ["ImageBatch", "ImageTransform", "both_sides", "resized", "check_images"]
 
 CROPS = ("center", "squash", "border")
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -249,6 +249,12 @@ def with_mode(image: Any, mode: str) -> Any:
     if image.mode == mode:
         return image
     return (image.convert("RGBA") if image.mode == "P" else image).convert(mode)
+
+
+def resized(sides: Any, before: Any, image_size: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Another size, and the size before the crop in the same proportion."""
+    asked = both_sides("image_size", image_size)
+    return asked, (asked[0] * before[0] // sides[0], asked[1] * before[1] // sides[1])
 
 
 def both_sides(name: str, size: Any) -> tuple[int, int]:

@@ -92,6 +92,7 @@ def load_model(
 def open_encoder(source: Any, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder:
     """The encoder of a source, by its kind."""
     from . import huggingface, huggingface_vision, image_models, static
+    from .vision import of_framework
 
     if isinstance(source, Encoder):
         refuse_options(options, (), "an encoder, which is complete")
@@ -103,7 +104,7 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
         image_models.refuse_options(source, options)
     if not isinstance(source, str | os.PathLike) and is_source(source):
         library: Any = static if static.is_static_object(source) else huggingface
-        return library.open_object(source, pytorch(framework, device, type(source).__name__), options)
+        return library.open_object(source, of_framework("pytorch", framework, device, type(source).__name__), options)
     if not is_source(source):
         refuse_options(options, ("pooler", "pooler_options"), "a model of your own")
         found = framework or framework_class(source)(device)
@@ -113,7 +114,7 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
     name = str(source)
     folder = static.package_folder(name) or local_folder(name)
     if huggingface_vision.is_vision(folder):
-        return huggingface_vision.open_folder(folder, pytorch(framework, device, name), name, options)
+        return huggingface_vision.open_folder(folder, of_framework("pytorch", framework, device, name), name, options)
     image_models.refuse_options(name, options)
     if static.is_static(folder):
         return static.open_folder(folder, framework, device, name, options)
@@ -124,16 +125,7 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
 
         refuse_options(options, ("trust_code",), "a saved run, which has its own")
         return load(folder, device=device, trust_code=bool(options["trust_code"]))
-    return huggingface.open_folder(folder, pytorch(framework, device, name), name, options)
-
-
-def pytorch(framework: Framework | None, device: str, name: str) -> Framework:
-    """The framework of a model that PyTorch alone can open."""
-    if framework is None:
-        return load_subpackage("pytorch").Framework(device)
-    if framework.name != "pytorch":
-        raise ValueError(f"{name} is a model of PyTorch, and cannot be opened in {framework.name}")
-    return framework
+    return huggingface.open_folder(folder, of_framework("pytorch", framework, device, name), name, options)
 
 
 def refuse_options(options: Mapping[str, Any], used: Collection[str], source: str) -> None:

@@ -17,7 +17,15 @@ from ..tuner.base.training.model_source import ModelSource
 from .hub import import_library, one_line_errors, read_config
 from .text import TokenizeStatic, prompts_by_side
 
-__all__ = ["is_static", "is_static_object", "open_folder", "open_object", "open_saved", "package_folder"]
+__all__ = [
+    "is_static",
+    "is_static_object",
+    "open_folder",
+    "open_object",
+    "open_saved",
+    "package_folder",
+    "read_modules",
+]
 
 TOKENIZER, WEIGHTS = "tokenizer.json", "model.safetensors"
 WORDLLAMA = ("weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json")

@@ -46,8 +46,7 @@ class Tokenize:
 
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Tokenize a batch."""
-        if multiprocessing.parent_process() is not None:  # in a worker: threads after a fork can hang
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        forbid_threads_of_workers()
         tokens = self.tokenizer(
             self.prepared(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="np"
         )
@@ -78,8 +77,8 @@ class Tokenize:
     def check(self, items: Any) -> None:
         """Raise an error unless all items are texts. Warn of empty texts, and of texts that are cut."""
         texts = check_texts(items)
-        candidates = [text for text in texts if len(text) + len(self.prompt) + 2 > self.max_length]
-        # A text has at most as many tokens as characters or bytes, so most short ones need no tokenizer.
+        candidates = [text for text in texts if len(text.encode()) + len(self.prompt.encode()) + 2 > self.max_length]
+        # A text has at most as many tokens as bytes, so most short ones need no tokenizer.
         sample = sorted(candidates, key=len, reverse=True)[:SAMPLE]
         if sample:
             lengths = self.lengths(sample)
@@ -128,8 +127,7 @@ class TokenizeStatic(Tokenize):
 
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Tokenize a batch."""
-        if multiprocessing.parent_process() is not None:  # in a worker: threads after a fork can hang
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        forbid_threads_of_workers()
         cut = [text[: self.max_characters] for text in self.prepared(texts)]
         found = [one.ids for one in self.tokenizer.encode_batch_fast(cut, add_special_tokens=False)]
         if self.unknown is not None:
@@ -155,6 +153,12 @@ class TokenizeStatic(Tokenize):
             super().check(items)
         else:
             check_texts(items)
+
+
+def forbid_threads_of_workers() -> None:
+    """In a worker process, tokenize in one thread: threads after a fork can hang."""
+    if multiprocessing.parent_process() is not None:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def check_texts(items: Any) -> list[str]:

@@ -8,7 +8,7 @@ from .. import checks
 from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.framework import Framework
 from .hub import import_library, one_line_errors
-from .images import ImageTransform, both_sides
+from .images import ImageTransform, both_sides, resized
 from .vision import build, reopen
 
 __all__ = ["open_name", "open_object", "open_saved"]
@@ -88,8 +88,6 @@ def encoder_of(
         arguments = {"mean": list(preset.mean), "std": list(preset.std), "interpolation": preset.interpolation.value}
     sides, before = both_sides("size", size), both_sides("size", resize)
     if options.get("image_size") is not None:
-        asked = both_sides("image_size", options["image_size"])
-        before = asked[0] * before[0] // sides[0], asked[1] * before[1] // sides[1]
-        sides = asked
+        sides, before = resized(sides, before, options["image_size"])
     transform = ImageTransform(sides, resize=before, **arguments)
     return build(model, framework, title, transform, options, "torchvision", {"name": name})

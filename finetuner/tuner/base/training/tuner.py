@@ -289,8 +289,9 @@ class Tuner(TunerFacade):
         self.encoder.use_functions(preprocess_fn, collate_fn)
         framework = self.encoder.framework
         training, setup = self.training, self.training.setup
-        self.encoder.check_items(as_dataset(framework.convert_dataset(train_data), "train_data"))
-        dataset = setup.dataset_for_loss(as_dataset(framework.convert_dataset(train_data), "train_data"))
+        dataset = as_dataset(framework.convert_dataset(train_data), "train_data")
+        self.encoder.check_items(dataset)
+        dataset = setup.dataset_for_loss(dataset)
         sampler = choose_sampler(sampler, self.loss, dataset, batch_size, num_items_per_class, self.seed, keep_all)
         callbacks = callbacks_of_fit(self.callbacks, checkpoint_folder, checkpoint_every)
         training.setup_loss(dataset)
