@@ -48,6 +48,7 @@ def cases(full, backend):
 @pytest.fixture
 def rows(request, monkeypatch):
     monkeypatch.setattr("finetuner.tuner.base.losses.blocks.rows_per_block", lambda *_: request.param)
+    monkeypatch.setattr("finetuner.tuner.base.losses.blocks.tile_size", lambda *_: request.param)
     loss_function.cache_clear()
     yield request.param
     loss_function.cache_clear()

@@ -7,16 +7,19 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ..base.losses import blocks
+from ..base.losses.reductions import NEGATIVE, POSITIVE
+from .comparison import Comparison
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
 from .ops import Tensor, row_slice
 from .relations import Masks, Relations
+from .tiles import tiled_comparison
 
-__all__ = ["distance_statistics", "mined_masks", "reduce_blocks"]
+__all__ = ["distance_statistics", "mined_masks", "reduce_both_ways", "reduce_rows"]
 
 Terms = Callable[..., tuple[Tensor, ...]]
 
 
-def reduce_blocks(
+def reduce_rows(
     terms: Terms,
     queries: Tensor,
     references: Tensor,
@@ -24,27 +27,33 @@ def reduce_blocks(
     distance: str,
     per_row: bool = False,
     weights: tuple[Tensor, ...] = (),
+    tiled: bool = True,
 ) -> tuple[Tensor, ...]:
-    """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
+    """Numbers of the rows of ``queries`` against ``references``, or their sums, in bounded memory.
 
-    A batch of one block is computed as a whole. With more blocks, no distance outlives its block. For sums, the
-    gradient is computed together with the value, once. For numbers per row, each block is computed again in the
-    backward pass. Only the first number has a gradient. If a gradient itself is differentiated, the batch is computed
-    again as a whole.
+    A small batch is computed as a whole. A larger one is computed in square tiles if the terms allow it and each row
+    has few positives, else in blocks of rows. For sums in blocks, the gradient is computed together with the value,
+    once. For numbers per row, each block is computed again in the backward pass. Only the first number has a gradient.
+    If a gradient itself is differentiated, the batch is computed again as a whole.
 
     Args:
-        terms: ``terms(distances, positive, negative, *weights)`` of a block's distances and two masks ``[B, M]``
-            returns numbers of its rows, ``[B]`` each. The numbers of a row must depend on that row only.
+        terms: ``terms(rows, *weights)`` of a :class:`.comparison.Comparison` returns numbers of its rows, ``[B]`` each.
+            The numbers of a row must depend on that row only.
         queries: ``[N, D]``.
         references: ``[M, D]``.
         relations: ``relations.rows(start, size)`` returns the masks of a block.
         distance: The name of the distance.
         per_row: Whether to return the numbers of each row, ``[N]`` each, instead of their sums ``[]``.
         weights: Further tensors with gradients that the terms depend on.
+        tiled: Whether the terms need no array of all distances.
     """
     slices = blocks.row_blocks(len(queries), len(references), queries.device.type == "cpu")
     if len(slices) < 2:
-        return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
+        return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
+    rows = tiled_comparison(queries, references, relations, distance) if tiled else None
+    if rows is not None:
+        numbers = terms(rows, *weights)
+        return numbers if per_row else tuple(number.sum() for number in numbers)
     operands = prepare_rows(queries, references, distance)
     if not per_row and not torch.compiler.is_compiling():
         sums: tuple[Tensor, ...] = BlockSums.apply(  # type: ignore[no-untyped-call]
@@ -54,11 +63,28 @@ def reduce_blocks(
 
     def block(rows: tuple[int, int], *given: Tensor) -> tuple[Tensor, ...]:
         block_operands, masks = PairwiseOperands(*given[: len(operands)]), relations.rows(*rows)
-        return terms(block_distances(block_operands, distance, *rows), *masks, *given[len(operands) :])
+        return terms(Comparison(block_distances(block_operands, distance, *rows), *masks), *given[len(operands) :])
 
     found = [checkpoint(block, s, *operands, *weights, use_reentrant=False, preserve_rng_state=False) for s in slices]
     numbers = tuple(torch.cat(parts) for parts in zip(*found, strict=True))
     return numbers if per_row else tuple(number.sum() for number in numbers)
+
+
+def reduce_both_ways(
+    terms: Terms, first: Tensor, second: Tensor, relations: Relations, distance: str, weights: tuple[Tensor, ...] = ()
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``.
+
+    Both are computed from the same tiles.
+    """
+    rows = None
+    if len(blocks.row_blocks(len(first), len(second), first.device.type == "cpu")) > 1:
+        rows = tiled_comparison(first, second, relations, distance, both=True)
+    if rows is None:
+        forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
+        return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
+    forwards = terms(rows, *weights)
+    return tuple(tuple(number.sum() for number in numbers) for numbers in (forwards, terms(rows.reverse, *weights)))
 
 
 class BlockSums(torch.autograd.Function):
@@ -90,7 +116,7 @@ class BlockSums(torch.autograd.Function):
             distances = block_distances(operands, distance, *rows).detach().requires_grad_(needs_gradient)
             masks = relations.rows(*rows)
             with torch.set_grad_enabled(needs_gradient):
-                numbers = [number.sum() for number in terms(distances, *masks, *inputs_requiring_grad)]
+                numbers = [n.sum() for n in terms(Comparison(distances, *masks), *inputs_requiring_grad)]
             if needs_gradient:
                 gradient, *others = torch.autograd.grad(numbers[0], [distances, *inputs_requiring_grad])
                 gradient = grad_wrt_squared_distance(distances.detach(), gradient, distance)
@@ -109,7 +135,9 @@ class BlockSums(torch.autograd.Function):
             by_references += column_sums[:, None] * references
             scale = 1 if distance == "cosine" else 2
             ctx.save_for_backward(scale * by_queries, scale * by_references, *by_weights)
-            ctx.whole = lambda: terms(block_distances(operands, distance), *relations.rows(), *weights)[0].sum()
+            ctx.whole = lambda: terms(Comparison(block_distances(operands, distance), *relations.rows()), *weights)[
+                0
+            ].sum()
             ctx.inputs = [operands.queries, operands.references, *weights]
         ctx.mark_non_differentiable(*totals[1:])
         return tuple(totals)
@@ -149,7 +177,7 @@ def mined_masks(miner: Any, queries: Tensor, references: Tensor, relations: Rela
 @torch.no_grad()
 def distance_statistics(queries: Tensor, references: Tensor, relations: Relations, distance: str) -> dict[str, Tensor]:
     """Mean distances of positives and of negatives, and the spread: the logs of a loss with ``need_logs``."""
-    found = reduce_blocks(masked_distance_sums, queries, references, relations, distance)
+    found = reduce_rows(masked_distance_sums, queries, references, relations, distance, tiled=False)
     positive_sum, positives, negative_sum, negatives = (number.sum() for number in found)
     return {
         "positive_distance": positive_sum / positives.clamp(min=1),
@@ -158,10 +186,8 @@ def distance_statistics(queries: Tensor, references: Tensor, relations: Relation
     }
 
 
-def masked_distance_sums(
-    distances: Tensor, positive: Tensor, negative: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def masked_distance_sums(rows: Comparison) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For each row, the sum of the positives' distances and their number, and the same for the negatives."""
-    sums = [torch.where(mask, distances, 0.0).sum(dim=1) for mask in (positive, negative)]
-    counts = [mask.sum(dim=1).to(distances.dtype) for mask in (positive, negative)]
-    return sums[0], counts[0], sums[1], counts[1]
+    masks = rows.positive, rows.negative
+    sums = [torch.where(mask, rows.distances, 0.0).sum(dim=1) for mask in masks]
+    return sums[0], rows.count(POSITIVE), sums[1], rows.count(NEGATIVE)

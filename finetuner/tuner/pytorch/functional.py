@@ -39,6 +39,8 @@ ROUNDING = (
     16 * torch.finfo(torch.float32).eps
 )  # relative to the squared norms; smaller squared distances are rounding errors
 MIN_SQUARE = 1.2e-38  # the smallest normal float32 number; a smaller squared distance has no usable root
+NEAR = 1e-3  # relative to the squared norms; smaller squared distances are computed from the differences of rows
+NEAR_AT_ONCE = 2**13  # pairs
 EXP_CUTOFF = -60.0  # relative to the row's maximum; smaller exponents add nothing, and denormal results are slow
 
 
@@ -88,16 +90,55 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
     return PairwiseOperands(queries, references, *norms)
 
 
-def block_distances(operands: PairwiseOperands, distance: str, start: int = 0, size: int | None = None) -> Tensor:
-    """Distances of ``size`` queries from ``start`` on, or of all, to all references, ``[B, M]``."""
-    queries, own = row_slice(operands.queries, start, size), row_slice(operands.query_norms, start, size)
-    norms = own[:, None] + operands.reference_norms[None, :]
-    square = torch.addmm(norms, queries, operands.references.T, alpha=-1 if distance == "cosine" else -2)
-    rest = torch.sub(square.detach(), norms.detach(), alpha=ROUNDING)
-    if distance == "euclidean":
-        zero = rest <= MIN_SQUARE  # False for NaN
-        return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, square)))
-    return square * rest.gt_(MIN_SQUARE)  # 1 or 0: faster than booleans
+def block_distances(
+    operands: PairwiseOperands,
+    distance: str,
+    start: int = 0,
+    size: int | None = None,
+    first_column: int = 0,
+    num_columns: int | None = None,
+) -> Tensor:
+    """Distances of ``size`` queries from ``start`` on, or of all, to as many references, or to all: ``[B, C]``."""
+    queries, own = (row_slice(x, start, size) for x in (operands.queries, operands.query_norms))
+    references, other = (
+        row_slice(x, first_column, num_columns) for x in (operands.references, operands.reference_norms)
+    )
+    norms = own[:, None] + other[None, :]
+    square = torch.addmm(norms, queries, references.T, alpha=-1 if distance == "cosine" else -2)
+    exact = refine_near(*(x.detach() for x in (square, queries, references, own, other)), distance == "cosine")
+    zero = exact <= MIN_SQUARE  # False for NaN
+    square = torch.where(zero, 0.0, square + (exact - square.detach()))
+    return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, square))) if distance == "euclidean" else square
+
+
+@torch.library.custom_op("finetuner::refine_near", mutates_args=())  # compilers cannot follow it
+def refine_near(square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool) -> Tensor:
+    """Squared distances ``[R, C]``, those in which products cancel from the differences of the rows.
+
+    Args:
+        square: From products of the rows, ``[R, C]``.
+        queries: ``[R, D]``.
+        references: ``[C, D]``.
+        own: The squared norms of the queries ``[R]``.
+        other: The squared norms of the references ``[C]``.
+        halved: Whether norms and distances are halved.
+    """
+    return refine_near_(square.clone(), queries, references, own, other, halved)
+
+
+@refine_near.register_fake
+def _(square: Tensor, *others: Any) -> Tensor:
+    return torch.empty_like(square)
+
+
+def refine_near_(square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool) -> Tensor:
+    """:func:`refine_near` in place."""
+    rows, columns = (square < NEAR * (own[:, None] + other[None, :])).nonzero(as_tuple=True)  # none for NaN
+    for start in range(0, len(rows), NEAR_AT_ONCE):
+        part = slice(start, start + NEAR_AT_ONCE)
+        exact = (queries[rows[part]] - references[columns[part]]).square_().sum(dim=1)
+        square[rows[part], columns[part]] = exact / 2 if halved else exact
+    return square
 
 
 def pairwise_distance(queries: Tensor, references: Tensor, distance: str) -> Tensor:

@@ -4,7 +4,7 @@ The distances of a block fit into a core's cache. The many small operations of a
 computes all N x M distances at once spends most of its time on memory access.
 """
 
-__all__ = ["BLOCK_SIZE", "BLOCK_SIZE_ACCELERATOR", "SECOND_DERIVATIVES", "row_blocks", "rows_per_block"]
+__all__ = ["BLOCK_SIZE", "BLOCK_SIZE_ACCELERATOR", "SECOND_DERIVATIVES", "row_blocks", "rows_per_block", "tile_size"]
 
 # The message where a gradient that was computed with the value is differentiated again.
 SECOND_DERIVATIVES = (
@@ -12,6 +12,8 @@ SECOND_DERIVATIVES = (
 )
 
 BLOCK_SIZE = 2**18  # distances in a block: 1 MiB of float32
+TILE_SIZE = 512  # rows and columns of a tile
+TILE_SIZE_ACCELERATOR = 8192
 BLOCK_SIZE_ACCELERATOR = 2**26  # 256 MiB: on accelerators, starting an operation costs more than memory access
 
 
@@ -24,3 +26,8 @@ def row_blocks(rows: int, columns: int, on_cpu: bool = True) -> list[tuple[int, 
     """The first row and the number of rows of each block of a matrix ``[rows, columns]``."""
     step = rows_per_block(columns, on_cpu)
     return [(start, min(step, rows - start)) for start in range(0, rows, step)]
+
+
+def tile_size(on_cpu: bool = True) -> int:
+    """The number of rows and of columns of a tile."""
+    return TILE_SIZE if on_cpu else TILE_SIZE_ACCELERATOR

@@ -1,0 +1,142 @@
+"""The distances of a few listed references of each row, for PyTorch."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from .functional import MIN_SQUARE, PairwiseOperands
+from .ops import Tensor
+from .relations import Relations
+
+__all__ = ["Listed", "list_positives", "listed_distances", "zero_vectors"]
+
+CHUNK = 2**20  # components of references that are in memory at once
+
+
+class Listed(NamedTuple):
+    """The columns of some references of each row. All rows are padded to the length of the longest."""
+
+    columns: Tensor  # [N, K] int64
+    valid: Tensor  # [N, K] boolean, False for padding
+
+
+def list_positives(relations: Relations, most: int) -> Listed | None:
+    """The positives of each row in ascending order; None if the longest list has more than ``most``."""
+    if relations.labels.ndim == 1 and not relations.without_own:
+        return list_classes(relations, most)
+    rows = max(1, CHUNK // max(1, len(relations.reference_labels)))
+    found, width = [], 1
+    for start in range(0, len(relations.labels), rows):
+        mask, _ = relations.rows(start, rows)
+        width = max(width, int(mask.sum(dim=1).max()))
+        if width > most:
+            return None
+        found.append(mask.nonzero(as_tuple=True))
+    row = torch.cat([start * rows + row for start, (row, _) in enumerate(found)])
+    return padded(row, torch.cat([column for _, column in found]), len(relations.labels), width)
+
+
+def list_classes(relations: Relations, most: int) -> Listed | None:
+    """:func:`list_positives` for class labels, by sorting them."""
+    order = torch.argsort(relations.reference_labels, stable=True)
+    ordered = relations.reference_labels[order]
+    first = torch.searchsorted(ordered, relations.labels.contiguous())
+    count = torch.searchsorted(ordered, relations.labels.contiguous(), right=True) - first
+    with_own = relations.self_offset is not None
+    width = max(1, int(count.max()) - with_own)  # one of them is the row itself
+    if width > most:
+        return None
+    place = torch.arange(width + with_own, device=order.device)
+    valid = place < count[:, None]
+    columns = order[(first[:, None] + place).clamp(max=len(order) - 1)]
+    if with_own:
+        # Without the row itself: what stands behind it moves to the left.
+        own = torch.arange(len(columns), device=order.device)[:, None] + relations.self_offset
+        place = place[:width] + (columns >= own)[:, :-1]
+        columns, valid = columns.gather(1, place), valid.gather(1, place)
+    return Listed(columns, valid)
+
+
+def padded(rows: Tensor, columns: Tensor, count: int, width: int) -> Listed:
+    """Lists of equal length from the rows and columns of all their members, in order of the rows."""
+    lengths = torch.bincount(rows, minlength=count)
+    slot = torch.arange(len(rows), device=rows.device) - (lengths.cumsum(0) - lengths)[rows]
+    valid = torch.arange(width, device=rows.device) < lengths[:, None]
+    found = torch.zeros_like(valid, dtype=torch.int64)
+    found[rows, slot] = columns
+    return Listed(found, valid)
+
+
+def listed_distances(operands: PairwiseOperands, listed: Listed, distance: str) -> Tensor:
+    """The distance of each row to its listed references, ``[N, K]``, from the differences of the rows.
+
+    Padding has the distance of some reference.
+    """
+    return ListedDistances.apply(  # type: ignore[no-untyped-call]
+        operands, listed.columns, distance, operands.queries, operands.references
+    )
+
+
+def from_squares(square: Tensor, zero_vectors: Tensor, distance: str) -> Tensor:
+    """Distances from squared distances."""
+    if distance == "cosine":
+        return (square + zero_vectors) / 2
+    square = torch.where(torch.isinf(square), torch.nan, square)
+    if distance == "sqeuclidean":
+        return square
+    zero = square <= MIN_SQUARE
+    return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, square)))
+
+
+def zero_vectors(operands: PairwiseOperands, distance: str) -> list[Tensor]:
+    """1 for the queries, and for the references, that are zero vectors to the cosine distance; else 0."""
+    sides = (operands.queries, operands.query_norms), (operands.references, operands.reference_norms)
+    return [
+        ((2 * norms - (x * x).sum(dim=1)).detach() > 0.5).to(x.dtype) if distance == "cosine" else norms.detach() * 0
+        for x, norms in sides
+    ]
+
+
+class ListedDistances(torch.autograd.Function):
+    """Distances with their gradient, in chunks of rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operands: PairwiseOperands, columns: Tensor, distance: str, queries: Tensor, references: Tensor
+    ) -> Tensor:
+        own, other = zero_vectors(operands, distance)
+        found = []
+        for rows in chunks(columns, queries.shape[1]):
+            differences = queries[rows][:, None, :] - references[columns[rows]]
+            square = differences.square_().sum(dim=2)
+            found.append(from_squares(square, own[rows][:, None] + other[columns[rows]], distance))
+        distances = torch.cat(found)
+        ctx.save_for_backward(columns, queries, references, distances, operands.queries, operands.references)
+        ctx.distance, ctx.zeros = distance, (own, other)
+        return distances
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        columns, queries, references, distances, *inputs = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is differentiated itself: it is computed again, as a whole
+            own, other = ctx.zeros
+            square = (inputs[0][:, None, :] - inputs[1][columns]).square().sum(dim=2)
+            whole = from_squares(square, own[:, None] + other[columns], ctx.distance)
+            found = torch.autograd.grad(whole, inputs, upstream, create_graph=True)
+            return None, None, None, found[0], None if inputs[0] is inputs[1] else found[1]
+        scale = upstream if ctx.distance == "cosine" else 2 * upstream
+        if ctx.distance == "euclidean":
+            zero = distances == 0
+            scale = torch.where(zero, 0.0, upstream / torch.where(zero, 1.0, distances))
+        by_queries, by_references = torch.zeros_like(queries), torch.zeros_like(references)
+        for rows in chunks(columns, queries.shape[1]):
+            part = (queries[rows][:, None, :] - references[columns[rows]]).mul_(scale[rows][:, :, None])
+            by_queries[rows] = part.sum(dim=1)
+            by_references.index_add_(0, columns[rows].reshape(-1), part.reshape(-1, part.shape[2]), alpha=-1)
+        return None, None, None, by_queries, by_references
+
+
+def chunks(columns: Tensor, width: int) -> list[slice]:
+    """Rows of which all listed references are in memory at once."""
+    size = max(1, CHUNK // max(1, columns.shape[1] * width))
+    return [slice(start, start + size) for start in range(0, len(columns), size)]
