@@ -6,17 +6,19 @@ from typing import Any
 from keras import ops
 
 from ..base.losses import blocks
+from ..base.losses.reductions import NEGATIVE, POSITIVE
+from .comparison import Comparison
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
 from .gradients import aux_and_gradients, compile_xla, known_gradient
 from .ops import Tensor, row_slice
 from .relations import Masks, Relations
 
-__all__ = ["distance_statistics", "mined_masks", "reduce_blocks"]
+__all__ = ["distance_statistics", "mined_masks", "reduce_both_ways", "reduce_rows"]
 
 Terms = Callable[..., tuple[Tensor, ...]]
 
 
-def reduce_blocks(
+def reduce_rows(
     terms: Terms,
     queries: Tensor,
     references: Tensor,
@@ -24,9 +26,10 @@ def reduce_blocks(
     distance: str,
     per_row: bool = False,
     weights: tuple[Tensor, ...] = (),
+    tiled: bool = True,
     count: int = 3,
 ) -> tuple[Tensor, ...]:
-    """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
+    """Numbers of the rows of ``queries`` against ``references``, or their sums, in bounded memory.
 
     A batch of one block is computed as a whole; so is a batch whose sizes a compiler has
     left open, or whose numbers are needed per row. With more blocks, no distance outlives its block. All rows have the
@@ -34,19 +37,20 @@ def reduce_blocks(
     the first number has a gradient.
 
     Args:
-        terms: ``terms(distances, positive, negative, *weights)`` of a block's distances and two masks ``[B, M]``
-            returns numbers of its rows, ``[B]`` each. The numbers of a row must depend on that row only.
+        terms: ``terms(rows, *weights)`` of a :class:`.comparison.Comparison` returns numbers of its rows, ``[B]`` each.
+            The numbers of a row must depend on that row only.
         queries: ``[N, D]``.
         references: ``[M, D]``.
         relations: ``relations.rows(start, size)`` returns the masks of a block.
         distance: The name of the distance.
         per_row: Whether to return the numbers of each row, ``[N]`` each, instead of their sums ``[]``.
         weights: Further tensors with gradients that the terms depend on.
+        tiled: Whether the terms need no array of all distances. Blocks of rows have one.
         count: How many numbers ``terms`` returns.
     """
     size = block_size(queries, references)
     if per_row or size is None:
-        return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
+        return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
     operands = prepare_rows(queries, references, distance)
     fixed = [*map(ops.stop_gradient, operands)], [*map(ops.stop_gradient, weights)]
     totals, gradients = compile_xla(sum_blocks, terms, relations, distance, size, count)(*fixed)
@@ -55,6 +59,14 @@ def reduce_blocks(
     zero = ops.zeros_like(first)
     attached = (known_gradient(zero, g, x) for g, x in zip(gradients, inputs, strict=True))
     return sum(attached, start=first), *others
+
+
+def reduce_both_ways(
+    terms: Terms, first: Tensor, second: Tensor, relations: Relations, distance: str, weights: tuple[Tensor, ...] = ()
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``."""
+    forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
+    return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
 
 
 def sum_blocks(
@@ -78,7 +90,8 @@ def sum_blocks(
         distances, masks = block_distances(operands, distance, start, size), relations.rows(start, size)
 
         def total(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-            sums = [ops.sum(ops.where(is_new, number, 0.0)) for number in terms(inputs[0], *masks, *inputs[1:])]
+            numbers = terms(Comparison(inputs[0], *masks), *inputs[1:])
+            sums = [ops.sum(ops.where(is_new, number, 0.0)) for number in numbers]
             return sums[0], ops.stack(sums)
 
         found, (gradient, *others) = aux_and_gradients(total, [distances, *weights])
@@ -147,7 +160,7 @@ def mined_masks(miner: Any, queries: Tensor, references: Tensor, relations: Rela
 def distance_statistics(queries: Tensor, references: Tensor, relations: Relations, distance: str) -> dict[str, Tensor]:
     """Mean distances of positives and of negatives, and the spread: the logs of a loss with ``need_logs``."""
     queries, references = ops.stop_gradient(queries), ops.stop_gradient(references)
-    found = reduce_blocks(masked_distance_sums, queries, references, relations, distance, count=4)
+    found = reduce_rows(masked_distance_sums, queries, references, relations, distance, tiled=False, count=4)
     positive_sum, positives, negative_sum, negatives = map(ops.sum, found)
     return {
         "positive_distance": positive_sum / ops.maximum(positives, 1),
@@ -156,10 +169,8 @@ def distance_statistics(queries: Tensor, references: Tensor, relations: Relation
     }
 
 
-def masked_distance_sums(
-    distances: Tensor, positive: Tensor, negative: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def masked_distance_sums(rows: Comparison) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For each row, the sum of the positives' distances and their number, and the same for the negatives."""
-    sums = [ops.sum(ops.where(mask, distances, 0.0), axis=1) for mask in (positive, negative)]
-    counts = [ops.sum(ops.cast(mask, distances.dtype), axis=1) for mask in (positive, negative)]
-    return sums[0], counts[0], sums[1], counts[1]
+    masks = rows.positive, rows.negative
+    sums = [ops.sum(ops.where(mask, rows.distances, 0.0), axis=1) for mask in masks]
+    return sums[0], rows.count(POSITIVE), sums[1], rows.count(NEGATIVE)

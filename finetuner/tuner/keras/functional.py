@@ -38,6 +38,8 @@ __all__ = [
 MIN_NORM = 1e-12  # a vector whose components are all at most this is treated as the zero vector
 ROUNDING = 16 * 2.0**-23  # relative to the squared norms; smaller squared distances are rounding errors
 MIN_SQUARE = 1.2e-38  # the smallest normal float32 number; a smaller squared distance has no usable root
+NEAR = 1e-3  # relative to the squared norms; smaller squared distances are computed from the differences of rows
+NEAR_AT_ONCE = 8  # pairs of a row; where there are more, all distances of the block are computed so
 EXP_CUTOFF = -60.0  # relative to the row's maximum; smaller exponents add nothing, and denormal results are slow
 
 
@@ -90,16 +92,65 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
     return PairwiseOperands(queries, references, *norms)
 
 
-def block_distances(operands: PairwiseOperands, distance: str, start: int = 0, size: int | None = None) -> Tensor:
-    """Distances of ``size`` queries from ``start`` on, or of all, to all references, ``[B, M]``."""
-    queries, own = row_slice(operands.queries, start, size), row_slice(operands.query_norms, start, size)
-    norms = own[:, None] + operands.reference_norms[None, :]
-    queries = queries if distance == "cosine" else 2 * queries
-    square = norms - ops.matmul(queries, ops.transpose(operands.references))
-    zero = ops.stop_gradient(square) <= ROUNDING * ops.stop_gradient(norms) + MIN_SQUARE  # False for NaN
-    if distance == "euclidean":
-        return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square)))
-    return ops.where(zero, 0.0, square)
+def block_distances(
+    operands: PairwiseOperands,
+    distance: str,
+    start: int = 0,
+    size: int | None = None,
+    first_column: int = 0,
+    num_columns: int | None = None,
+) -> Tensor:
+    """Distances of ``size`` queries from ``start`` on, or of all, to as many references, or to all: ``[B, C]``."""
+    queries, own = (row_slice(x, start, size) for x in (operands.queries, operands.query_norms))
+    references, other = (
+        row_slice(x, first_column, num_columns) for x in (operands.references, operands.reference_norms)
+    )
+    scaled = queries if distance == "cosine" else 2 * queries
+    square = own[:, None] + other[None, :] - ops.matmul(scaled, ops.transpose(references))
+    fixed = [ops.stop_gradient(x) for x in (square, queries, references, own, other)]
+    exact = ops.stop_gradient(refine_near(*fixed, distance == "cosine"))
+    zero = exact <= MIN_SQUARE  # False for NaN
+    square = ops.where(zero, 0.0, square + (exact - fixed[0]))
+    return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square))) if distance == "euclidean" else square
+
+
+def refine_near(square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool) -> Tensor:
+    """Squared distances ``[R, C]``, those in which products cancel from the differences of the rows.
+
+    Args:
+        square: From products of the rows, ``[R, C]``.
+        queries: ``[R, D]``.
+        references: ``[C, D]``.
+        own: The squared norms of the queries ``[R]``.
+        other: The squared norms of the references ``[C]``.
+        halved: Whether norms and distances are halved.
+    """
+    near = square < NEAR * (own[:, None] + other[None, :])  # False for NaN
+    end, factor = ops.shape(square)[1], 0.5 if halved else 1.0
+    numbers = ops.arange(end, dtype="int32")[None, :]
+    columns = ops.where(near, numbers, end)
+
+    def one_of_each_row(step: Tensor, column: Tensor, square: Tensor) -> tuple[Tensor, ...]:
+        other_rows = ops.take(references, ops.minimum(column, end - 1)[:, 0], axis=0)
+        exact = factor * ops.sum((queries - other_rows) ** 2, axis=1, keepdims=True)
+        after = ops.min(ops.where(columns > column, columns, end), axis=1, keepdims=True)
+        return step + 1, after, ops.where(ops.equal(numbers, column), exact, square)
+
+    def more(step: Tensor, column: Tensor, square: Tensor) -> Tensor:
+        return ops.logical_and(step < NEAR_AT_ONCE, ops.any(column < end))
+
+    state = ops.zeros((), "int32"), ops.min(columns, axis=1, keepdims=True), square
+    _, column, square = ops.while_loop(more, one_of_each_row, state)
+
+    def all_of_them() -> Tensor:
+        def add(index: Tensor, total: Tensor) -> Tensor:
+            own_component, component = (ops.take(x, index, axis=1) for x in (queries, references))
+            return total + (own_component[:, None] - component[None, :]) ** 2
+
+        exact = factor * ops.fori_loop(0, queries.shape[1], add, ops.zeros_like(square))
+        return ops.where(near, exact, square)
+
+    return ops.cond(ops.any(column < end), all_of_them, lambda: square)
 
 
 def pairwise_distance(queries: Tensor, references: Tensor, distance: str) -> Tensor:

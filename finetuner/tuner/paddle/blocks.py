@@ -8,16 +8,18 @@ from paddle.autograd import PyLayer
 from paddle.distributed.fleet.utils import recompute
 
 from ..base.losses import blocks
+from ..base.losses.reductions import NEGATIVE, POSITIVE
+from .comparison import Comparison
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
 from .ops import Tensor, detached, on_cpu, refuse_second_derivatives, row_slice, row_sums, where
 from .relations import Masks, Relations
 
-__all__ = ["distance_statistics", "mined_masks", "reduce_blocks"]
+__all__ = ["distance_statistics", "mined_masks", "reduce_both_ways", "reduce_rows"]
 
 Terms = Callable[..., tuple[Tensor, ...]]
 
 
-def reduce_blocks(
+def reduce_rows(
     terms: Terms,
     queries: Tensor,
     references: Tensor,
@@ -25,28 +27,30 @@ def reduce_blocks(
     distance: str,
     per_row: bool = False,
     weights: tuple[Tensor, ...] = (),
+    tiled: bool = True,
 ) -> tuple[Tensor, ...]:
-    """Numbers of the rows of ``queries`` against ``references``, or their sums, in the memory of a block of rows.
+    """Numbers of the rows of ``queries`` against ``references``, or their sums, in bounded memory.
 
-    A batch of one block is computed as a whole. With more blocks, no distance outlives its
-    block. For sums, the gradient is computed together with the value, once. For numbers per row, each block is computed
-    again in the backward pass. Only the first number has a gradient.
+    A small batch is computed as a whole. A larger one is computed in blocks of rows. For sums in blocks, the gradient
+    is computed together with the value, once. For numbers per row, each block is computed again in the backward pass.
+    Only the first number has a gradient.
 
     Args:
-        terms: ``terms(distances, positive, negative, *weights)`` of a block's distances and two masks ``[B, M]``
-            returns numbers of its rows, ``[B]`` each. The numbers of a row must depend on that row only.
+        terms: ``terms(rows, *weights)`` of a :class:`.comparison.Comparison` returns numbers of its rows, ``[B]`` each.
+            The numbers of a row must depend on that row only.
         queries: ``[N, D]``.
         references: ``[M, D]``.
         relations: ``relations.rows(start, size)`` returns the masks of a block.
         distance: The name of the distance.
         per_row: Whether to return the numbers of each row, ``[N]`` each, instead of their sums ``[]``.
         weights: Further tensors with gradients that the terms depend on.
+        tiled: Whether the terms need no array of all distances.
     """
     if not paddle.in_dynamic_mode():  # compiled, shapes may be open: the batch is computed as a whole
-        return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
+        return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
     slices = blocks.row_blocks(queries.shape[0], references.shape[0], on_cpu(queries))
     if len(slices) < 2:
-        return terms(pairwise_distance(queries, references, distance), *relations.rows(), *weights)
+        return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
     operands = prepare_rows(queries, references, distance)
     if not per_row:
         inputs = BlockInputs(terms, relations, distance, slices, operands)
@@ -54,11 +58,19 @@ def reduce_blocks(
 
     def block(rows: tuple[int, int], *given: Tensor) -> tuple[Tensor, ...]:
         block_operands, masks = PairwiseOperands(*given[: len(operands)]), relations.rows(*rows)
-        return terms(block_distances(block_operands, distance, *rows), *masks, *given[len(operands) :])
+        return terms(Comparison(block_distances(block_operands, distance, *rows), *masks), *given[len(operands) :])
 
     found = [recompute(block, s, *operands, *weights, preserve_rng_state=False) for s in slices]
     first, *others = (paddle.concat(parts) for parts in zip(*found, strict=True))
     return FirstDerivative.apply(first), *others
+
+
+def reduce_both_ways(
+    terms: Terms, first: Tensor, second: Tensor, relations: Relations, distance: str, weights: tuple[Tensor, ...] = ()
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``."""
+    forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
+    return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
 
 
 class FirstDerivative(PyLayer):
@@ -95,7 +107,7 @@ class BlockSums(PyLayer):
             distances = as_leaf(block_distances(inputs.operands, inputs.distance, *rows))
             masks = inputs.relations.rows(*rows)
             with paddle.set_grad_enabled(any(needs_gradient)):
-                numbers = [number.sum() for number in inputs.terms(distances, *masks, *inputs_requiring_grad)]
+                numbers = [n.sum() for n in inputs.terms(Comparison(distances, *masks), *inputs_requiring_grad)]
             if any(needs_gradient):
                 gradient, *others = paddle.grad(numbers[0], [distances, *inputs_requiring_grad])
                 gradient = grad_wrt_squared_distance(detached(distances), gradient, inputs.distance)
@@ -167,7 +179,7 @@ def mined_masks(miner: Any, queries: Tensor, references: Tensor, relations: Rela
 @paddle.no_grad()
 def distance_statistics(queries: Tensor, references: Tensor, relations: Relations, distance: str) -> dict[str, Tensor]:
     """Mean distances of positives and of negatives, and the spread: the logs of a loss with ``need_logs``."""
-    found = reduce_blocks(masked_distance_sums, queries, references, relations, distance)
+    found = reduce_rows(masked_distance_sums, queries, references, relations, distance, tiled=False)
     positive_sum, positives, negative_sum, negatives = (number.sum() for number in found)
     return {
         "positive_distance": positive_sum / positives.clip(min=1),
@@ -176,10 +188,7 @@ def distance_statistics(queries: Tensor, references: Tensor, relations: Relation
     }
 
 
-def masked_distance_sums(
-    distances: Tensor, positive: Tensor, negative: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def masked_distance_sums(rows: Comparison) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For each row, the sum of the positives' distances and their number, and the same for the negatives."""
-    sums = [row_sums(where(mask, distances, 0.0)) for mask in (positive, negative)]
-    counts = [row_sums(mask).astype(distances.dtype) for mask in (positive, negative)]
-    return sums[0], counts[0], sums[1], counts[1]
+    sums = [row_sums(where(mask, rows.distances, 0.0)) for mask in (rows.positive, rows.negative)]
+    return sums[0], rows.count(POSITIVE), sums[1], rows.count(NEGATIVE)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import paddle
 
 from ...labels import OVERLAP_ROUNDING
+from ..base.losses import blocks
+from ..base.losses.reductions import NEGATIVE
 from .ops import Tensor, broadcast_pairs, comparable, row_slice
 
 __all__ = ["Masks", "Relations"]
@@ -69,6 +71,51 @@ class Relations:
         row, column = broadcast_pairs(rows, paddle.arange(references.shape[0]))
         other = row != column
         return positive & other, negative & other
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether each relation holds in both directions, for a batch compared with itself."""
+        return self.labels.ndim == 1 or self.symmetrized
+
+    def block(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+        """Positives and negatives of some queries among some references: two boolean ``[R, C]``."""
+        queries, references = self.labels[rows], self.reference_labels[columns]
+        positive, negative = related(queries, references)
+        if self.symmetrized:
+            reverse = related(references, queries)
+            positive, negative = positive | reverse[0].T, negative | reverse[1].T
+        own = self.own_items(rows, columns)
+        return (positive, negative) if own is None else (positive & ~own, negative & ~own)
+
+    def count(self, over: str, positives: Tensor) -> Tensor:
+        """How many negatives, or items of either kind, each query has, ``[N]``.
+
+        Args:
+            over: ``NEGATIVE`` or ``ANY``.
+            positives: How many positives each query has.
+        """
+        if self.labels.ndim == 1 and not self.without_own:
+            others = self.reference_labels.shape[0] - (self.self_offset is not None)
+            return others - positives if over == NEGATIVE else paddle.full_like(positives, others)
+        found = []
+        for start, size in blocks.row_blocks(self.labels.shape[0], self.reference_labels.shape[0]):
+            positive, negative = self.rows(start, size)
+            found.append((negative if over == NEGATIVE else positive | negative).sum(axis=1))
+        return paddle.concat(found)
+
+    def own_items(self, rows: slice, columns: slice) -> Tensor | None:
+        """Which references of a block are left out ``[R, C]``; None for none of them."""
+        if self.self_offset is None:
+            return None
+        first, last = columns.start - self.self_offset, columns.stop - self.self_offset
+        start, stop = (0, self.labels.shape[0]) if self.without_own else (rows.start, rows.stop)
+        if first >= stop or last <= start:
+            return None
+        items = paddle.arange(first, last)
+        if self.without_own:
+            return ((items >= start) & (items < stop)).expand([rows.stop - rows.start, -1])
+        row, item = broadcast_pairs(paddle.arange(rows.start, rows.stop), items)
+        return row == item
 
     def symmetric(self) -> "Relations":
         """Relations that hold in either direction, for a batch compared with itself."""

@@ -3,9 +3,11 @@
 from typing import Any
 
 from ...base.losses import triplet as base
-from ..blocks import mined_masks, reduce_blocks
+from ...base.losses.reductions import ANY, NEGATIVE, HingeSum
+from ..blocks import mined_masks, reduce_rows
+from ..comparison import Comparison
 from ..functional import common_float, hinge, reduce, row_distance, spread
-from ..kernels import soft_triplets, triplets
+from ..miner import TripletEasyHardMiner
 from ..ops import (
     Tensor,
     cast,
@@ -53,12 +55,12 @@ class TripletLoss(base.TripletLoss, BatchLoss):
             self.logs["spread"] = spread(detached(anchor))
         return reduce(terms, ones_like(terms), active, self.reduction)
 
-    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if self.miner is not None:
-            positive, negative = self.miner.refine(detached(distances), positive, negative)
-        if self.margin is None:
-            return soft_triplets(distances, positive, negative)
-        return triplets(distances, positive, negative, self.margin)
+    @property
+    def tiled(self) -> bool:
+        return self.miner is None or isinstance(self.miner, TripletEasyHardMiner)
+
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        return rows.mined(self.miner).triplets(self.margin)
 
 
 class SiameseLoss(base.SiameseLoss, BatchLoss):
@@ -79,14 +81,14 @@ class SiameseLoss(base.SiameseLoss, BatchLoss):
 
     def sums(self, queries: Tensor, references: Tensor, pairs: Masks | Relations) -> tuple[Tensor, ...]:
         """The terms of all pairs, summed or per row."""
-        per_row = self.reduction == "none"
-        return reduce_blocks(self.terms, queries, references, pairs, self.distance, per_row)
+        return reduce_rows(self.terms, queries, references, pairs, self.distance, self.reduction == "none")
 
-    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        terms = where(positive, distances, where(negative, hinge(self.margin - distances), 0.0))
-        count = cast(row_sums(positive | negative), terms.dtype)
-        active = cast(row_sums(detached(terms) > 0), terms.dtype)
-        return row_sums(terms), count, active
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        ((negatives, active),) = rows.reduce(HingeSum(NEGATIVE, self.margin))
+        distances, valid = rows.positives()
+        positives = where(valid, distances, 0.0)
+        active = active + cast(row_sums(detached(positives) > 0), active.dtype)
+        return row_sums(positives) + negatives, rows.count(ANY), active
 
 
 TripletMarginLoss = TripletLoss

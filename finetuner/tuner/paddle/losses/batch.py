@@ -1,7 +1,9 @@
 """The losses of :mod:`finetuner.tuner.base.losses.batch`, for PaddlePaddle."""
 
 from ...base.losses import batch as base
-from ..blocks import distance_statistics, reduce_blocks
+from ...base.losses.reductions import ANY, NEGATIVE, POSITIVE, LogSumExp
+from ..blocks import distance_statistics, reduce_rows
+from ..comparison import Comparison
 from ..functional import at_least_float32, common_float, hinge, reduce, row_logsumexp
 from ..kernels import soft_precision
 from ..layers import Loss
@@ -11,7 +13,6 @@ from ..ops import (
     cast,
     has_no_rows,
     no_autocast,
-    reduce_any,
     reduce_sum,
     row_sums,
     softplus,
@@ -24,6 +25,8 @@ __all__ = ["LiftedStructureLoss", "MultiSimilarityLoss", "NTXentLoss", "SupConLo
 
 
 class BatchLoss(base.BatchLoss, Loss):
+    tiled = True  # whether its terms need no array of all distances
+
     def forward(
         self,
         embeddings: Tensor,
@@ -47,7 +50,8 @@ class BatchLoss(base.BatchLoss, Loss):
 
     def compute(self, queries: Tensor, references: Tensor, relations: Relations) -> Tensor:
         per_row = self.reduction == "none"
-        return self.reduce_terms(*reduce_blocks(self.terms, queries, references, relations, self.distance, per_row))
+        found = reduce_rows(self.terms, queries, references, relations, self.distance, per_row, tiled=self.tiled)
+        return self.reduce_terms(*found)
 
     def reduce_terms(self, sums: Tensor, count: Tensor, active: Tensor) -> Tensor:
         if self.need_logs:
@@ -56,43 +60,51 @@ class BatchLoss(base.BatchLoss, Loss):
 
 
 class NTXentLoss(base.NTXentLoss, BatchLoss):
-    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = -distances / self.temperature  # cos / temperature, up to a constant
-        terms = softplus(row_logsumexp(logits, negative) - logits)
-        sums = row_sums(where(positive, terms, 0.0))
-        count = cast(row_sums(positive), sums.dtype)
-        return sums, count, count
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        (negatives,) = rows.reduce(LogSumExp(NEGATIVE, -1 / self.temperature))  # of cos / temperature - 1 / temperature
+        distances, valid = rows.positives()
+        terms = softplus(negatives[:, None] + distances / self.temperature)
+        count = rows.count(POSITIVE)
+        return row_sums(where(valid, terms, 0.0)), count, count
 
 
 class SupConLoss(base.SupConLoss, BatchLoss):
-    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = -distances / self.temperature  # cos / temperature, up to a constant
-        terms = row_logsumexp(logits, positive | negative) - logits
-        count = cast(row_sums(positive), terms.dtype)
-        means = row_sums(where(positive, terms, 0.0)) / at_least(count, 1)
-        anchors = cast(count > 0, terms.dtype)
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        (others,) = rows.reduce(LogSumExp(ANY, -1 / self.temperature))  # of cos / temperature - 1 / temperature
+        distances, valid = rows.positives()
+        terms = others[:, None] + distances / self.temperature
+        count = rows.count(POSITIVE)
+        means = row_sums(where(valid, terms, 0.0)) / at_least(count, 1)
+        anchors = cast(count > 0, means.dtype)
         return means, anchors, anchors
 
 
 class MultiSimilarityLoss(base.MultiSimilarityLoss, BatchLoss):
-    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        similarity = 1 - self.base - distances  # cos - base
-        positive_term = softplus(row_logsumexp(-self.alpha * similarity, positive)) / self.alpha
-        negative_term = softplus(row_logsumexp(self.beta * similarity, negative)) / self.beta
-        anchors = cast(reduce_any(positive | negative, axis=1), similarity.dtype)
-        return (positive_term + negative_term)[:, 0] * anchors, anchors, anchors
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        (negatives,) = rows.reduce(LogSumExp(NEGATIVE, -self.beta))
+        distances, valid = rows.positives()
+        positives = row_logsumexp(self.alpha * distances, valid)[:, 0]
+        margin = 1 - self.base  # the distance that separates easy from hard pairs
+        positive_term = softplus(positives - self.alpha * margin) / self.alpha
+        negative_term = softplus(negatives + self.beta * margin) / self.beta
+        anchors = cast(rows.count(ANY) > 0, distances.dtype)
+        return (positive_term + negative_term) * anchors, anchors, anchors
 
 
 class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
-    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        positive_term = row_logsumexp(distances, positive)
-        negative_term = row_logsumexp(self.margin - distances, negative)
-        anchors = cast(reduce_any(positive, axis=1) & reduce_any(negative, axis=1), distances.dtype)
-        return hinge(positive_term + negative_term)[:, 0], anchors, anchors
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        (negatives,) = rows.reduce(LogSumExp(NEGATIVE, -1.0))
+        distances, valid = rows.positives()
+        positives = row_logsumexp(distances, valid)[:, 0]
+        anchors = cast((rows.count(POSITIVE) > 0) & (rows.count(NEGATIVE) > 0), distances.dtype)
+        return hinge(positives + negatives + self.margin), anchors, anchors
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
-    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        anchors = cast(reduce_any(positive, axis=1), distances.dtype)
-        precision = soft_precision(distances, positive, negative, self.k, self.temperature1, self.temperature2)
+    tiled = False
+
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        anchors = cast(rows.count(POSITIVE) > 0, rows.distances.dtype)
+        options = self.k, self.temperature1, self.temperature2
+        precision = soft_precision(rows.distances, rows.positive, rows.negative, *options)
         return anchors - precision, anchors, anchors

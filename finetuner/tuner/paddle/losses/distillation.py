@@ -3,7 +3,8 @@
 import math
 
 from ...base.losses import distillation as base
-from ..blocks import reduce_blocks
+from ..blocks import reduce_rows
+from ..comparison import Comparison
 from ..functional import block_distances, common_float, prepare_rows, reduce, row_logsumexp, spread
 from ..layers import Loss
 from ..ops import (
@@ -33,13 +34,14 @@ class DistillationLoss(base.DistillationLoss, Loss):
 
     def compute(self, queries: Tensor, teacher: Tensor) -> Tensor:
         relations = TeacherRelations(teacher, Relations(row_numbers(teacher)))
-        sums, count, _ = reduce_blocks(self.terms, queries, queries, relations, "cosine")
+        sums, count, _ = reduce_rows(self.terms, queries, queries, relations, "cosine", tiled=False)
         if self.need_logs:
             self.logs["active"] = cast(reduce_sum(detached(count)) > 1, sums.dtype)
             self.logs["spread"] = spread(detached(queries))
         return reduce(sums, count, count, "mean")
 
-    def terms(self, distances: Tensor, teacher: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        distances, teacher, other = rows.distances, rows.positive, rows.negative  # see TeacherRelations
         student_logits, teacher_logits = (-x / self.temperature for x in (distances, teacher))
         student_logits, teacher_logits = (x - row_logsumexp(x, other) for x in (student_logits, teacher_logits))
         share = exp(where(other, teacher_logits, -math.inf))

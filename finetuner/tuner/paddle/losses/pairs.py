@@ -3,8 +3,10 @@
 import math
 
 from ...base.losses import pairs as base
-from ..blocks import distance_statistics, reduce_blocks
-from ..functional import common_float, hinge, masked_mean, reduce, row_distance, row_logsumexp, spread
+from ...base.losses.reductions import NEGATIVE, LogSumExp
+from ..blocks import distance_statistics, reduce_both_ways
+from ..comparison import Comparison
+from ..functional import common_float, hinge, masked_mean, reduce, row_distance, spread
 from ..layers import Loss, WeightedLoss
 from ..ops import (
     Tensor,
@@ -16,8 +18,8 @@ from ..ops import (
     no_autocast,
     ones_like,
     reduce_mean,
-    reduce_sum,
     row_numbers,
+    row_sums,
     softplus,
     where,
     zero_loss,
@@ -81,16 +83,14 @@ class CLIPLoss(base.CLIPLoss, WeightedLoss):
         if self.need_logs:
             self.logs = distance_statistics(first, second, partners, self.distance)
             self.logs["active"] = ones_like(self.logs["spread"])
-        forwards, count, _ = reduce_blocks(self.terms, first, second, partners, self.distance, weights=scale)
-        backwards, _, _ = reduce_blocks(self.terms, second, first, partners, self.distance, weights=scale)
-        return reduce((forwards + backwards) / 2, count, count, "mean")
+        forwards, backwards = reduce_both_ways(self.terms, first, second, partners, self.distance, scale)
+        return reduce((forwards[0] + backwards[0]) / 2, forwards[1], forwards[2], "mean")
 
-    def terms(
-        self, distances: Tensor, positive: Tensor, negative: Tensor, *scale: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        logits = -distances * (scale[0] if scale else 1 / self.temperature)  # cos / temperature, up to a constant
-        partner = reduce_sum(where(positive, logits, 0.0), axis=1, keepdims=True)
-        terms = softplus(row_logsumexp(logits - partner, negative))[:, 0]
+    def terms(self, rows: Comparison, *scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        factor = scale[0] if scale else 1 / self.temperature
+        (others,) = rows.reduce(LogSumExp(NEGATIVE, -factor))  # of cos / temperature, up to a constant
+        distances, valid = rows.positives()
+        terms = softplus(others + factor * row_sums(where(valid, distances, 0.0)))
         ones = ones_like(terms)
         return terms, ones, ones
 
