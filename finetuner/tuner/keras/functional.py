@@ -107,14 +107,17 @@ def block_distances(
     )
     scaled = queries if distance == "cosine" else 2 * queries
     square = own[:, None] + other[None, :] - ops.matmul(scaled, ops.transpose(references))
-    fixed = [ops.stop_gradient(x) for x in (square, queries, references, own, other)]
-    exact = ops.stop_gradient(refine_near(*fixed, distance == "cosine"))
+    fixed = ops.stop_gradient(square)
+    rows = map(ops.stop_gradient, (queries, references, own, other))
+    exact = ops.stop_gradient(refine_near(fixed, *rows, distance == "cosine"))
     zero = exact <= MIN_SQUARE  # False for NaN
-    square = ops.where(zero, 0.0, square + (exact - fixed[0]))
+    square = ops.where(zero, 0.0, square + (exact - fixed))
     return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square))) if distance == "euclidean" else square
 
 
-def refine_near(square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool) -> Tensor:
+def refine_near(
+    square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool
+) -> Tensor:
     """Squared distances ``[R, C]``, those in which products cancel from the differences of the rows.
 
     Args:

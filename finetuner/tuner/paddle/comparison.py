@@ -54,7 +54,7 @@ class Comparison:
 
     def reduce(self, *reductions: Any) -> tuple[Any, ...]:
         """The reductions over the items of each row, ``[B]`` each; two for a :class:`HingeSum`."""
-        return tuple(self.reduction(one) for one in reductions)
+        return tuple(map(self.reduction, reductions))  # a generator would stop to_static
 
     def reduction(self, one: Any) -> Any:
         """A single reduction."""

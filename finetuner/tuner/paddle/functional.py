@@ -50,6 +50,8 @@ ROUNDING = 16 * float(
     paddle.finfo("float32").eps
 )  # relative to the squared norms; smaller squared distances are rounding errors
 MIN_SQUARE = 1.2e-38  # the smallest normal float32 number; a smaller squared distance has no usable root
+NEAR = 1e-3  # relative to the squared norms; smaller squared distances are computed from the differences of rows
+NEAR_AT_ONCE = 2**13  # pairs
 EXP_CUTOFF = -60.0  # relative to the row's maximum; smaller exponents add nothing, and denormal results are slow
 
 
@@ -99,16 +101,76 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
     return PairwiseOperands(queries, references, *norms)
 
 
-def block_distances(operands: PairwiseOperands, distance: str, start: int = 0, size: int | None = None) -> Tensor:
-    """Distances of ``size`` queries from ``start`` on, or of all, to all references, ``[B, M]``."""
-    queries, own = row_slice(operands.queries, start, size), row_slice(operands.query_norms, start, size)
-    norms = sum(broadcast_pairs(own, operands.reference_norms))
-    queries = queries if distance == "cosine" else 2 * queries
-    square = norms - paddle.matmul(queries, operands.references, transpose_y=True)
-    zero = detached(square) <= ROUNDING * detached(norms) + MIN_SQUARE  # False for NaN
+def block_distances(
+    operands: PairwiseOperands,
+    distance: str,
+    start: int = 0,
+    size: int | None = None,
+    first_column: int = 0,
+    num_columns: int | None = None,
+) -> Tensor:
+    """Distances of ``size`` queries from ``start`` on, or of all, to as many references, or to all: ``[B, C]``."""
+    queries, own = (row_slice(x, start, size) for x in (operands.queries, operands.query_norms))
+    references, other = (
+        row_slice(x, first_column, num_columns) for x in (operands.references, operands.reference_norms)
+    )
+    norms = sum(broadcast_pairs(own, other))
+    square = norms - paddle.matmul(queries if distance == "cosine" else 2 * queries, references, transpose_y=True)
+    exact = refine_near(*(detached(x) for x in (square, queries, references, own, other)), distance == "cosine")
+    zero = exact <= MIN_SQUARE  # False for NaN
+    square = square + (exact - detached(square))
     if distance == "euclidean":
         return where(zero, 0.0, paddle.sqrt(where(zero, 1.0, square)))
-    return square * (~zero).astype(square.dtype)
+    return where(zero, 0.0, square)
+
+
+def refine_near(
+    square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool
+) -> Tensor:
+    """Squared distances ``[R, C]``, those in which products cancel from the differences of the rows.
+
+    Args:
+        square: From products of the rows, ``[R, C]``.
+        queries: ``[R, D]``.
+        references: ``[C, D]``.
+        own: The squared norms of the queries ``[R]``.
+        other: The squared norms of the references ``[C]``.
+        halved: Whether norms and distances are halved.
+    """
+    if paddle.in_dynamic_mode():
+        return refine_near_(square.clone(), queries, references, own, other, halved)
+    near = square < NEAR * sum(broadcast_pairs(own, other))
+    pairs = near.nonzero()
+
+    def is_left(start: Tensor, found: Tensor) -> Tensor:
+        return start < paddle.shape(pairs)[0]
+
+    def add_part(start: Tensor, found: Tensor) -> list[Tensor]:
+        part = paddle.slice(pairs, [0], [start], [start + NEAR_AT_ONCE])
+        exact = row_squares(queries, references, part)
+        return [start + NEAR_AT_ONCE, paddle.scatter_nd_add(found, part, exact / 2 if halved else exact)]
+
+    # A compiler does not know the number of pairs.
+    start = paddle.zeros([1], dtype="int32")
+    return paddle.static.nn.while_loop(is_left, add_part, [start, where(near, 0.0, square)])[1]
+
+
+def refine_near_(
+    square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool
+) -> Tensor:
+    """:func:`refine_near` in place."""
+    pairs = (square < NEAR * sum(broadcast_pairs(own, other))).nonzero()  # none for NaN
+    count = int(paddle.shape(pairs)[0])  # to_static cannot follow pairs.shape
+    for start in range(0, count, NEAR_AT_ONCE):
+        part = pairs[start : start + NEAR_AT_ONCE]
+        exact = row_squares(queries, references, part)
+        paddle.index_put_(square, (part[:, 0], part[:, 1]), exact / 2 if halved else exact)
+    return square
+
+
+def row_squares(queries: Tensor, references: Tensor, pairs: Tensor) -> Tensor:
+    """The squared distance of each pair of rows, from their differences: ``[P, 2]`` to ``[P]``."""
+    return (queries.gather(pairs[:, 0]) - references.gather(pairs[:, 1])).square().sum(axis=1)
 
 
 def pairwise_distance(queries: Tensor, references: Tensor, distance: str) -> Tensor:

@@ -83,8 +83,8 @@ def reduce_both_ways(
     if rows is None:
         forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
         return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
-    forwards = terms(rows, *weights)
-    return tuple(tuple(number.sum() for number in numbers) for numbers in (forwards, terms(rows.reverse, *weights)))
+    found, reverse = terms(rows, *weights), terms(rows.reverse, *weights)
+    return tuple(number.sum() for number in found), tuple(number.sum() for number in reverse)
 
 
 class BlockSums(torch.autograd.Function):

@@ -105,14 +105,17 @@ def block_distances(
     )
     norms = own[:, None] + other[None, :]
     square = torch.addmm(norms, queries, references.T, alpha=-1 if distance == "cosine" else -2)
-    exact = refine_near(*(x.detach() for x in (square, queries, references, own, other)), distance == "cosine")
+    fixed, rows = square.detach(), (x.detach() for x in (queries, references, own, other))
+    exact = refine_near(fixed, *rows, distance == "cosine")
     zero = exact <= MIN_SQUARE  # False for NaN
-    square = torch.where(zero, 0.0, square + (exact - square.detach()))
+    square = torch.where(zero, 0.0, square + (exact - fixed))
     return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, square))) if distance == "euclidean" else square
 
 
 @torch.library.custom_op("finetuner::refine_near", mutates_args=())  # compilers cannot follow it
-def refine_near(square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool) -> Tensor:
+def refine_near(
+    square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool
+) -> Tensor:
     """Squared distances ``[R, C]``, those in which products cancel from the differences of the rows.
 
     Args:
@@ -131,7 +134,9 @@ def _(square: Tensor, *others: Any) -> Tensor:
     return torch.empty_like(square)
 
 
-def refine_near_(square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool) -> Tensor:
+def refine_near_(
+    square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool
+) -> Tensor:
     """:func:`refine_near` in place."""
     rows, columns = (square < NEAR * (own[:, None] + other[None, :])).nonzero(as_tuple=True)  # none for NaN
     for start in range(0, len(rows), NEAR_AT_ONCE):

@@ -42,16 +42,17 @@ def list_classes(relations: Relations, most: int) -> Listed | None:
     ordered = relations.reference_labels[order]
     first = torch.searchsorted(ordered, relations.labels.contiguous())
     count = torch.searchsorted(ordered, relations.labels.contiguous(), right=True) - first
-    with_own = relations.self_offset is not None
+    offset = relations.self_offset
+    with_own = offset is not None
     width = max(1, int(count.max()) - with_own)  # one of them is the row itself
     if width > most:
         return None
     place = torch.arange(width + with_own, device=order.device)
     valid = place < count[:, None]
     columns = order[(first[:, None] + place).clamp(max=len(order) - 1)]
-    if with_own:
+    if offset is not None:
         # Without the row itself: what stands behind it moves to the left.
-        own = torch.arange(len(columns), device=order.device)[:, None] + relations.self_offset
+        own = torch.arange(len(columns), device=order.device)[:, None] + offset
         place = place[:width] + (columns >= own)[:, :-1]
         columns, valid = columns.gather(1, place), valid.gather(1, place)
     return Listed(columns, valid)

@@ -36,7 +36,7 @@ class MinedTriplets:
     def triplets(self, margin: float | None) -> tuple[Tensor, Tensor, Tensor]:
         """Sum of the hinges, number of triplets, and number of active triplets of each row; without a margin, soft."""
         operands, distance = self.comparison.operands, self.comparison.distance
-        (columns, valid), negatives = self.selected_positives, self.selected_negatives
+        valid, negatives = self.selected_positives.valid, self.selected_negatives
         positive_distances = listed_distances(operands, self.selected_positives, distance)
         if negatives is None:
             return self.comparison.triplets_of(positive_distances, valid, margin)
@@ -52,22 +52,22 @@ def mine_triplets(comparison: Any, miner: Any) -> MinedTriplets:
     """What a :class:`~finetuner.tuner.base.miner.TripletEasyHardMiner` selects."""
     listed, margin = comparison.listed, miner.margin or math.inf
     distances = listed_distances(comparison.operands, listed, comparison.distance)
+    positives: Selection | None = None
     negatives: Selection | None = None
     if miner.pos_strategy == "semihard":
         negatives = select_negatives(comparison, miner.neg_strategy == "hard")
         limit = negatives.distances[:, None]
         in_range = listed.valid & (distances < limit) & (distances > limit - margin) & negatives.found[:, None]
-        positives = select(distances, listed, in_range, farthest=True)
-    elif miner.pos_strategy == "all":
-        positives = None
+        positives = select_positives(distances, listed, in_range, farthest=True)
     else:
-        positives = select(distances, listed, listed.valid, farthest=miner.pos_strategy == "hard")
-    if miner.neg_strategy == "semihard":
-        limit = positives.distances
-        negatives = select_negatives(comparison, True, above=limit, below=limit + margin)
-        negatives = negatives._replace(found=negatives.found & positives.found)
-    elif miner.neg_strategy != "all" and negatives is None:
-        negatives = select_negatives(comparison, miner.neg_strategy == "hard")
+        if miner.pos_strategy != "all":
+            positives = select_positives(distances, listed, listed.valid, farthest=miner.pos_strategy == "hard")
+        if miner.neg_strategy == "semihard" and positives is not None:
+            limit = positives.distances
+            negatives = select_negatives(comparison, True, above=limit, below=limit + margin)
+            negatives = negatives._replace(found=negatives.found & positives.found)
+        elif miner.neg_strategy != "all":
+            negatives = select_negatives(comparison, miner.neg_strategy == "hard")
     return MinedTriplets(
         comparison,
         listed if positives is None else Listed(positives.columns[:, None], positives.found[:, None]),
@@ -75,7 +75,7 @@ def mine_triplets(comparison: Any, miner: Any) -> MinedTriplets:
     )
 
 
-def select(distances: Tensor, listed: Listed, allowed: Tensor, farthest: bool) -> Selection:
+def select_positives(distances: Tensor, listed: Listed, allowed: Tensor, farthest: bool) -> Selection:
     """The farthest or the nearest of the listed references of each row, the first of equals."""
     worst = -math.inf if farthest else math.inf
     if not distances.shape[1]:
@@ -89,7 +89,9 @@ def select(distances: Tensor, listed: Listed, allowed: Tensor, farthest: bool) -
     )
 
 
-def select_negatives(comparison: Any, nearest: bool, above: Tensor | None = None, below: Tensor | None = None) -> Selection:
+def select_negatives(
+    comparison: Any, nearest: bool, above: Tensor | None = None, below: Tensor | None = None
+) -> Selection:
     """The nearest or the farthest negative of each row, the first of equals, in one pass over the tiles.
 
     Args:

@@ -15,6 +15,7 @@ from .ops import Tensor, softplus
 
 __all__ = ["HingeReduction", "LogSumExpReduction", "SoftTripletReduction", "Tile", "TileReduction", "TripletReduction"]
 
+MAX_FACTORS = 16  # of numbers up to 1 + e^2 whose product is still a normal number
 MAX_SHIFTED = 60.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
 
@@ -276,21 +277,51 @@ class TripletReduction(TileReduction):
 
 
 class SoftTripletReduction(TripletReduction):
-    """Sums of ``log(1 + e^(limit - d))`` over the negatives."""
+    """Sums of ``log(1 + e^(limit - d))`` over the negatives.
+
+    Cosine distances are so small that ``e^limit`` and ``e^-d`` are computed once for each row and each distance, and
+    the logarithm is taken of the product of several terms.
+    """
+
+    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
+        super().__init__(one, like, columns, distance)
+        self.bounded, self.factors_of_limits = distance == "cosine", self.limits.exp()
+
+    def ratios(self, tile: Tile, side: int, k: int, out: Tensor) -> Tensor:
+        """``1 + e^(limit - d)`` of the k-th limits and all negatives; 1 for what is not a negative."""
+
+        def make() -> Tensor:
+            return tile.exclude(torch.neg(tile.distances, out=tile.empty()).exp_(), NEGATIVE, side, 0.0)
+
+        exponentials = tile.once((self, "exponentials"), side, make)
+        factors = along(self.factors_of_limits[tile.slices[side], k], side)
+        return torch.mul(exponentials, factors, out=out).add_(1)
 
     def add(self, tile: Tile, side: int) -> None:
-        rows, distances, gap = tile.slices[side], tile.without(NEGATIVE, side), tile.empty()
+        rows, axis, part = tile.slices[side], 1 - side, tile.empty()
+        if not self.bounded:
+            distances = tile.without(NEGATIVE, side)
+            for k in range(self.limits.shape[1]):
+                torch.sub(along(self.limits[rows, k], side), distances, out=part)
+                self.sums[rows] += softplus(part).sum(dim=axis)
+                self.below[rows, k] += part.sigmoid_().sum(dim=axis)
+            return
+        product = tile.empty().fill_(1)
         for k in range(self.limits.shape[1]):
-            torch.sub(along(self.limits[rows, k], side), distances, out=gap)
-            self.sums[rows] += softplus(gap).sum(dim=1 - side)
-            self.below[rows, k] += gap.sigmoid_().sum(dim=1 - side)
-
-    def results(self, side: int) -> tuple[Tensor, ...]:
-        return self.sums, self.below.sum(dim=1)
+            product *= self.ratios(tile, side, k, part)
+            self.below[rows, k] += part.shape[axis] - part.reciprocal_().sum(dim=axis)
+            if k % MAX_FACTORS == MAX_FACTORS - 1:
+                self.sums[rows] += product.log_().sum(dim=axis)
+                product.fill_(1)
+        self.sums[rows] += product.log_().sum(dim=axis)
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
-        rows, distances = tile.slices[side], tile.without(NEGATIVE, side)
-        found, slope = tile.empty().zero_(), tile.empty()
-        for k in range(self.limits.shape[1]):
-            found += torch.sub(along(self.limits[rows, k], side), distances, out=slope).sigmoid_()
-        return found.mul_(-self.factors(tile, side))
+        rows, found, part = tile.slices[side], tile.empty().zero_(), tile.empty()
+        width = self.limits.shape[1]
+        for k in range(width):
+            if self.bounded:
+                found += self.ratios(tile, side, k, part).reciprocal_()
+            else:
+                found -= torch.sub(along(self.limits[rows, k], side), tile.without(NEGATIVE, side), out=part).sigmoid_()
+        # The derivative by d is minus the sum of the sigmoids, each of which is 1 - 1 / (1 + e^(limit - d)).
+        return found.sub_(width if self.bounded else 0).mul_(self.factors(tile, side))

@@ -1,8 +1,8 @@
 """Reductions over the items of each row in square tiles, for PyTorch.
 
-A tile of distances fits into a core's cache. It serves its rows and, where a batch is compared with itself, its columns,
-so half of the tiles are enough. The forward pass computes the reductions. The backward pass computes each tile again and
-multiplies its gradient with the embeddings. No array of size N x M exists.
+A tile of distances fits into a core's cache. It serves its rows and, where a batch is compared with itself, its
+columns, so half of the tiles are enough. The forward pass computes the reductions. The backward pass computes each tile
+again and multiplies its gradient with the embeddings. No array of size N x M exists.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ from .mined import MinedTriplets, mine_triplets
 from .ops import Tensor
 from .relations import Relations
 from .tile_distances import TileDistances
+from .tile_gradients import RowGradients
 from .tile_reductions import (
     HingeReduction,
     LogSumExpReduction,
@@ -218,7 +219,9 @@ class TileReductions(torch.autograd.Function):
         sides = (0,) if comparison.reverse is None else (0, 1)
         results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
         ctx.comparison, ctx.reductions, ctx.over_tiles = comparison, reductions, over_tiles
-        ctx.first = [i for i, name in enumerate(name for numbers in results for name in range(len(numbers))) if not name]
+        ctx.first = [
+            i for i, name in enumerate(name for numbers in results for name in range(len(numbers))) if not name
+        ]
         ctx.mark_non_differentiable(*(number for numbers in results for number in numbers[1:]))
         return tuple(number for numbers in results for number in numbers)
 
@@ -230,7 +233,8 @@ class TileReductions(torch.autograd.Function):
         comparison, over_tiles = ctx.comparison, ctx.over_tiles
         for i, one in enumerate(over_tiles):
             one.prepare([upstream[i], upstream[i if comparison.reverse is None else i + len(over_tiles)]])
-        gradients = RowGradients(comparison, ctx.needs_input_grad[3])
+        of_references = ctx.needs_input_grad[3]
+        gradients = RowGradients(comparison.operands, comparison.distance, comparison.self_comparison, of_references)
         for tile in comparison.tiles():
             by_distances, *others = (one.gradient(tile) for one in over_tiles)
             for other in others:
@@ -238,49 +242,6 @@ class TileReductions(torch.autograd.Function):
             gradients.add(tile, by_distances)
         by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
         return None, None, *gradients.results(), *by_parameters
-
-
-class RowGradients:
-    """The gradients by queries and references, from the gradients by the distances of all tiles."""
-
-    def __init__(self, comparison: TiledComparison, of_references: bool):
-        self.comparison = comparison
-        self.queries, self.references = (x.detach() for x in comparison.operands[:2])
-        self.by_queries, self.row_sums = torch.zeros_like(self.queries), torch.zeros_like(self.queries[:, 0])
-        self.of_references = of_references or comparison.self_comparison
-        self.by_references, self.column_sums = self.by_queries, self.row_sums
-        if not comparison.self_comparison:
-            self.by_references = torch.zeros_like(self.references)
-            self.column_sums = torch.zeros_like(self.references[:, 0])
-
-    def add(self, tile: Tile, by_distances: Tensor) -> None:
-        """Add a tile. Overwrites ``by_distances``."""
-        rows, columns = tile.slices
-        gradient = grad_wrt_squared_distance(tile, by_distances, self.comparison.distance)
-        self.by_queries[rows].addmm_(gradient, self.references[columns], alpha=-1)
-        self.row_sums[rows] += gradient.sum(dim=1)
-        if self.of_references:
-            self.by_references[columns].addmm_(gradient.T, self.queries[rows], alpha=-1)
-            self.column_sums[columns] += gradient.sum(dim=0)
-
-    def results(self) -> tuple[Tensor, Tensor | None]:
-        """The gradients after the last tile."""
-        # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
-        scale = 1 if self.comparison.distance == "cosine" else 2
-        by_queries = scale * self.by_queries.addcmul_(self.row_sums[:, None], self.queries)
-        if self.comparison.self_comparison or not self.of_references:
-            return by_queries, None
-        return by_queries, scale * self.by_references.addcmul_(self.column_sums[:, None], self.references)
-
-
-def grad_wrt_squared_distance(tile: Tile, gradient: Tensor, distance: str) -> Tensor:
-    """From the gradient by distances, the gradient by squared distances; for the cosine distance, by half of them.
-
-    It is 0 where the distance is 0.
-    """
-    if distance == "euclidean":
-        gradient.div_(tile.distances).div_(2)
-    return gradient.masked_fill_(tile.distances == 0, 0.0) if tile.near else gradient
 
 
 def second_derivative(

@@ -32,12 +32,18 @@ class BatchLoss(Loss):
         """The loss of queries ``[N, D]`` against references ``[M, D]``, both in float32 at least."""
         raise NotImplementedError
 
-    def terms(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For each row of a block, ``[B, M]`` each: the sum, the number of tuples, and how many of them are above 0.
+    def terms(self, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """For each row of a comparison: the sum, the number of tuples, and how many of them are above 0.
 
-        Each of the three is ``[B]``. The terms of a row must depend on that row only.
+        Each of the three is ``[B]``. The terms of a row must depend on that row only. ``rows`` is a ``Comparison`` of
+        the backend: the formula is over ``rows.positives()`` and ``rows.reduce(...)``, see :mod:`.reductions`.
         """
         raise NotImplementedError
+
+    @property
+    def tiled(self) -> bool:
+        """Whether :meth:`terms` needs no array of all distances."""
+        return True
 
     def reduce_terms(self, sums: Tensor, count: Tensor, active: Tensor) -> Tensor:
         """Reduce the :meth:`terms` of all rows, ``[N]`` or already summed to ``[]``, to the loss."""
@@ -269,3 +275,8 @@ class SurrogatePrecision(BatchLoss):
         self.temperature1 = checks.above("temperature1", temperature1, 0)
         self.temperature2 = checks.above("temperature2", temperature2, 0)
         self.reduction = checks.one_of("reduction", reduction, MEAN_REDUCTIONS)
+
+    @property
+    def tiled(self) -> bool:
+        """Always False: the ranks of the positives need all distances of a row."""
+        return False

@@ -1,8 +1,8 @@
 """What a loss needs to know about the other items of each anchor: one number per row, by a reduction over them.
 
 A loss is a formula over the distances of each anchor to its positives and a few reductions over its other items. The
-formula is written once, in the loss. The backend decides how the reductions are computed: as a whole, in blocks of rows,
-or in square tiles.
+formula is written once, in the loss. The backend decides how reductions are computed: as a whole, in blocks of rows, or
+in square tiles.
 """
 
 from dataclasses import dataclass

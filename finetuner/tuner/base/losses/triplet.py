@@ -1,7 +1,7 @@
 """Losses with a margin over the triplets or the pairs of a batch, which a miner may select."""
 
 from .... import checks
-from ..miner import Miner
+from ..miner import Miner, TripletEasyHardMiner
 from .batch import BatchLoss
 from .loss import DISTANCES, Tensor
 
@@ -61,6 +61,11 @@ class TripletLoss(BatchLoss):
         self.margin = None if margin is None else checks.at_least("margin", margin, 0)
         self.miner = check_miner(miner, self.tuples)
         self.reduction = checks.one_of("reduction", reduction, REDUCTIONS)
+
+    @property
+    def tiled(self) -> bool:
+        """Whether :meth:`terms` needs no array of all distances: a miner of another kind sees whole rows."""
+        return self.miner is None or isinstance(self.miner, TripletEasyHardMiner)
 
     def explicit_triplets(
         self, embeddings: Tensor, labels: Tensor | None, references: Tensor | None, reference_labels: Tensor | None
