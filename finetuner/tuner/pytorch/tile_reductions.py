@@ -315,6 +315,9 @@ class SoftTripletReduction(TripletReduction):
                 product.fill_(1)
         self.sums[rows] += product.log_().sum(dim=axis)
 
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        return self.sums, self.below.sum(dim=1)
+
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         rows, found, part = tile.slices[side], tile.empty().zero_(), tile.empty()
         width = self.limits.shape[1]

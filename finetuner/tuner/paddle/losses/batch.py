@@ -25,8 +25,6 @@ __all__ = ["LiftedStructureLoss", "MultiSimilarityLoss", "NTXentLoss", "SupConLo
 
 
 class BatchLoss(base.BatchLoss, Loss):
-    tiled = True  # whether its terms need no array of all distances
-
     def forward(
         self,
         embeddings: Tensor,
@@ -101,8 +99,6 @@ class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
 
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
-    tiled = False
-
     def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
         anchors = cast(rows.count(POSITIVE) > 0, rows.distances.dtype)
         options = self.k, self.temperature1, self.temperature2

@@ -7,7 +7,6 @@ from ...base.losses.reductions import ANY, NEGATIVE, HingeSum
 from ..blocks import mined_masks, reduce_rows
 from ..comparison import Comparison
 from ..functional import common_float, hinge, reduce, row_distance, spread
-from ..miner import TripletEasyHardMiner
 from ..ops import (
     Tensor,
     cast,
@@ -54,10 +53,6 @@ class TripletLoss(base.TripletLoss, BatchLoss):
             self.logs["negative_distance"] = reduce_mean(detached(negative_distances))
             self.logs["spread"] = spread(detached(anchor))
         return reduce(terms, ones_like(terms), active, self.reduction)
-
-    @property
-    def tiled(self) -> bool:
-        return self.miner is None or isinstance(self.miner, TripletEasyHardMiner)
 
     def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
         return rows.mined(self.miner).triplets(self.margin)
