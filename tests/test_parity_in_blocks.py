@@ -4,13 +4,13 @@ import pytest
 
 from .covering import eager_cases, full_cases
 from .reference import LOSSES
-from .reference.batches import Batch, Taught, TwoTower
+from .reference.batches import Batch, Centres, Taught, TwoTower
 from .test_parity import check_loss, loss_function
 
 SEEN_IN_BLOCKS = {
     name: reference
     for name, reference in LOSSES.items()
-    if all(isinstance(batch, Batch | TwoTower | Taught) for batch in reference.batches.values())
+    if all(isinstance(batch, Batch | TwoTower | Taught | Centres) for batch in reference.batches.values())
 }
 ROWS = (1, 3)
 ON_JAX = ("uneven", "wide", "zero vectors", "against references", "sessions", "ordinary")

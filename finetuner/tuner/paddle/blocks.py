@@ -13,6 +13,7 @@ from .comparison import Comparison
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
 from .ops import Tensor, detached, on_cpu, refuse_second_derivatives, row_slice, row_sums, where
 from .relations import Masks, Relations
+from .tiles import tiled_comparison
 
 __all__ = ["distance_statistics", "mined_masks", "reduce_both_ways", "reduce_rows"]
 
@@ -31,9 +32,9 @@ def reduce_rows(
 ) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in bounded memory.
 
-    A small batch is computed as a whole. A larger one is computed in blocks of rows. For sums in blocks, the gradient
-    is computed together with the value, once. For numbers per row, each block is computed again in the backward pass.
-    Only the first number has a gradient.
+    A small batch is computed as a whole. A larger one is computed in square tiles if the terms allow it and each row
+    has few positives, else in blocks of rows. For sums in blocks, the gradient is computed together with the value,
+    once. For numbers per row, each block is computed again in the backward pass. Only the first number has a gradient.
 
     Args:
         terms: ``terms(rows, *weights)`` of a :class:`.comparison.Comparison` returns numbers of its rows, ``[B]`` each.
@@ -51,6 +52,10 @@ def reduce_rows(
     slices = blocks.row_blocks(queries.shape[0], references.shape[0], on_cpu(queries))
     if len(slices) < 2:
         return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
+    rows = tiled_comparison(queries, references, relations, distance) if tiled else None
+    if rows is not None:
+        numbers = terms(rows, *weights)
+        return numbers if per_row else tuple(number.sum() for number in numbers)
     operands = prepare_rows(queries, references, distance)
     if not per_row:
         inputs = BlockInputs(terms, relations, distance, slices, operands)
@@ -68,9 +73,18 @@ def reduce_rows(
 def reduce_both_ways(
     terms: Terms, first: Tensor, second: Tensor, relations: Relations, distance: str, weights: tuple[Tensor, ...] = ()
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``."""
-    forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
-    return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
+    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``.
+
+    Both are computed from the same tiles.
+    """
+    rows = None
+    if paddle.in_dynamic_mode() and len(blocks.row_blocks(first.shape[0], second.shape[0], on_cpu(first))) > 1:
+        rows = tiled_comparison(first, second, relations, distance, both=True)
+    if rows is None:
+        forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
+        return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
+    found, reverse = terms(rows, *weights), terms(rows.reverse, *weights)
+    return tuple(number.sum() for number in found), tuple(number.sum() for number in reverse)
 
 
 class FirstDerivative(PyLayer):

@@ -33,6 +33,7 @@ class Exclusions:
             number = rows // size * self.tiles_in_row + columns // size
             order = number.argsort(stable=True)
             self.rows, self.columns = rows[order] % size, columns[order] % size
+            self.items = paddle.arange(size)
             self.ends = paddle.searchsorted(number[order], paddle.arange(count + 1)).tolist()
 
     def fill(self, rows: slice, columns: slice, x: Tensor, over: str, side: int, value: float) -> Tensor:
@@ -53,9 +54,9 @@ class Exclusions:
         if self.relations.self_offset is not None:
             # The column of the tile in which its first row is itself.
             first = rows.start + self.relations.self_offset - columns.start
-            own = paddle.arange(max(0, -first), max(0, -first, min(x.shape[0], x.shape[1] - first)))
-            if own.shape[0]:  # Paddle cannot write to no place
-                x[own, own + first] = value
+            start, stop = max(0, -first), min(x.shape[0], x.shape[1] - first)
+            if start < stop:  # Paddle cannot write to no place
+                x[self.items[start:stop], self.items[start + first : stop + first]] = value
         if over == NEGATIVE:
             tile = rows.start // self.size * self.tiles_in_row + columns.start // self.size
             part = slice(self.ends[tile], self.ends[tile + 1])

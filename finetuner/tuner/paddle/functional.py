@@ -114,7 +114,7 @@ def block_distances(
     references, other = (
         row_slice(x, first_column, num_columns) for x in (operands.references, operands.reference_norms)
     )
-    norms = sum(broadcast_pairs(own, other))
+    norms = paddle.add(*broadcast_pairs(own, other))
     square = norms - paddle.matmul(queries if distance == "cosine" else 2 * queries, references, transpose_y=True)
     exact = refine_near(*(detached(x) for x in (square, queries, references, own, other)), distance == "cosine")
     zero = exact <= MIN_SQUARE  # False for NaN
@@ -139,7 +139,7 @@ def refine_near(
     """
     if paddle.in_dynamic_mode():
         return refine_near_(square.clone(), queries, references, own, other, halved)
-    near = square < NEAR * sum(broadcast_pairs(own, other))
+    near = is_near(square, own, other)
     pairs = near.nonzero()
 
     def is_left(start: Tensor, found: Tensor) -> Tensor:
@@ -159,13 +159,21 @@ def refine_near_(
     square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool
 ) -> Tensor:
     """:func:`refine_near` in place."""
-    pairs = (square < NEAR * sum(broadcast_pairs(own, other))).nonzero()  # none for NaN
+    pairs = is_near(square, own, other).nonzero()
     count = int(paddle.shape(pairs)[0])  # to_static cannot follow pairs.shape
     for start in range(0, count, NEAR_AT_ONCE):
         part = pairs[start : start + NEAR_AT_ONCE]
         exact = row_squares(queries, references, part)
         paddle.index_put_(square, (part[:, 0], part[:, 1]), exact / 2 if halved else exact)
     return square
+
+
+def is_near(square: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """Which squared distances are so small that products cancel in them: boolean ``[R, C]``, False for NaN."""
+    ones = paddle.ones_like(own)[:, None], paddle.ones_like(other)[:, None]
+    first = paddle.concat([NEAR * own[:, None], ones[0]], axis=1)
+    second = paddle.concat([ones[1], NEAR * other[:, None]], axis=1)
+    return square < paddle.matmul(first, second, transpose_y=True)  # faster than a sum of columns and rows
 
 
 def row_squares(queries: Tensor, references: Tensor, pairs: Tensor) -> Tensor:

@@ -1,20 +1,24 @@
 """The distances of a few listed references of each row, for PaddlePaddle."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import paddle
 from paddle.autograd import PyLayer
 
+from ..base.losses import blocks
 from .functional import MIN_SQUARE, PairwiseOperands
-from .ops import Tensor, detached, refuse_second_derivatives, where
+from .ops import Tensor, detached, on_cpu, refuse_second_derivatives, where
 from .relations import Relations
 
 __all__ = ["Listed", "list_positives", "listed_distances", "zero_vectors"]
 
-CHUNK = 2**20  # components of references that are in memory at once
+CHUNK = 2**17  # components of references that are in memory at once; they fit into a core's cache
+CHUNK_ACCELERATOR = 2**24
 
 
-class Listed(NamedTuple):
+@dataclass
+class Listed:
     """The columns of some references of each row. All rows are padded to the length of the longest."""
 
     columns: Tensor  # [N, K] int64
@@ -25,7 +29,7 @@ def list_positives(relations: Relations, most: int) -> Listed | None:
     """The positives of each row in ascending order; None if the longest list has more than ``most``."""
     if relations.labels.ndim == 1 and not relations.without_own:
         return list_classes(relations, most)
-    rows = max(1, CHUNK // max(1, relations.reference_labels.shape[0]))
+    rows = blocks.rows_per_block(relations.reference_labels.shape[0], on_cpu(relations.labels))
     found, width = [], 1
     for start in range(0, relations.labels.shape[0], rows):
         mask, _ = relations.rows(start, rows)
@@ -51,15 +55,14 @@ def list_classes(relations: Relations, most: int) -> Listed | None:
     width = max(1, int(count.max()) - with_own)  # one of them is the row itself
     if width > most:
         return None
-    place = paddle.arange(width + with_own)
-    valid = place < count[:, None]
+    place = paddle.arange(width + with_own).expand([first.shape[0], -1])
     columns = order[(first[:, None] + place).clip(max=order.shape[0] - 1)]
     if offset is not None:
         # Without the row itself: what stands behind it moves to the left.
         own = paddle.arange(columns.shape[0])[:, None] + offset
-        place = place[:width] + (columns >= own)[:, :-1].astype("int64")
-        columns, valid = (x.take_along_axis(place, axis=1) for x in (columns, valid))
-    return Listed(columns, valid)
+        place = place[:, :width] + (columns >= own)[:, :-1].astype("int64")
+        columns = columns.take_along_axis(place, axis=1)
+    return Listed(columns, place < count[:, None])
 
 
 def padded(rows: Tensor, columns: Tensor, count: int, width: int) -> Listed:
@@ -102,8 +105,9 @@ def zero_vectors(operands: PairwiseOperands, distance: str) -> list[Tensor]:
     ]
 
 
-class ListedInputs(NamedTuple):
-    """The inputs of :class:`ListedDistances` that are not differentiated."""
+@dataclass
+class ListedInputs:
+    """The inputs of :class:`ListedDistances` that are not differentiated. Paddle does not look into it."""
 
     operands: PairwiseOperands
     columns: Tensor
@@ -116,10 +120,10 @@ class ListedDistances(PyLayer):
     @staticmethod
     def forward(ctx: Any, inputs: ListedInputs, queries: Tensor, references: Tensor) -> Tensor:
         own, other = zero_vectors(inputs.operands, inputs.distance)
-        found = []
+        ones, found = paddle.ones_like(queries[0]), []  # a product is faster than sum()
         for rows in chunks(inputs.columns, queries.shape[1]):
             columns = inputs.columns[rows]
-            square = row_differences(queries[rows], references, columns).square_().sum(axis=2)
+            square = row_differences(queries[rows], references, columns).square_() @ ones
             zeros = own[rows][:, None] + other.gather(columns.flatten()).reshape(columns.shape)
             found.append(from_squares(square, zeros, inputs.distance))
         distances = paddle.concat(found)
@@ -139,21 +143,22 @@ class ListedDistances(PyLayer):
         by_queries, by_references = [], paddle.zeros_like(references)
         for rows in chunks(ctx.columns, queries.shape[1]):
             columns = ctx.columns[rows]
-            part = row_differences(queries[rows], references, columns).multiply_(scale[rows][:, :, None])
-            by_queries.append(part.sum(axis=1))
+            differences = row_differences(queries[rows], references, columns)
+            by_queries.append(-paddle.matmul(scale[rows][:, None, :], differences)[:, 0])
             if ctx.needs_gradient[1]:
+                part = differences.multiply_(scale[rows][:, :, None].expand_as(differences))
                 paddle.index_add_(by_references, columns.flatten(), 0, part.reshape([-1, part.shape[2]]))
-        gradients = paddle.concat(by_queries), -by_references
+        gradients = paddle.concat(by_queries), by_references
         return tuple(found if needed else None for needed, found in zip(ctx.needs_gradient, gradients, strict=True))
 
 
 def row_differences(queries: Tensor, references: Tensor, columns: Tensor) -> Tensor:
-    """The differences of rows ``[B, D]`` to their listed references, ``[B, K, D]``."""
+    """The differences of listed references to rows ``[B, D]``: ``[B, K, D]``."""
     listed = references.gather(columns.flatten()).reshape([*columns.shape, references.shape[1]])
-    return queries[:, None, :] - listed
+    return listed.subtract_(queries[:, None, :].expand_as(listed))
 
 
 def chunks(columns: Tensor, width: int) -> list[slice]:
     """Rows of which all listed references are in memory at once."""
-    size = max(1, CHUNK // max(1, columns.shape[1] * width))
+    size = max(1, (CHUNK if on_cpu(columns) else CHUNK_ACCELERATOR) // max(1, columns.shape[1] * width))
     return [slice(start, start + size) for start in range(0, columns.shape[0], size)]

@@ -19,19 +19,20 @@ class Exclusions:
     Args:
         relations: Of queries and references.
         listed: The positives of each row.
-        size: Of a tile.
+        sizes: The rows and columns of a tile.
     """
 
-    def __init__(self, relations: Relations, listed: Listed, size: int):
-        self.relations, self.size = relations, size
+    def __init__(self, relations: Relations, listed: Listed, sizes: tuple[int, int]):
+        self.relations, self.sizes = relations, sizes
         self.sorted = relations.labels.ndim == 1 and not relations.without_own
         if self.sorted:
             rows, slots = listed.valid.nonzero(as_tuple=True)
             columns = listed.columns[rows, slots]
-            self.tiles_in_row = -(-len(relations.reference_labels) // size)
-            count = -(-len(relations.labels) // size) * self.tiles_in_row
-            number, order = torch.sort(rows // size * self.tiles_in_row + columns // size)
-            self.rows, self.columns = rows[order] % size, columns[order] % size
+            height, width = sizes
+            self.tiles_in_row = -(-len(relations.reference_labels) // width)
+            count = -(-len(relations.labels) // height) * self.tiles_in_row
+            number, order = torch.sort(rows // height * self.tiles_in_row + columns // width)
+            self.rows, self.columns = rows[order] % height, columns[order] % width
             self.ends = torch.searchsorted(number, torch.arange(count + 1, device=number.device)).tolist()
 
     def fill(self, rows: slice, columns: slice, x: Tensor, over: str, side: int, value: float) -> Tensor:
@@ -53,7 +54,7 @@ class Exclusions:
         if own is not None:
             x.masked_fill_(own, value)
         if over == NEGATIVE:
-            tile = rows.start // self.size * self.tiles_in_row + columns.start // self.size
+            tile = rows.start // self.sizes[0] * self.tiles_in_row + columns.start // self.sizes[1]
             part = slice(self.ends[tile], self.ends[tile + 1])
             x[self.rows[part], self.columns[part]] = value
         return x

@@ -84,21 +84,26 @@ class TiledComparison:
         self.operands = prepare_rows(queries, references, distance)
         self.relations, self.distance, self.listed = relations, distance, positives
         self.self_comparison = relations.self_comparison and queries is references
-        self.size = blocks.tile_size(queries.device.type == "cpu")
+        self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, queries.device.type == "cpu")
         self.distances = TileDistances(self.operands, distance)
-        self.exclusions = Exclusions(relations, positives, self.size)
+        self.exclusions = Exclusions(relations, positives, self.sizes)
         self.reverse = Reverse(self) if both else None
 
     def slices(self, side: int) -> list[slice]:
         """The rows, or the columns, of all tiles."""
-        length = len(self.operands.queries if side == 0 else self.operands.references)
-        return [slice(start, min(start + self.size, length)) for start in range(0, length, self.size)]
+        length, size = self.lengths[side], self.sizes[side]
+        return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """N and M."""
+        return len(self.operands.queries), len(self.operands.references)
 
     def tiles(self) -> Iterator[Tile]:
         """All tiles; of a batch that is compared with itself, those on and above the diagonal."""
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
-        workspace = Workspace(self.operands.queries.detach(), self.size**2)
+        workspace = Workspace(self.operands.queries.detach(), self.sizes[0] * self.sizes[1])
         for rows in self.slices(0):
             for columns in self.slices(1):
                 if self.self_comparison and columns.start < rows.start:

@@ -4,7 +4,7 @@ The distances of a block fit into a core's cache. The many small operations of a
 computes all N x M distances at once spends most of its time on memory access.
 """
 
-__all__ = ["BLOCK_SIZE", "BLOCK_SIZE_ACCELERATOR", "SECOND_DERIVATIVES", "row_blocks", "rows_per_block", "tile_size"]
+__all__ = ["BLOCK_SIZE", "BLOCK_SIZE_ACCELERATOR", "SECOND_DERIVATIVES", "row_blocks", "rows_per_block", "tile_size", "tile_sizes"]
 
 # The message where a gradient that was computed with the value is differentiated again.
 SECOND_DERIVATIVES = (
@@ -31,3 +31,12 @@ def row_blocks(rows: int, columns: int, on_cpu: bool = True) -> list[tuple[int, 
 def tile_size(on_cpu: bool = True) -> int:
     """The number of rows and of columns of a tile."""
     return TILE_SIZE if on_cpu else TILE_SIZE_ACCELERATOR
+
+
+def tile_sizes(rows: int, columns: int, square: bool, on_cpu: bool = True) -> tuple[int, int]:
+    """The rows and columns of a tile of a matrix ``[rows, columns]``. Of a matrix with few rows it is wider."""
+    size = tile_size(on_cpu)
+    if square:
+        return size, size
+    height = max(1, min(rows, size))
+    return height, max(1, min(columns, size * size // height))

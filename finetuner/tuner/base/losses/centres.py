@@ -68,7 +68,7 @@ class MarginLoss(WeightedLoss):
         raise NotImplementedError
 
     def target_logit(self, distances: Tensor) -> Tensor:
-        r""":math:`\psi(\theta)` of cosine distances :math:`1 - \cos \theta`: ``[N, C]`` to ``[N, C]``."""
+        r""":math:`\psi(\theta)` of cosine distances :math:`1 - \cos \theta` to the own centres: ``[N]`` to ``[N]``."""
         raise NotImplementedError
 
     def check(self, embeddings: Tensor, labels: Tensor, weight: Tensor | None = None) -> None:

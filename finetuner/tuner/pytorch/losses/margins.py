@@ -4,36 +4,30 @@ import math
 
 from ...base.losses import centres as interface
 from ...base.losses import margins as base
-from ..functional import (
-    angle,
-    common_float,
-    label_smoothing,
-    masked_mean,
-    monotone_cosine,
-    one_hot,
-    pairwise_distance,
-    reduce,
-    row_logsumexp,
-    spread,
-)
+from ...base.losses.reductions import NEGATIVE, POSITIVE, LogSumExp
+from ..blocks import distance_statistics, reduce_rows
+from ..comparison import Comparison
+from ..functional import angle, common_float, monotone_cosine, reduce
 from ..layers import WeightedLoss
 from ..ops import (
     Tensor,
     cast,
     detached,
+    from_numpy,
     has_no_rows,
     labels_on_host,
     linear,
     no_autocast,
     ones_like,
     reduce_any,
-    reduce_mean,
-    reduce_sum,
     relu,
+    row_numbers,
+    row_sums,
     softplus,
     where,
     zero_loss,
 )
+from ..relations import Relations
 
 __all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "SphereFaceLoss"]
 
@@ -51,23 +45,47 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
             return self.compute(queries, labels, centres)
 
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
-        distances = pairwise_distance(queries, centres, "cosine")
-        own = one_hot(labels, centres.shape[0])
-        logits = self.scale * where(own, self.target_logit(distances), 1 - distances)
-        logits = logits - reduce_sum(where(own, logits, 0.0), axis=1, keepdims=True)  # relative to the own class
-        terms = softplus(row_logsumexp(logits, ~own))[:, 0]
-        terms = where(reduce_any(own, axis=1), terms, math.nan)  # a label that no class has
-        if self.smoothing_epsilon:
-            smooth = label_smoothing(labels, centres.shape[0], self.smoothing_epsilon, self.categories)
-            terms = terms - reduce_sum(cast(smooth, logits.dtype) * logits, axis=1)
-        ones = ones_like(terms)
+        numbers = row_numbers(centres)
+        classes = cast(labels, numbers.dtype)
+        classes = where(cast(classes, labels.dtype) == labels, classes, -1)  # 0.5 is no class
+        relations = Relations(classes, numbers)  # the own class is the positive, all others are negatives
+        per_row, tiled = self.reduction == "none", not self.smoothing_epsilon
+        found = reduce_rows(self.terms, queries, centres, relations, "cosine", per_row, tiled=tiled)
         if self.need_logs:
-            fixed = detached(distances)
-            self.logs["active"] = reduce_mean(cast(reduce_any(detached(logits) > 0, axis=1), fixed.dtype))
-            self.logs["positive_distance"] = masked_mean(fixed, own)
-            self.logs["negative_distance"] = masked_mean(fixed, ~own)
-            self.logs["spread"] = spread(detached(queries))
-        return reduce(terms, ones, ones, self.reduction)
+            fixed = detached(queries), detached(centres)
+            _, count, active = reduce_rows(self.violations, *fixed, relations, "cosine", tiled=False)
+            self.logs = distance_statistics(*fixed, relations, "cosine")
+            self.logs["active"] = active / count
+        return reduce(*found, self.reduction)
+
+    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        (others,) = rows.reduce(LogSumExp(NEGATIVE, -self.scale))  # of scale cos - scale
+        own = self.own_logit(rows)
+        terms = where(rows.count(POSITIVE) > 0, softplus(others + self.scale - own), math.nan)  # no class has the label
+        if self.smoothing_epsilon:
+            terms = terms - self.smoothing_epsilon * self.mean_logit(rows, own)
+        ones = ones_like(terms)
+        return terms, ones, ones
+
+    def violations(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        """For each row: 0, 1, and whether another class has a larger logit than the own."""
+        larger = self.scale * (1 - rows.distances) > self.own_logit(rows)[:, None]
+        ones = ones_like(rows.distances[:, 0])
+        return 0 * ones, ones, cast(reduce_any(larger & rows.negative, axis=1), ones.dtype)
+
+    def own_logit(self, rows: Comparison) -> Tensor:
+        """The logit of each row's own class."""
+        distances, valid = rows.positives()
+        return self.scale * self.target_logit(row_sums(where(valid, distances, 0.0)))
+
+    def mean_logit(self, rows: Comparison, own: Tensor) -> Tensor:
+        """The mean of the logits of all classes, or of those in the category of the own, relative to the own."""
+        logits = where(rows.positive, 0.0, self.scale * (1 - rows.distances) - own[:, None])
+        same = rows.positive | rows.negative
+        if self.categories is not None:
+            categories = cast(from_numpy(self.categories, rows.distances), logits.dtype)[None, :]
+            same = categories == row_sums(where(rows.positive, categories, 0.0))[:, None]
+        return row_sums(where(same, logits, 0.0)) / cast(row_sums(same), logits.dtype)
 
 
 class ArcFaceLoss(base.ArcFaceLoss, MarginLoss):

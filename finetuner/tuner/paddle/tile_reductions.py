@@ -1,0 +1,317 @@
+"""How each reduction goes over the tiles of a comparison, for PaddlePaddle.
+
+A reduction adds each tile to its accumulators, returns its numbers, and adds its part of the gradient by the distances
+of a tile. Side 0 of a tile are its rows, side 1 its columns.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import paddle
+from paddle.nn import functional as F
+
+from ..base.losses.reductions import NEGATIVE, HingeSum, LogSumExp
+from .functional import EXP_CUTOFF
+from .ops import Tensor, detached, softplus, where
+
+__all__ = [
+    "HingeReduction",
+    "LogSumExpReduction",
+    "SoftTripletReduction",
+    "Tile",
+    "TileReduction",
+    "TripletReduction",
+    "along",
+    "is_positive",
+    "tile_sums",
+]
+
+MAX_FACTORS = 16  # of numbers up to 1 + e^2 whose product is still a normal number
+MAX_SHIFTED = 60.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
+
+
+class Tile:
+    """Distances of some rows to some columns, and which of them belong together.
+
+    Args:
+        rows: Which rows.
+        columns: Which columns.
+        distances: ``[R, C]``.
+        near: Whether one of the distances may be 0.
+        exclude: ``exclude(x, over, side, value)`` sets what is not in a reduction to a value and returns ``x``.
+        sides: 0 for the rows, 1 for the columns; those that the tile serves.
+        symmetric: Whether the columns see the same relations as the rows.
+    """
+
+    def __init__(
+        self,
+        rows: slice,
+        columns: slice,
+        distances: Tensor,
+        near: bool,
+        exclude: Callable[[Tensor, str, int, float], Tensor],
+        sides: tuple[int, ...],
+        symmetric: bool,
+    ):
+        self.slices, self.distances, self.near, self.exclude = (rows, columns), distances, near, exclude
+        self.sides, self.symmetric = sides, symmetric
+        self.known: dict[Any, Tensor] = {}
+
+    def once(self, key: Any, side: int, make: Callable[[], Tensor]) -> Tensor:
+        """What ``make`` returns; computed once for both sides if they see the same relations."""
+        key = key, 0 if self.symmetric else side
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
+
+    def without(self, over: str, side: int) -> Tensor:
+        """The distances, infinite for what is not in a reduction."""
+        return self.once(over, side, lambda: self.exclude(self.distances.clone(), over, side, paddle.inf))
+
+
+def along(numbers: Tensor, side: int, like: Tensor) -> Tensor:
+    """Numbers of the rows, or of the columns, in the shape of a tile."""
+    return numbers[:, None].expand_as(like) if side == 0 else numbers[None, :].expand_as(like)
+
+
+def tile_sums(x: Tensor, side: int) -> Tensor:
+    """The sums of the rows, or of the columns, of a tile."""
+    # A product is faster than sum().
+    return x @ paddle.ones_like(x[0]) if side == 0 else paddle.ones_like(x[:, 0]) @ x
+
+
+def is_positive(x: Tensor) -> Tensor:
+    """1 for numbers above 0, else 0, in the type of ``x``. Faster than booleans."""
+    return F.hardsigmoid(x, slope=3e38, offset=0.0)
+
+
+class TileReduction:
+    """A reduction over the tiles of a comparison.
+
+    Args:
+        one: The reduction.
+        like: Rows ``[N, D]``, which decide the number of rows, the type and the device.
+        columns: The number of columns if they are anchors, too, else None.
+        distance: The name of the distance.
+    """
+
+    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
+        self.one, self.like, self.columns, self.distance = one, like, columns, distance
+
+    def accumulators(self, *shape: int, fill: float = 0.0) -> list[Tensor]:
+        """Accumulators of the rows and of the columns; the same if a batch is compared with itself."""
+        rows = paddle.full([self.like.shape[0], *shape], fill, self.like.dtype)
+        return [rows, rows if self.columns is None else paddle.full([self.columns, *shape], fill, self.like.dtype)]
+
+    def add(self, tile: Tile, side: int) -> None:
+        """Add a tile to the numbers of its rows or columns."""
+        raise NotImplementedError
+
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        """The numbers of all rows, or of all columns, after the last tile."""
+        raise NotImplementedError
+
+    def prepare(self, upstream: list[Tensor]) -> None:
+        """Take the gradient by the first number ``[N]`` of the rows and of the columns."""
+        self.upstream = upstream
+
+    def factors(self, tile: Tile, side: int) -> Tensor:
+        """The gradient by the numbers of the rows or columns of a tile, in its shape."""
+        return along(self.upstream[side][tile.slices[side]], side, tile.distances)
+
+    def gradient(self, tile: Tile) -> Tensor:
+        """The gradient by the distances of a tile, ``[R, C]``."""
+        first, *others = (self.side_gradient(tile, side) for side in tile.sides)
+        for other in others:
+            first.add_(other)
+        return first
+
+    def side_gradient(self, tile: Tile, side: int) -> Tensor:
+        """The gradient by the distances of a tile through the numbers of its rows, or of its columns."""
+        raise NotImplementedError
+
+    def by_parameters(self) -> tuple[Tensor, ...]:
+        """The gradient by the tensors that the reduction depends on, after the last tile."""
+        return ()
+
+
+class HingeReduction(TileReduction):
+    def __init__(self, one: HingeSum, like: Tensor, columns: int | None, distance: str):
+        super().__init__(one, like, columns, distance)
+        self.sums, self.active = self.accumulators(), self.accumulators()
+        self.limit = float(one.limit)
+
+    def add(self, tile: Tile, side: int) -> None:
+        terms = tile.once(
+            (self, "terms"),
+            side,
+            lambda: paddle.scale(tile.without(self.one.over, side), -1.0, self.limit).clip_(min=0.0),
+        )
+        active = tile.once((self, "active"), side, lambda: is_positive(terms))
+        self.sums[side][tile.slices[side]] += tile_sums(terms, side)
+        self.active[side][tile.slices[side]] += tile_sums(active, side)
+
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        return self.sums[side], self.active[side]
+
+    def side_gradient(self, tile: Tile, side: int) -> Tensor:
+        gap = paddle.scale(tile.without(self.one.over, side), -1.0, self.limit)
+        return is_positive(gap).multiply_(-self.factors(tile, side))
+
+
+class LogSumExpReduction(TileReduction):
+    """Log-sum-exp.
+
+    Where all exponents are known to be in a narrow range, a constant is subtracted from them, so that rows and columns
+    have the same exponentials. Otherwise the maximum of each row is, as far as it is known.
+    """
+
+    def __init__(self, one: LogSumExp, like: Tensor, columns: int | None, distance: str):
+        super().__init__(one, like, columns, distance)
+        self.learnable, self.scale = isinstance(one.scale, paddle.Tensor), float(one.scale)
+        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
+        self.least = float(paddle.finfo(like.dtype).min)
+        self.sums = self.accumulators()
+        self.maxima = self.accumulators(fill=self.scale if self.bounded else self.least)
+        self.found: dict[int, Tensor] = {}
+
+    def exponentials(self, tile: Tile, side: int) -> Tensor:
+        """``e^(scale (d - 1))`` of the items that count, else 0."""
+
+        def make() -> Tensor:
+            x = paddle.scale(tile.distances, self.scale, -self.scale).exp_()
+            return tile.exclude(x, self.one.over, side, 0.0)
+
+        return tile.once(self, side, make)
+
+    def exponents(self, tile: Tile, side: int) -> Tensor:
+        """``scale d`` of the items that count, else the smallest number."""
+        return tile.exclude(tile.distances * self.scale, self.one.over, side, self.least)
+
+    def add(self, tile: Tile, side: int) -> None:
+        rows = tile.slices[side]
+        if self.bounded:
+            self.sums[side][rows] += tile_sums(self.exponentials(tile, side), side)
+            return
+        exponents, old = self.exponents(tile, side), self.maxima[side][rows].clone()
+        new = paddle.maximum(old, exponents.max(axis=1 - side))
+        x = exponents.subtract_(along(new, side, exponents)).clip_(min=EXP_CUTOFF).exp_()
+        added = tile_sums(tile.exclude(x, self.one.over, side, 0.0), side)
+        self.sums[side][rows] = self.sums[side][rows] * (old - new).exp() + added
+        self.maxima[side][rows] = new
+
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        sums = self.sums[side]
+        self.found[side] = where(sums > 0, sums.log() + self.maxima[side], self.least)
+        return (self.found[side],)
+
+    def prepare(self, upstream: list[Tensor]) -> None:
+        found = [self.found[side] if side in self.found else self.found[0] for side in (0, 1)]
+        empty = [lse == self.least for lse in found]
+        self.ends = [where(none, 0.0, lse) for none, lse in zip(empty, found, strict=True)]
+        # The share of an item is e^(x - lse), and scale e^(x - lse) is the derivative by its distance.
+        shares = [self.scale * (self.scale - end).exp() if self.bounded else self.scale for end in self.ends]
+        super().prepare([where(e, 0.0, g * share) for e, g, share in zip(empty, upstream, shares, strict=True)])
+        self.by_scale = paddle.zeros([], self.like.dtype)
+
+    def gradient(self, tile: Tile) -> Tensor:
+        if self.bounded and tile.symmetric:
+            factors, exponentials = [self.factors(tile, side) for side in tile.sides], self.exponentials(tile, 0)
+            found = (factors[0] + factors[1]).multiply_(exponentials) if len(factors) > 1 else factors[0] * exponentials
+        else:
+            found = super().gradient(tile)
+        if self.learnable:
+            self.by_scale += (found * tile.distances).sum() / self.scale
+        return found
+
+    def side_gradient(self, tile: Tile, side: int) -> Tensor:
+        if self.bounded:
+            return self.exponentials(tile, side) * self.factors(tile, side)
+        x = self.exponents(tile, side)
+        x.subtract_(along(self.ends[side][tile.slices[side]], side, x))
+        shares = tile.exclude(x.clip_(min=EXP_CUTOFF).exp_(), self.one.over, side, 0.0)
+        return shares.multiply_(self.factors(tile, side))
+
+    def by_parameters(self) -> tuple[Tensor, ...]:
+        return (self.by_scale.reshape(self.one.scale.shape),) if self.learnable else ()
+
+
+class TripletReduction(TileReduction):
+    """Sums of hinges over the negatives below limits, of which each row has K; see :func:`.kernels.triplets`."""
+
+    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
+        super().__init__(one, like, columns, distance)
+        self.limits = where(one.valid, detached(one.limits), -paddle.inf)
+        self.below, self.sums = paddle.zeros_like(self.limits), self.accumulators()[0]
+
+    def gap(self, tile: Tile, side: int, k: int) -> Tensor:
+        """The k-th limits minus the distances."""
+        distances = tile.without(NEGATIVE, side)
+        return along(self.limits[tile.slices[side], k], side, distances) - distances
+
+    def add(self, tile: Tile, side: int) -> None:
+        rows = tile.slices[side]
+        for k in range(self.limits.shape[1]):
+            terms = self.gap(tile, side, k).clip_(min=0.0)
+            self.sums[rows] += tile_sums(terms, side)
+            self.below[rows, k] += tile_sums(is_positive(terms), side)
+
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        return self.sums, self.below.sum(axis=1)
+
+    def side_gradient(self, tile: Tile, side: int) -> Tensor:
+        above = paddle.zeros_like(tile.distances)
+        for k in range(self.limits.shape[1]):
+            above.add_(is_positive(self.gap(tile, side, k)))
+        return above.multiply_(-self.factors(tile, side))
+
+    def by_parameters(self) -> tuple[Tensor, ...]:
+        return (self.below * self.upstream[0][:, None],)
+
+
+class SoftTripletReduction(TripletReduction):
+    """Sums of ``log(1 + e^(limit - d))`` over the negatives.
+
+    Cosine distances are so small that ``e^limit`` and ``e^-d`` are computed once for each row and each distance, and
+    the logarithm is taken of the product of several terms.
+    """
+
+    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
+        super().__init__(one, like, columns, distance)
+        self.bounded, self.factors_of_limits = distance == "cosine", self.limits.exp()
+
+    def ratios(self, tile: Tile, side: int, k: int) -> Tensor:
+        """``1 + e^(limit - d)`` of the k-th limits and all negatives; 1 for what is not a negative."""
+
+        def make() -> Tensor:
+            return tile.exclude(paddle.scale(tile.distances, -1.0).exp_(), NEGATIVE, side, 0.0)
+
+        exponentials = tile.once((self, "exponentials"), side, make)
+        factors = along(self.factors_of_limits[tile.slices[side], k], side, exponentials)
+        return (exponentials * factors).scale_(1.0, 1.0)
+
+    def add(self, tile: Tile, side: int) -> None:
+        rows, width = tile.slices[side], self.limits.shape[1]
+        if not self.bounded:
+            for k in range(width):
+                gap = self.gap(tile, side, k)
+                self.sums[rows] += tile_sums(softplus(gap), side)
+                self.below[rows, k] += tile_sums(F.sigmoid(gap), side)
+            return
+        for start in range(0, width, MAX_FACTORS):
+            product = paddle.ones_like(tile.distances)
+            for k in range(start, min(width, start + MAX_FACTORS)):
+                part = self.ratios(tile, side, k)
+                product.multiply_(part)
+                self.below[rows, k] += part.shape[1 - side] - tile_sums(part.reciprocal_(), side)
+            self.sums[rows] += tile_sums(product.log(), side)
+
+    def side_gradient(self, tile: Tile, side: int) -> Tensor:
+        found, width = paddle.zeros_like(tile.distances), self.limits.shape[1]
+        for k in range(width):
+            if self.bounded:
+                found.add_(self.ratios(tile, side, k).reciprocal_())
+            else:
+                found.subtract_(F.sigmoid(self.gap(tile, side, k)))
+        # The derivative by d is minus the sum of the sigmoids, each of which is 1 - 1 / (1 + e^(limit - d)).
+        return found.scale_(1.0, -width if self.bounded else 0.0).multiply_(self.factors(tile, side))

@@ -1,0 +1,234 @@
+"""Reductions over the items of each row in square tiles, for PaddlePaddle.
+
+A tile of distances fits into a core's cache. It serves its rows and, where a batch is compared with itself, its
+columns, so half of the tiles are enough. The forward pass computes the reductions. The backward pass computes each tile
+again and multiplies its gradient with the embeddings. No array of size N x M exists.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import paddle
+from paddle.autograd import PyLayer
+
+from ..base.losses import blocks
+from ..base.losses.reductions import NEGATIVE, POSITIVE, HingeSum, LogSumExp, Triplets
+from .comparison import Positives
+from .exclusions import Exclusions
+from .functional import PairwiseOperands, prepare_rows
+from .listed import Listed, list_positives, listed_distances
+from .mined import MinedTriplets, mine_triplets
+from .ops import Tensor, detached, on_cpu, refuse_second_derivatives
+from .relations import Relations
+from .tile_distances import TileDistances
+from .tile_gradients import RowGradients
+from .tile_reductions import (
+    HingeReduction,
+    LogSumExpReduction,
+    SoftTripletReduction,
+    Tile,
+    TileReduction,
+    TripletReduction,
+)
+
+__all__ = ["TiledComparison", "tiled_comparison"]
+
+MAX_LISTED = 64  # positives of a row; with more, blocks of rows are faster
+
+
+def tiled_comparison(
+    queries: Tensor, references: Tensor, relations: Any, distance: str, both: bool = False
+) -> "TiledComparison | None":
+    """The comparison in tiles; None while compiling, for masks of a miner, or if a row has many positives.
+
+    Args:
+        queries: ``[N, D]``.
+        references: ``[M, D]``.
+        relations: Which of them belong together.
+        distance: The name of the distance.
+        both: Whether the references are anchors, too, see :attr:`TiledComparison.reverse`.
+    """
+    if not paddle.in_dynamic_mode() or not isinstance(relations, Relations):
+        return None
+    listed = list_positives(relations, MAX_LISTED)
+    return None if listed is None else TiledComparison(queries, references, relations, distance, listed, both)
+
+
+class TiledComparison:
+    """Queries compared with references in tiles; for a loss the same as a :class:`.comparison.Comparison`.
+
+    Args:
+        queries: ``[N, D]``.
+        references: ``[M, D]``.
+        relations: Which of them belong together.
+        distance: The name of the distance.
+        positives: The positives of each row.
+        both: Whether the references are anchors, too.
+
+    Attributes:
+        reverse: The references compared with the queries, if both are anchors. Its reductions are those of the queries,
+            computed with them.
+    """
+
+    def __init__(
+        self,
+        queries: Tensor,
+        references: Tensor,
+        relations: Relations,
+        distance: str,
+        positives: Listed,
+        both: bool = False,
+    ):
+        self.operands = prepare_rows(queries, references, distance)
+        self.relations, self.distance, self.listed = relations, distance, positives
+        self.self_comparison = relations.self_comparison and queries is references
+        self.size = blocks.tile_size(on_cpu(queries))
+        self.distances = TileDistances(self.operands, distance)
+        self.exclusions = Exclusions(relations, positives, self.size)
+        self.reverse = Reverse(self) if both else None
+
+    def slices(self, side: int) -> list[slice]:
+        """The rows, or the columns, of all tiles."""
+        length = (self.operands.queries if side == 0 else self.operands.references).shape[0]
+        return [slice(start, min(start + self.size, length)) for start in range(0, length, self.size)]
+
+    def tiles(self) -> Iterator[Tile]:
+        """All tiles; of a batch that is compared with itself, those on and above the diagonal."""
+        two_sided = self.self_comparison or self.reverse is not None
+        symmetric = two_sided and self.relations.is_symmetric
+        for rows in self.slices(0):
+            for columns in self.slices(1):
+                if self.self_comparison and columns.start < rows.start:
+                    continue
+                on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
+                distances, near = self.distances.tile(rows, columns)
+                exclude = partial(self.exclusions.fill, rows, columns)
+                sides = (0, 1) if two_sided and not on_diagonal else (0,)
+                yield Tile(rows, columns, distances, near, exclude, sides, symmetric)
+
+    def count(self, over: str) -> Tensor:
+        """How many items each row has, ``[N]`` floats."""
+        positives = self.listed.valid.sum(axis=1)
+        found = positives if over == POSITIVE else self.relations.count(over, positives)
+        return found.astype(self.operands.queries.dtype)
+
+    def positives(self) -> Positives:
+        """The distances of the positives of each row."""
+        return Positives(listed_distances(self.operands, self.listed, self.distance), self.listed.valid)
+
+    def reduce(self, *reductions: Any) -> tuple[Any, ...]:
+        """The reductions over the items of each row, ``[N]`` each; two for a :class:`HingeSum`."""
+        parameters = [parameter for one in reductions for parameter in parameters_of(one)]
+        inputs = TileInputs(self, reductions)
+        found = TileReductions.apply(inputs, self.operands.queries, self.operands.references, *parameters)
+        if self.reverse is not None:
+            found, self.reverse.found = found[: len(found) // 2], found[len(found) // 2 :]
+        return grouped(reductions, found)
+
+    def mined(self, miner: Any) -> "TiledComparison | MinedTriplets":
+        """The comparison with the triplets that a miner selects; all of them without a miner."""
+        return self if miner is None else mine_triplets(self, miner)
+
+    def triplets(self, margin: float | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the hinges, number of triplets, and number of active triplets of each row; without a margin, soft."""
+        distances, valid = self.positives()
+        return self.triplets_of(distances, valid, margin)
+
+    def triplets_of(self, distances: Tensor, valid: Tensor, margin: float | None) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`triplets` of some positives ``[N, K]`` with all negatives."""
+        ((sums, active),) = self.reduce(Triplets(distances + (margin or 0.0), valid, margin is None))
+        count = valid.sum(axis=1).astype(sums.dtype) * self.count(NEGATIVE)
+        return sums, count, count if margin is None else active
+
+
+class Reverse:
+    """The references compared with the queries, from the tiles of a :class:`TiledComparison`."""
+
+    def __init__(self, comparison: TiledComparison):
+        self.comparison = comparison
+        self.found: tuple[Tensor, ...] = ()
+
+    def positives(self) -> Positives:
+        """The distances of the positives of each reference."""
+        queries, references, *norms = self.comparison.operands
+        operands = PairwiseOperands(references, queries, *reversed(norms))
+        relations = self.comparison.relations
+        listed = list_positives(Relations(relations.reference_labels, relations.labels), MAX_LISTED)
+        assert listed is not None  # both sides have equally many
+        return Positives(listed_distances(operands, listed, self.comparison.distance), listed.valid)
+
+    def reduce(self, *reductions: Any) -> tuple[Any, ...]:
+        """What the reductions of the queries have found for the references."""
+        return grouped(reductions, self.found)
+
+
+def grouped(reductions: tuple[Any, ...], numbers: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    """The numbers of each reduction: a tensor, or a tuple of them."""
+    each = iter(numbers)
+    return tuple(next(each) if isinstance(one, LogSumExp) else (next(each), next(each)) for one in reductions)
+
+
+def parameters_of(reduction: Any) -> list[Tensor]:
+    """The tensors with a gradient that a reduction depends on."""
+    parameter = getattr(reduction, "scale", getattr(reduction, "limits", None))
+    return [parameter] if isinstance(parameter, paddle.Tensor) else []
+
+
+def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
+    """How a reduction goes over the tiles."""
+    kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction}
+    kind = kinds.get(type(one)) or (SoftTripletReduction if one.soft else TripletReduction)
+    queries, references = (detached(x) for x in comparison.operands[:2])
+    return kind(one, queries, None if comparison.reverse is None else references.shape[0], comparison.distance)
+
+
+@dataclass
+class TileInputs:
+    """The inputs of :class:`TileReductions` that are not differentiated. Paddle does not look into it."""
+
+    comparison: TiledComparison
+    reductions: tuple[Any, ...]
+
+
+class TileReductions(PyLayer):
+    """Reductions ``[N]``, and ``[M]`` if the references are anchors, too. Their gradient needs a second pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: TileInputs, queries: Tensor, references: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        comparison = inputs.comparison
+        over_tiles = [tile_reduction(one, comparison) for one in inputs.reductions]
+        for tile in comparison.tiles():
+            for one in over_tiles:
+                for side in tile.sides:
+                    one.add(tile, side)
+        sides = (0,) if comparison.reverse is None else (0, 1)
+        results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
+        ctx.comparison, ctx.over_tiles = comparison, over_tiles
+        ctx.needs_gradient = [not x.stop_gradient for x in (queries, references, *parameters)]
+        ctx.first = [
+            i for i, name in enumerate(name for numbers in results for name in range(len(numbers))) if not name
+        ]
+        ctx.mark_non_differentiable(*(number for numbers in results for number in numbers[1:]))
+        return tuple(number for numbers in results for number in numbers)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
+        upstream = tuple(upstream[i] for i in ctx.first)
+        comparison, over_tiles = ctx.comparison, ctx.over_tiles
+        for i, one in enumerate(over_tiles):
+            one.prepare([upstream[i], upstream[i if comparison.reverse is None else i + len(over_tiles)]])
+        of_references = ctx.needs_gradient[1]
+        gradients = RowGradients(comparison.operands, comparison.distance, comparison.self_comparison, of_references)
+        for tile in comparison.tiles():
+            by_distances, *others = (one.gradient(tile) for one in over_tiles)
+            for other in others:
+                by_distances.add_(other)
+            gradients.add(tile, by_distances)
+        by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
+        found = zip(ctx.needs_gradient, (*gradients.results(), *by_parameters), strict=True)
+        return tuple(gradient if needed else None for needed, gradient in found)
