@@ -276,7 +276,7 @@ def open_saved(
         trust_code: Whether code that the base names may run.
         model: The model of the base, if the folder does not say how it is made.
     """
-    from ..api import load
+    from ..saved_runs import load
 
     missing = sorted({"adapter", "dim", "has_base"} - recipe.keys())
     if missing:

@@ -121,7 +121,7 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
     if not (folder / "config.json").is_file() and not huggingface.is_sentence_transformer(folder):
         raise ValueError(f"{name} must be the folder of a model, and has no config.json")
     if "backend" in read_config(folder / "config.json"):
-        from ..api import load
+        from ..saved_runs import load
 
         refuse_options(options, ("trust_code",), "a saved run, which has its own")
         return load(folder, device=device, trust_code=bool(options["trust_code"]))
