@@ -51,8 +51,9 @@ class Tuner(TunerFacade):
             for a model that classifies, regresses or scores; or of another library, called with embeddings and classes.
             A mapping from losses to weights is their weighted sum: ``{"NTXentLoss": 1.0, "DistillationLoss": 0.5}``.
         optimizer: The name of an optimizer of the framework, a class, or an instance that has the model's weights.
-            An optimizer given by name has the same defaults in all frameworks, those of PyTorch. Keras' Nadam is
-            another algorithm than PyTorch's NAdam, and trains differently.
+            An optimizer given by name has the same defaults in all frameworks, those of PyTorch, and epsilon has the
+            same place in the formula, except in Paddle's RMSProp and Adamax. Keras' Nadam is another algorithm than
+            PyTorch's NAdam, and trains differently.
         learning_rate: Of the optimizer, above 0. An instance keeps its own. A mapping gives the rate of the weights
             whose names match a pattern, such as ``{"head": 1e-3, "": 1e-5}``: a pattern is a regular expression, and
             the first match counts. The weights of the loss are called ``loss.weight``.
@@ -68,6 +69,7 @@ class Tuner(TunerFacade):
         miner: For the loss: a name, a class or an instance.
         miner_options: Arguments of a miner given by name or class.
         optimizer_options: Arguments of an optimizer given by name or class. All optimizers accept ``learning_rate``.
+            They have the meaning that the framework documents, also Keras' ``epsilon``.
         loss_optimizer: The optimizer of the loss's own weights, such as ArcFace's centres: a name, a class, or an
             instance that has them. The default has the class and settings of the model's optimizer.
         loss_optimizer_options: Arguments of it. Without ``loss_optimizer`` they extend ``optimizer_options``.
