@@ -262,6 +262,66 @@ def test_a_model_with_a_head_is_refused(folder):
         finetuner.load_model(model, tokenizer=finetuner.load_model(folder).collate_fn.tokenizer)
 
 
+# Heads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["linear", "BNNeck", "MLP"])
+def test_a_head_is_trained_saved_and_opened(folder, data, tmp_path, kind):
+    import torch
+
+    encoder = finetuner.load_model(folder, head=6, head_type=kind)
+    pooled, head = embed(finetuner.load_model(folder)), encoder.embed_model.head
+    before = embed(encoder)
+    assert before.shape == (len(TEXTS), 6)
+    with torch.no_grad():
+        expected = head.eval()(torch.as_tensor(pooled)).numpy()
+    np.testing.assert_allclose(before, expected, atol=1e-6)
+    run = finetuner.fit(encoder, data, max_steps=3, callbacks=[])
+    assert np.abs(embed(run.encoder) - before).max() > 1e-6
+    run.save(tmp_path / "run")
+    again = finetuner.load(tmp_path / "run")
+    np.testing.assert_array_equal(embed(again), embed(run.encoder))
+    assert type(again.embed_model.head) is type(head)
+
+
+def test_a_head_stands_before_the_normalization(sentence_transformers, tmp_path):
+    theirs = sentence_transformers(dense=True)
+    theirs.save_pretrained(str(tmp_path / "st"))
+    for source in (theirs, tmp_path / "st"):
+        found = embed(finetuner.load_model(source, head=5, pooler="max"))
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+        assert found.shape == (len(TEXTS), 5)
+
+
+def test_a_head_is_exported(folder, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    for kind in ("linear", "BNNeck", "MLP"):
+        encoder = finetuner.load_model(folder, head=6, head_type=kind)
+        assert encoder.export(tmp_path / kind / "model.onnx") < 1e-4
+    assert encoder.export(tmp_path / "model.pt2") < 1e-4
+
+
+def test_heads_that_do_not_fit(folder, data, tmp_path):
+    with pytest.raises(ValueError, match="head must be at least 1, got 0"):
+        finetuner.load_model(folder, head=0)
+    with pytest.raises(ValueError, match="head_type must be one of 'linear', 'bnneck', 'mlp', got 'deep'"):
+        finetuner.load_model(folder, head=4, head_type="deep")
+    with pytest.raises(ValueError, match="head_type must be used with a head, got 'mlp' and no head"):
+        finetuner.load_model(folder, head_type="mlp")
+    with pytest.raises(ValueError, match="image_size must be used with an image model"):
+        finetuner.load_model(folder, image_size=32)
+    finetuner.load_model(folder, head=4).save(tmp_path / "run")
+    made = json.loads((tmp_path / "run" / "model.json").read_text())
+    for head, message in [
+        ({"name": "Sequential", "options": {}}, "must be one of BNNeckHead, LinearHead, MLPHead"),
+        ({"name": "LinearHead", "options": {"size": 4}}, "must have the arguments of its class"),
+    ]:
+        (tmp_path / "run" / "model.json").write_text(json.dumps({**made, "head": head}))
+        with pytest.raises(ValueError, match=f"the head of .*run {message}"):
+            finetuner.load(tmp_path / "run")
+
+
 # Bad input -----------------------------------------------------------------------------------------------
 
 

@@ -263,7 +263,7 @@ def test_bad_options_of_models(source):
 
 
 def test_text_models_have_no_head(backend):
-    with pytest.raises(ValueError, match="head must be used with an image model, got"):
+    with pytest.raises(ValueError, match="head must be used with an image model or a transformer, got"):
         finetuner.load_model(backend.mlp(4, 2), head=3)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks
-from ..tuner.base.registry import create
+from ..tuner.base.registry import create, describe
 from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.framework import Framework
 from ..tuner.base.training.model_source import ModelSource
+from .heads import new_head, saved_head
 from .hub import check_trust, import_library, one_line_errors, read_config
 from .static import read_modules
 from .text import Tokenize, prompts_by_side
@@ -34,7 +35,8 @@ def open_folder(folder: Path, framework: Framework, name: str, options: Mapping[
         folder: A folder of transformers or sentence-transformers.
         framework: That of PyTorch.
         name: What the user called it, for messages.
-        options: ``pooler``, ``pooler_options``, ``max_length``, ``prompts``, ``padding_token``, ``trust_code``.
+        options: ``pooler``, ``pooler_options``, ``max_length``, ``prompts``, ``padding_token``, ``head``,
+            ``head_type``, ``trust_code``.
     """
     settings = settings_of_modules(folder) if is_sentence_transformer(folder) else plain_settings(folder)
     trust = bool(options.get("trust_code"))
@@ -98,7 +100,8 @@ def open_saved(folder: Path, recipe: Mapping[str, Any], framework: Framework, tr
     settings = dict(recipe["settings"])
     dense = [dense_layer(layer) for layer in settings["dense"]]
     options = {key: recipe.get(key) for key in ("pooler", "pooler_options", "max_length", "prompts")}
-    return build(encoder_of(model).eval(), tokenizer, framework, str(folder), settings, dense, options)
+    head = saved_head(framework, recipe.get("head"), folder)
+    return build(encoder_of(model).eval(), tokenizer, framework, str(folder), settings, dense, options, head)
 
 
 def encoder_of(model: Any) -> Any:
@@ -114,8 +117,9 @@ def build(
     settings: dict[str, Any],
     dense: Sequence[Any],
     options: Mapping[str, Any],
+    head: Any = None,
 ) -> Encoder:
-    """The encoder of a transformer with pooling and a tokenizer."""
+    """The encoder of a transformer with pooling and a tokenizer. A ``head`` is one of a saved run."""
     from ..tuner.pytorch.text import POOLING_MODES, TextModel
 
     if getattr(model.config, "vision_config", None) is not None or hasattr(model.config, "image_size"):
@@ -149,11 +153,14 @@ def build(
     sides = [Tokenize(tokenizer, max_length, p, settings["lowercase"], settings["include_prompt"]) for p in prompts]
     text_model = TextModel(model, pooling, dense, settings["normalize"])
 
+    def count_features() -> int:
+        return framework.embed_eagerly(text_model, sides[0]([""]), 1).shape[1]
+
+    text_model.head = new_head(framework, options, count_features) if head is None else head
+
     def write_files(folder: Path) -> None:
         model.config.save_pretrained(folder / FILES)
         tokenizer.save_pretrained(folder / FILES)
-
-    from ..tuner.base.registry import describe
 
     described = describe(pooling) if not isinstance(pooling, list) else None
     recipe = {
@@ -162,6 +169,7 @@ def build(
         "pooler_options": described and described["options"],
         "max_length": max_length,
         "prompts": list(prompts),
+        "head": describe(text_model.head),
     }
     source = ModelSource("huggingface", "transformer", json.loads(json.dumps(recipe)), write_files, sides[0].check)
     collate: Any = sides[0] if prompts[0] == prompts[1] else tuple(sides)

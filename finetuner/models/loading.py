@@ -52,7 +52,8 @@ def load_model(
         prompts: Text before each text, or a pair of texts: of queries and of passages.
         tokenizer: The tokenizer of a model of transformers that is given as an object.
         padding_token: The padding token of a tokenizer that has none.
-        head: The size of the embeddings that a new layer after an image model makes; None for no new layer.
+        head: The size of the embeddings that a new layer after an image model or a transformer makes; None for no new
+            layer. Embeddings that the model normalizes are normalized after this layer.
         head_type: That layer: ``"linear"`` (the default), ``"BNNeck"`` or ``"MLP"``, see
             :mod:`finetuner.tuner.base.heads`.
         image_size: The size of the images that an image model gets, one integer or height and width. The default is the
@@ -101,9 +102,10 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
     if opened is not None:
         return opened
     if not isinstance(source, str | os.PathLike):
-        image_models.refuse_options(source, options)
+        takes_head = is_source(source) and not static.is_static_object(source)
+        image_models.refuse_options(source, options, takes_head)
     if not isinstance(source, str | os.PathLike) and is_source(source):
-        library: Any = static if static.is_static_object(source) else huggingface
+        library: Any = huggingface if takes_head else static
         return library.open_object(source, of_framework("pytorch", framework, device, type(source).__name__), options)
     if not is_source(source):
         refuse_options(options, ("pooler", "pooler_options"), "a model of your own")
@@ -115,8 +117,9 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
     folder = static.package_folder(name) or local_folder(name)
     if huggingface_vision.is_vision(folder):
         return huggingface_vision.open_folder(folder, of_framework("pytorch", framework, device, name), name, options)
-    image_models.refuse_options(name, options)
-    if static.is_static(folder):
+    is_static = static.is_static(folder)
+    image_models.refuse_options(name, options, not is_static)
+    if is_static:
         return static.open_folder(folder, framework, device, name, options)
     if not (folder / "config.json").is_file() and not huggingface.is_sentence_transformer(folder):
         raise ValueError(f"{name} must be the folder of a model, and has no config.json")
