@@ -248,7 +248,8 @@ OWN = {
 # Files that a backend alone has.
 FILES = {
     "pytorch": {"text", "vision"},  # models of transformers
-    "keras": {"interop", "gradients", "sampled"},  # Keras' configs, compile and fit; what keras.ops does not have
+    # Keras' configs, compile and fit; what keras.ops does not have; PyTorch's optimizers.
+    "keras": {"interop", "gradients", "named_optimizers", "sampled"},
     "paddle": {"_import_paddle"},  # after TensorFlow
 }
 # Names whose arguments or documentation depend on the framework.
