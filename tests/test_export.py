@@ -25,6 +25,8 @@ LIBRARIES = {
     ("jax", "saved-model"): ("tensorflow",),
     ("pytorch", "torch-export"): (),
     ("paddle", "paddle-inference"): (),
+    ("pytorch", "sentence-transformers"): ("sentence_transformers",),
+    **{(engine, "sentence-transformers"): () for engine in ("tensorflow", "jax", "torch", "paddle")},
 }
 
 
@@ -107,6 +109,52 @@ def test_onnx_of_static_embeddings_runs_alone(backend, static, tmp_path):
         types = {one.name: np.int32 if "int32" in one.type else np.int64 for one in session.get_inputs()}
         found = session.run(None, {name: np.array(arrays[name], kind) for name, kind in types.items()})[0]
         np.testing.assert_allclose(found, static.embed(texts), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.* of .* texts")
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("format", list(exporting.FORMATS))
+def test_adapters(backend, static, tmp_path, format, kind):
+    """The sample is of texts of our own. The adapter is far from the identity."""
+    skip_unless(backend, format)
+    data = ["word1", "word1 word2", "word5", "word5 word6"] * 4, ["a", "a", "b", "b"] * 4
+    encoder = finetuner.fit(static, data, adapter=kind, epochs=30, learning_rate=0.1, callbacks=[]).encoder
+    assert np.abs(encoder.embed(TEXTS) - static.embed(TEXTS)).max() > 0.1
+    assert encoder.export(tmp_path / "default", format) < 1e-5
+    assert encoder.export(tmp_path / "new" / "out", format, TEXTS) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.* of .* texts")
+def test_the_folder_of_static_embeddings(backend, static, tmp_path):
+    """Unknown words, and characters after the largest number, do not count. The folder opens here too."""
+    skip_unless(backend, "sentence-transformers")
+    texts = [*TEXTS, "word1 " + 30 * "nothing " + "word2", "nothing", "word7 word8 word9 " * 9]
+    static.export(tmp_path / "out", "sentence-transformers", texts)
+    listed = json.loads((tmp_path / "out" / "modules.json").read_text())
+    assert [one["type"].rpartition(".")[2] for one in listed] == ["StaticEmbedding", "Normalize"]
+    opened = finetuner.load_model(tmp_path / "out", framework=backend.name)
+    np.testing.assert_allclose(opened.embed(texts), static.embed(texts), atol=1e-6)
+    assert "library_name: sentence-transformers" in (tmp_path / "out" / "README.md").read_text()
+    if backend.name == "pytorch":
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+        np.testing.assert_allclose(model.encode(texts), static.embed(texts), atol=1e-6)
+
+
+def test_what_sentence_transformers_does_not_have(backend, static, tmp_path):
+    skip_unless(backend, "sentence-transformers")
+    static.embed_model.normalize = False
+    with pytest.raises(ValueError, match="embeddings must have length 1 to be exported to sentence-transformers"):
+        static.export(tmp_path / "out", "sentence-transformers")
+    encoder = finetuner.load_model(conv_model(backend))
+    with pytest.raises(ValueError, match="the model must be one of transformers or sentence-transformers, or static"):
+        encoder.export(tmp_path / "out", "sentence-transformers", backend.layout(IMAGES))
+    tokenize = static.collate_fn
+    static.use_functions(None, lambda texts: tokenize(texts))
+    with pytest.raises(ValueError, match="the collate_fn must be the model's own to be exported, got one of yours"):
+        static.export(tmp_path / "out", "sentence-transformers")
+    assert names_in(tmp_path) == ["model"]
 
 
 @pytest.mark.parametrize("format", [one for one in exporting.FORMATS if one != "sentence-transformers"])

@@ -403,6 +403,33 @@ def test_export_to_sentence_transformers(folder, sentence_transformers, data, tm
     assert not (tmp_path / "gem").exists()
 
 
+@pytest.mark.parametrize("head_type", ["linear", "BNNeck", "MLP"])
+def test_export_of_a_head(folder, data, tmp_path, head_type):
+    library = pytest.importorskip("sentence_transformers")
+    encoder = finetuner.load_model(folder, head=6, head_type=head_type)
+    run = finetuner.fit(encoder, data, max_steps=4, learning_rate=1e-2, callbacks=[])
+    assert run.encoder.export(tmp_path / "st", "sentence-transformers") < 1e-5
+    embeddings = library.SentenceTransformer(str(tmp_path / "st")).encode(TEXTS)
+    assert embeddings.shape == (5, 6)
+    np.testing.assert_allclose(embeddings, embed(run.encoder), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_export_of_an_adapter(sentence_transformers, data, tmp_path, kind, normalize):
+    library = pytest.importorskip("sentence_transformers")
+    model = sentence_transformers(normalize=normalize)
+    run = finetuner.fit(model, data, data, adapter=kind, epochs=20, learning_rate=3e-2, callbacks=[])
+    before = model.encode(TEXTS)
+    run.save(tmp_path / "run")
+    for number, encoder in enumerate([run.encoder, finetuner.load(tmp_path / "run")]):
+        assert encoder.export(tmp_path / f"st-{number}", "sentence-transformers") < 1e-5
+        embeddings = library.SentenceTransformer(str(tmp_path / f"st-{number}")).encode(TEXTS)
+        np.testing.assert_allclose(embeddings, embed(encoder), atol=1e-5)
+        assert np.abs(embeddings - before).max() > 0.1
+    assert encoder.export(tmp_path / "model.pt2") < 1e-5  # texts of our own are the sample
+
+
 @pytest.mark.parametrize("pooler", ["mean", "GeM"])
 def test_export_to_onnx(folder, tmp_path, pooler):
     pytest.importorskip("onnxscript")

@@ -14,6 +14,7 @@ from ...arrays import take
 from ...files import current_umask
 from ...tuner.base.data.conversion import as_unlabelled
 from ...tuner.base.training.encoder import Encoder
+from .inputs import base_of
 
 __all__ = ["FORMATS", "LARGEST_DIFFERENCE", "export"]
 
@@ -28,7 +29,7 @@ TEXTS = (
 )
 # Format -> the modules that write it, by framework.
 FORMATS: dict[str, dict[str, str]] = {
-    "sentence-transformers": {"pytorch": "sentence_transformers_format"},
+    "sentence-transformers": dict.fromkeys(("pytorch", "keras", "paddle"), "sentence_transformers_format"),
     "onnx": {"pytorch": "pytorch_formats", "keras": "keras_formats", "paddle": "paddle_formats"},
     "torch-export": {"pytorch": "pytorch_formats"},
     "saved-model": {"keras": "keras_formats"},
@@ -83,7 +84,8 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
 def sample_of(encoder: Encoder, items: Any) -> Any:
     """The items that are compared: some of those given; texts of our own for a model of texts."""
     if items is None:
-        if encoder.source is None or encoder.source.kind not in ("transformer", "static"):
+        source = base_of(encoder).source
+        if source is None or source.kind not in ("transformer", "static"):
             raise ValueError("items must be given to compare the export with: some items that the model can embed")
         return list(TEXTS)
     dataset = as_unlabelled(encoder.framework.convert_dataset(items))
