@@ -10,6 +10,7 @@ LIBRARIES = (
     "huggingface",
     "huggingface_vision",
     "keras_applications",
+    "keras_hub",
     "paddle_vision",
     "static",
     "timm",

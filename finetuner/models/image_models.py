@@ -19,6 +19,7 @@ PREFIXES = {
     "timm": ("timm", "pytorch"),
     "torchvision": ("torchvision", "pytorch"),
     "keras": ("keras_applications", "keras"),
+    "kerashub": ("keras_hub", "keras"),
     "paddle": ("paddle_vision", "paddle"),
 }
 

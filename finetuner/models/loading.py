@@ -42,6 +42,7 @@ def load_model(
             - an image model by its library and name: ``"timm:resnet18"``, ``"torchvision:resnet18"``,
               ``"keras:MobileNetV3Small"`` (of ``keras.applications``) or ``"paddle:resnet18"``; the folder or name of
               an image model of transformers; a model of timm or torchvision as an object; a ``.keras`` file,
+            - a preset of KerasHub: ``"kerashub:bert_tiny_en_uncased"``, or the folder that ``save_to_preset`` wrote,
             - a ``SentenceTransformer``, or a model of transformers, which is trained in place,
             - the folder of a saved run,
             - any model of a framework, or an encoder.
@@ -92,7 +93,7 @@ def load_model(
 
 def open_encoder(source: Any, framework: Framework | None, device: str, options: dict[str, Any]) -> Encoder:
     """The encoder of a source, by its kind."""
-    from . import huggingface, huggingface_vision, image_models, static
+    from . import huggingface, huggingface_vision, image_models, keras_hub, static
     from .vision import of_framework
 
     if isinstance(source, Encoder):
@@ -115,6 +116,8 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
 
     name = str(source)
     folder = static.package_folder(name) or local_folder(name)
+    if keras_hub.is_preset(folder):
+        return keras_hub.open_folder(folder, of_framework("keras", framework, device, name), name, options)
     if huggingface_vision.is_vision(folder):
         return huggingface_vision.open_folder(folder, of_framework("pytorch", framework, device, name), name, options)
     is_static = static.is_static(folder)
