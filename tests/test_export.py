@@ -23,6 +23,7 @@ LIBRARIES = {
     ("paddle", "onnx"): ("onnx", "paddle2onnx", "onnxruntime"),
     ("tensorflow", "saved-model"): (),
     ("jax", "saved-model"): ("tensorflow",),
+    ("tensorflow", "litert"): ("ai_edge_litert",),
     ("pytorch", "torch-export"): (),
     ("paddle", "paddle-inference"): (),
     ("pytorch", "sentence-transformers"): ("sentence_transformers",),
@@ -183,12 +184,45 @@ def test_formats_that_are_refused(backend, tmp_path):
     if engine_of(backend) == "torch":
         with pytest.raises(ValueError, match="must be used with Keras on TensorFlow or JAX"):
             encoder.export(tmp_path / "out", "saved-model", backend.layout(IMAGES))
+    if engine_of(backend) in ("jax", "torch"):
+        with pytest.raises(ValueError, match="the format litert must be used with Keras on TensorFlow, got Keras on"):
+            encoder.export(tmp_path / "out", "litert", backend.layout(IMAGES))
     assert not names_in(tmp_path)
+
+
+def test_litert(backend, static, tmp_path):
+    """A file runs with batches and lengths of other sizes; operations of TensorFlow alone are refused."""
+    skip_unless(backend, "litert")
+    import keras
+    from ai_edge_litert.interpreter import Interpreter
+
+    static.export(tmp_path / "model.tflite", items=TEXTS[:1])
+    signature = Interpreter(model_path=str(tmp_path / "model.tflite")).get_signature_runner()
+    found = signature(**static.collate_fn(TEXTS[:3]))["sentence_embedding"]
+    np.testing.assert_allclose(found, static.embed(TEXTS[:3]), atol=1e-6)
+
+    class Unknown(keras.layers.Layer):  # the converter does not know this operation
+        def call(self, x):
+            return keras.ops.erfinv(x)
+
+    class Inverse(keras.layers.Layer):  # the interpreter does not have this operation of TensorFlow
+        def call(self, x):
+            return keras.ops.inv(x[:, :, None] * keras.ops.eye(3))[:, 0]
+
+    for layer, operation in ((Unknown(), "Erfinv"), (Inverse(), "FlexMatrixInverse")):
+        encoder = finetuner.load_model(keras.Sequential([keras.Input((3,)), layer]))
+        with pytest.raises(ValueError, match=f"must have operations of LiteRT alone, which lacks: {operation}$"):
+            encoder.export(tmp_path / "out", "litert", np.full((2, 3), 0.5, np.float32))
+    assert names_in(tmp_path) == ["model", "model.tflite", "tokenizer.json"]
 
 
 def test_a_missing_library_is_named(backend, tmp_path, monkeypatch):
     import sys
 
+    if engine_of(backend) == "tensorflow":
+        monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+        with pytest.raises(ImportError, match=r'this export needs ai_edge_litert: pip install "finetuner\[litert\]"'):
+            finetuner.load_model(conv_model(backend)).export(tmp_path / "out", "litert", backend.layout(IMAGES))
     library = LIBRARIES[engine_of(backend), "onnx"][1]
     monkeypatch.setitem(sys.modules, library, None)
     encoder = finetuner.load_model(conv_model(backend))

@@ -33,6 +33,7 @@ FORMATS: dict[str, dict[str, str]] = {
     "onnx": {"pytorch": "pytorch_formats", "keras": "keras_formats", "paddle": "paddle_formats"},
     "torch-export": {"pytorch": "pytorch_formats"},
     "saved-model": {"keras": "keras_formats"},
+    "litert": {"keras": "keras_formats"},
     "paddle-inference": {"paddle": "paddle_formats"},
 }
 # A function that writes the export, and returns one that embeds items with it.
@@ -50,7 +51,7 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
         ImportError: If a library is missing.
     """
     path = Path(path)
-    format = format or {".onnx": "onnx", ".pt2": "torch-export"}.get(path.suffix)
+    format = format or {".onnx": "onnx", ".pt2": "torch-export", ".tflite": "litert"}.get(path.suffix)
     if format is None:
         raise ValueError(f"format must be given for {path.name}: {', '.join(FORMATS)}")
     writers = FORMATS[checks.one_of("format", format, tuple(FORMATS))]

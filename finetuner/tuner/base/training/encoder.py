@@ -332,9 +332,10 @@ class Encoder:
         Args:
             path: Where to write: a file, or a folder for a format of folders. A tokenizer is written beside a file, or
                 into a folder.
-            format: ``"onnx"``; of PyTorch also ``"sentence-transformers"`` (a folder) or ``"torch-export"``; of Keras
-                on TensorFlow or JAX ``"saved-model"`` (a folder); of Paddle ``"paddle-inference"`` (a folder). The
-                default is that of the suffix of ``path``: ``.onnx`` or ``.pt2``.
+            format: ``"onnx"``; of text models ``"sentence-transformers"`` (a folder); of PyTorch ``"torch-export"``; of
+                Keras on TensorFlow or JAX ``"saved-model"`` (a folder), on TensorFlow ``"litert"``; of Paddle
+                ``"paddle-inference"`` (a folder). The default is that of the suffix of ``path``: ``.onnx``, ``.pt2``
+                or ``.tflite``.
             items: Some items to compare the embeddings of. Models of texts need none.
 
         Returns:
