@@ -35,6 +35,10 @@ def as_encoder(
         return Encoder(model, framework, distance=distance, pooler=pooler, pooler_options=pooler_options)
     if model.framework.name != framework.name:
         raise ValueError(f"the encoder must be of {framework.name}, got one of {model.framework.name}")
+    if pooler is not None and model.source is not None and model.source.kind in ("transformer", "static"):
+        raise ValueError(
+            f"pooler must be given to load_model for a model of texts, which pools its tokens, got {pooler!r:.80}"
+        )
     preprocess_fn, collate_fn = model.own_functions
     encoder = Encoder(
         model.model,
