@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from .argument_names import explain_unknown_arguments
+from .containers import is_table
 from .saved_runs import load
 from .tuner import framework_class, tuner_class
 from .tuner.base import Callback, Encoder, Run
 from .tuner.base.data.conversion import as_dataset
+from .tuner.base.data.frames import items_of_table, read_tables
 from .tuner.base.training.defaults import default_loss
 from .tuner.base.training.model_source import is_source
 from .tuner.base.training.opening import as_encoder, fit_adapter, open_model, open_source
@@ -27,6 +29,9 @@ def fit(
     train_data: Any,
     eval_data: Any = None,
     *,
+    input_column: str | Sequence[str] | None = None,
+    label_column: str | None = None,
+    score_column: str | None = None,
     preprocess_fn: ItemFunction | None = None,
     collate_fn: CollateFunction | None = None,
     loss: Any = None,
@@ -86,6 +91,10 @@ def fit(
         eval_data: The same kinds of data, for the validation loss and the metrics before training and after each
             epoch. Classes that are not in the training data are the best test. A pair of datasets is a pair of queries
             and gallery, and a mapping has several evaluation sets.
+        input_column: The column with the items of a ``datasets.Dataset`` or a frame. Two columns without labels are
+            pairs, and three are triplets. The default is ``text``, or the only column beside the labels.
+        label_column: The column with the classes. The default is ``label``.
+        score_column: The column with the similarity of each pair.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         loss: A name, a class or an instance.
@@ -150,6 +159,11 @@ def fit(
         ValueError: If an argument is out of its range, or the data does not fit the loss.
         TypeError: If the model is of no known framework, an option is unknown, or the data is of an unknown kind.
     """
+    if is_table(train_data) or adapter is not None:
+        train_data, eval_data = read_tables(
+            train_data, eval_data, input_column=input_column, label_column=label_column, score_column=score_column
+        )
+        input_column = label_column = score_column = None
     if adapter is not None:
         return fit_adapter(fit, dict(locals()))
     model, pooler, pooler_options = open_model(model, device, pooler, pooler_options, model_options)
@@ -191,6 +205,9 @@ def fit(
         eval_data,
         preprocess_fn,
         collate_fn,
+        input_column=input_column,
+        label_column=label_column,
+        score_column=score_column,
         epochs=epochs,
         max_steps=max_steps,
         batch_size=batch_size,
@@ -215,6 +232,7 @@ def embed(
     model: Any,
     x: Any,
     *,
+    input_column: str | Sequence[str] | None = None,
     preprocess_fn: ItemFunction | None = None,
     collate_fn: CollateFunction | None = None,
     batch_size: int = 256,
@@ -229,6 +247,7 @@ def embed(
     Args:
         model: A source of :func:`finetuner.load_model`, or a model from a batch of inputs to embeddings ``[N, D]``.
         x: Items (an array, a sequence, a mapping of arrays) or a dataset.
+        input_column: The column with the items of a ``datasets.Dataset`` or a frame; or several columns, for a mapping.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         batch_size: Items in a batch.
@@ -246,6 +265,7 @@ def embed(
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
     encoder = open_encoder(model, None, device)
+    x = items_of_table(x, input_column)
     form: dict[str, Any] = {"dim": dim, "dtype": dtype, "calibration": calibration}
     return encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers, **form)
 
@@ -255,6 +275,9 @@ def evaluate(
     data: Any,
     index_data: Any = None,
     *,
+    input_column: str | Sequence[str] | None = None,
+    label_column: str | None = None,
+    score_column: str | None = None,
     distance: str | None = None,
     metrics: Iterable[str] | None = None,
     dims: Sequence[int] | None = None,
@@ -271,6 +294,10 @@ def evaluate(
         model: A source of :func:`finetuner.load_model`, or a model from a batch of inputs to embeddings ``[N, D]``.
         data: The queries: a dataset, ``(x, y)``, or the framework's own dataset of such pairs.
         index_data: What is searched. The default is ``data``, each item without itself.
+        input_column: The column with the items of a ``datasets.Dataset`` or a frame. Two columns without labels are
+            pairs, and three are triplets. The default is ``text``, or the only column beside the labels.
+        label_column: The column with the classes. The default is ``label``.
+        score_column: The column with the similarity of each pair.
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``; by default that of an encoder or a saved run, and
             else the cosine.
         metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
@@ -291,6 +318,8 @@ def evaluate(
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
     encoder = open_encoder(model, distance, device)
+    columns = {"input_column": input_column, "label_column": label_column, "score_column": score_column}
+    data, index_data = read_tables(data, index_data, **columns)
     return encoder.evaluate(
         data,
         index_data,

@@ -8,6 +8,7 @@ from .... import checks
 from ....argument_names import explain_unknown_arguments
 from ..data.batches import Batch, Batches, ItemFunction
 from ..data.conversion import as_dataset
+from ..data.frames import read_tables
 from ..data.sampler_choice import choose_sampler
 from ..registry import describe
 from .callbacks import Callback, ProgressBar
@@ -205,6 +206,9 @@ class Tuner(TunerFacade):
         preprocess_fn: ItemFunction | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
+        input_column: str | Sequence[str] | None = None,
+        label_column: str | None = None,
+        score_column: str | None = None,
         epochs: int | None = None,
         max_steps: int | None = None,
         batch_size: int | None = None,
@@ -232,6 +236,10 @@ class Tuner(TunerFacade):
                 queries and gallery. A mapping has several evaluation sets, whose metrics are called ``name/hit@1``.
             preprocess_fn: A function from an item to a row of the model's input.
             collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
+            input_column: The column with the items of a ``datasets.Dataset`` or a frame. Two columns without labels are
+                pairs, and three are triplets. The default is ``text``, or the only column beside the labels.
+            label_column: The column with the classes. The default is ``label``.
+            score_column: The column with the similarity of each pair.
             epochs: The number of epochs to train, at least 1.
             max_steps: The number of steps after which the training ends, at least 1; None for no limit. A step is an
                 update of the weights.
@@ -275,6 +283,8 @@ class Tuner(TunerFacade):
                 loss, a gradient or an input is not finite.
             TypeError: If the data is of an unknown kind, or the model does not return ``[N, D]``.
         """
+        columns = {"input_column": input_column, "label_column": label_column, "score_column": score_column}
+        train_data, eval_data = read_tables(train_data, eval_data, **columns)
         chosen = self.defaults.fill(epochs=epochs, batch_size=batch_size, length_groups=length_groups)
         epochs, batch_size = checks.integer("epochs", chosen["epochs"], 1), chosen["batch_size"]
         self.chosen = self.chosen | chosen

@@ -1,0 +1,74 @@
+"""Tables in memory as data: their columns are read by the code for files, which is above this layer."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ....checks import preview
+from ....containers import is_table, kind_of
+
+__all__ = ["Columns", "items_of_table", "read_table", "read_tables", "refuse_splits"]
+
+Columns = str | Sequence[str]
+
+
+def read_tables(train_data: Any, eval_data: Any, **columns: Any) -> tuple[Any, Any]:
+    """The datasets of training and evaluation data where these are tables; other data unchanged.
+
+    Args:
+        train_data: The data.
+        eval_data: The data, a pair of queries and gallery, a mapping of these, or None.
+        **columns: ``input_column``, ``label_column`` and ``score_column``.
+
+    Raises:
+        TypeError: If columns are given without a table.
+        ValueError: If a column is unknown or must be named.
+    """
+
+    def one(data: Any, name: str) -> Any:
+        if is_table(data):
+            return read_table(data, name, **columns)
+        if isinstance(data, Mapping):
+            return {key: one(value, f"{name}[{key!r}]") for key, value in data.items()}
+        return tuple(one(part, name) for part in data) if isinstance(data, tuple) and any(map(is_table, data)) else data
+
+    return read_table(train_data, "train_data", **columns), one(eval_data, "eval_data")
+
+
+def read_table(data: Any, name: str, **columns: Any) -> Any:
+    """The dataset of a table, see :func:`finetuner.data.frames.read_frame`; other data unchanged.
+
+    Raises:
+        TypeError: If columns are given without a table.
+        ValueError: If a column is unknown or must be named.
+    """
+    if is_table(data):
+        return importlib.import_module("finetuner.data.frames").read_frame(data, name, **columns)
+    refuse_splits(data, name)
+    for option, value in columns.items():
+        if value is not None:
+            raise TypeError(
+                f"{option} must be used with a datasets.Dataset or a frame as {name}, got {value!r} and "
+                f"{type(data).__name__}"
+            )
+    return data
+
+
+def refuse_splits(data: Any, name: str) -> None:
+    """Raise ``ValueError`` for a ``datasets.DatasetDict``, which has several datasets."""
+    if kind_of(data) == "datasets" and isinstance(data, Mapping):
+        raise ValueError(f"{name} must be one split of a {type(data).__name__}, which has {preview(list(data))}")
+
+
+def items_of_table(data: Any, input_column: Columns | None) -> Any:
+    """The items in the columns of a table; other data, and a table without ``input_column``, unchanged.
+
+    Raises:
+        TypeError: If a column is given without a table.
+        ValueError: If a column is unknown.
+    """
+    if input_column is None:
+        return data
+    if not is_table(data):
+        return read_table(data, "x", input_column=input_column)
+    return importlib.import_module("finetuner.data.frames").read_frame_items(data, "x", input_column)
