@@ -65,7 +65,7 @@ def load_model(
         device: Where to compute; ``"auto"`` uses an accelerator if there is one.
         framework: Where to open the model: ``"pytorch"``, ``"keras"`` or ``"paddle"``, or the framework of a tuner,
             which replaces ``device``. Static embeddings open in each of the three, and by default in the first that is
-            installed. Other text models are models of PyTorch.
+            installed. Other text models are models of PyTorch. Saved runs and encoders have the one of their training.
         trust_code: Whether code that comes with the model may run, and pickles may be read.
 
     Returns:
@@ -98,6 +98,7 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
 
     if isinstance(source, Encoder):
         refuse_options(options, (), "an encoder, which is complete")
+        check_framework(framework, source.framework.name, "an encoder")
         return source
     opened = image_models.open_source(source, framework, device, options)
     if opened is not None:
@@ -126,12 +127,21 @@ def open_encoder(source: Any, framework: Framework | None, device: str, options:
         return static.open_folder(folder, framework, device, name, options)
     if not (folder / "config.json").is_file() and not huggingface.is_sentence_transformer(folder):
         raise ValueError(f"{name} must be the folder of a model, and has no config.json")
-    if "backend" in read_config(folder / "config.json"):
+    config = read_config(folder / "config.json")
+    if "backend" in config:
         from ..saved_runs import load
 
         refuse_options(options, ("trust_code",), "a saved run, which has its own")
+        check_framework(framework, str(config["backend"]), f"{name}, a saved run")
+        device = device if framework is None else str(framework.device)
         return load(folder, device=device, trust_code=bool(options["trust_code"]))
     return huggingface.open_folder(folder, of_framework("pytorch", framework, device, name), name, options)
+
+
+def check_framework(framework: Framework | None, own: str, source: str) -> None:
+    """Raise ``ValueError`` if another framework is given than the one that a source has."""
+    if framework is not None and framework.name != own:
+        raise ValueError(f"framework must be {own!r} for {source} of it, got {framework.name!r}")
 
 
 def refuse_options(options: Mapping[str, Any], used: Collection[str], source: str) -> None:
