@@ -160,9 +160,7 @@ def fit(
         TypeError: If the model is of no known framework, an option is unknown, or the data is of an unknown kind.
     """
     if is_table(train_data) or adapter is not None:
-        train_data, eval_data = read_tables(
-            train_data, eval_data, input_column=input_column, label_column=label_column, score_column=score_column
-        )
+        train_data, eval_data = read_tables(train_data, eval_data, input_column, label_column, score_column)
         input_column = label_column = score_column = None
     if adapter is not None:
         return fit_adapter(fit, dict(locals()))
@@ -318,8 +316,7 @@ def evaluate(
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
     encoder = open_encoder(model, distance, device)
-    columns = {"input_column": input_column, "label_column": label_column, "score_column": score_column}
-    data, index_data = read_tables(data, index_data, **columns)
+    data, index_data = read_tables(data, index_data, input_column, label_column, score_column, ("data", "index_data"))
     return encoder.evaluate(
         data,
         index_data,

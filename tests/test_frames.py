@@ -125,6 +125,10 @@ def test_columns_without_a_table(backend):
         TypeError, match="input_column must be used with a datasets.Dataset or a frame as x, got 'text'"
     ):
         finetuner.embed(model_of(backend), TEXTS, input_column="text", collate_fn=letters)
+    with pytest.raises(
+        TypeError, match="score_column must be used with a datasets.Dataset or a frame as data, got 'a'"
+    ):
+        finetuner.evaluate(model_of(backend), (TEXTS, LABELS), score_column="a", collate_fn=letters)
 
 
 def test_a_dataset_of_several_splits(backend):
@@ -145,4 +149,4 @@ def test_nothing_is_imported_for_other_data(monkeypatch):
     from finetuner.tuner.base.data.frames import read_tables
 
     data = (TEXTS, LABELS)
-    assert read_tables(data, None, input_column=None) == (data, None)
+    assert read_tables(data, None, None, None, None) == (data, None)

@@ -12,18 +12,32 @@ __all__ = ["Columns", "items_of_table", "read_table", "read_tables", "refuse_spl
 Columns = str | Sequence[str]
 
 
-def read_tables(train_data: Any, eval_data: Any, **columns: Any) -> tuple[Any, Any]:
-    """The datasets of training and evaluation data where these are tables; other data unchanged.
+def read_tables(
+    train_data: Any,
+    eval_data: Any,
+    input_column: Columns | None,
+    label_column: str | None,
+    score_column: str | None,
+    names: tuple[str, str] = ("train_data", "eval_data"),
+) -> tuple[Any, Any]:
+    """The datasets of training and evaluation data, or of queries and index, where these are tables.
 
     Args:
         train_data: The data.
         eval_data: The data, a pair of queries and gallery, a mapping of these, or None.
-        **columns: ``input_column``, ``label_column`` and ``score_column``.
+        input_column: See :func:`finetuner.data.frames.read_frame`, as for the other columns.
+        label_column: The column with the classes.
+        score_column: The column with the similarity of each pair.
+        names: What error messages call them.
+
+    Returns:
+        The two. Data that is no table is unchanged.
 
     Raises:
         TypeError: If columns are given without a table.
         ValueError: If a column is unknown or must be named.
     """
+    columns = {"input_column": input_column, "label_column": label_column, "score_column": score_column}
 
     def one(data: Any, name: str) -> Any:
         if is_table(data):
@@ -32,7 +46,7 @@ def read_tables(train_data: Any, eval_data: Any, **columns: Any) -> tuple[Any, A
             return {key: one(value, f"{name}[{key!r}]") for key, value in data.items()}
         return tuple(one(part, name) for part in data) if isinstance(data, tuple) and any(map(is_table, data)) else data
 
-    return read_table(train_data, "train_data", **columns), one(eval_data, "eval_data")
+    return read_table(train_data, names[0], **columns), one(eval_data, names[1])
 
 
 def read_table(data: Any, name: str, **columns: Any) -> Any:

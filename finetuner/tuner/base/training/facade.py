@@ -66,8 +66,9 @@ class TunerFacade:
         num_workers: int = 0,
     ) -> dict[str, float]:
         """Metrics of the model, see :meth:`Encoder.evaluate`; the columns are those of :meth:`Tuner.fit`."""
-        columns = {"input_column": input_column, "label_column": label_column, "score_column": score_column}
-        data, index_data = read_tables(data, index_data, **columns)
+        data, index_data = read_tables(
+            data, index_data, input_column, label_column, score_column, ("data", "index_data")
+        )
         return self.encoder.evaluate(
             data,
             index_data,

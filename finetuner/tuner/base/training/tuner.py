@@ -69,8 +69,7 @@ class Tuner(TunerFacade):
         dim_weights: The weight of each size in the sum, above 0. The default is 1 for each.
         miner: For the loss: a name, a class or an instance.
         miner_options: Arguments of a miner given by name or class.
-        optimizer_options: Arguments of an optimizer given by name or class. All optimizers accept ``learning_rate``.
-            They have the meaning that the framework documents, also Keras' ``epsilon``.
+        optimizer_options: Arguments of an optimizer by name or class, as documented there; ``learning_rate`` too.
         loss_optimizer: The optimizer of the loss's own weights, such as ArcFace's centres: a name, a class, or an
             instance that has them. The default has the class and settings of the model's optimizer.
         loss_optimizer_options: Arguments of it. Without ``loss_optimizer`` they extend ``optimizer_options``.
@@ -236,8 +235,7 @@ class Tuner(TunerFacade):
                 queries and gallery. A mapping has several evaluation sets, whose metrics are called ``name/hit@1``.
             preprocess_fn: A function from an item to a row of the model's input.
             collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
-            input_column: The column with the items of a ``datasets.Dataset`` or a frame. Two columns without labels are
-                pairs, and three are triplets. The default is ``text``, or the only column beside the labels.
+            input_column: The column with the items of a ``datasets.Dataset`` or a frame, see :func:`finetuner.fit`.
             label_column: The column with the classes. The default is ``label``.
             score_column: The column with the similarity of each pair.
             epochs: The number of epochs to train, at least 1.
@@ -283,8 +281,7 @@ class Tuner(TunerFacade):
                 loss, a gradient or an input is not finite.
             TypeError: If the data is of an unknown kind, or the model does not return ``[N, D]``.
         """
-        columns = {"input_column": input_column, "label_column": label_column, "score_column": score_column}
-        train_data, eval_data = read_tables(train_data, eval_data, **columns)
+        train_data, eval_data = read_tables(train_data, eval_data, input_column, label_column, score_column)
         chosen = self.defaults.fill(epochs=epochs, batch_size=batch_size, length_groups=length_groups)
         epochs, batch_size = checks.integer("epochs", chosen["epochs"], 1), chosen["batch_size"]
         self.chosen = self.chosen | chosen
