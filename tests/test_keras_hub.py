@@ -179,7 +179,12 @@ def test_export(folder, tmp_path):
         pytest.skip("no SavedModel")
     pytest.importorskip("tensorflow")
     encoder = finetuner.load_model(folder, head=4)
-    assert encoder.export(tmp_path / "saved", "saved-model") < 1e-4
+    if keras.backend.backend() == "jax":  # KerasHub's layer of positions asks for the length
+        with pytest.raises(ValueError, match="the model cannot be exported to saved-model: ") as caught:
+            encoder.export(tmp_path / "saved", "saved-model")
+        assert "\n" not in str(caught.value)
+    else:
+        assert encoder.export(tmp_path / "saved", "saved-model") < 1e-4
 
 
 # Images ------------------------------------------------------------------------------------------------------

@@ -600,6 +600,20 @@ def test_an_export_that_differs_is_refused(folder, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_errors_of_an_exporter_are_of_one_line(folder, tmp_path, monkeypatch):
+    from finetuner.models.export import pytorch_formats
+
+    def fail(*args):
+        raise RuntimeError("\x1b[1mno\nsuch operator\x1b[0m")
+
+    monkeypatch.setattr(pytorch_formats, "write_torch_export", fail)
+    with pytest.raises(
+        ValueError, match="^the model cannot be exported to torch-export: RuntimeError: no such operator$"
+    ):
+        finetuner.load_model(folder).export(tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
+
+
 def test_plain_models_are_exported_with_items(backend, tmp_path):
     if backend.name != "pytorch":
         pytest.skip("other formats")

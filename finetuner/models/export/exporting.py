@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -68,8 +69,9 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
     sample = sample_of(encoder, items)
     expected = embed(encoder, sample)
     with temporary_folder(path) as folder:
-        run = write(encoder, folder / path.name, sample)
-        found = np.asarray(run(sample), np.float32)
+        with one_line_errors(format):
+            run = write(encoder, folder / path.name, sample)
+            found = np.asarray(run(sample), np.float32)
         if found.shape != expected.shape:
             raise ValueError(f"the export returns {list(found.shape)}, and the encoder {list(expected.shape)}")
         difference = float(np.abs(found - expected).max())
@@ -97,6 +99,20 @@ def embed(encoder: Encoder, sample: Any) -> np.ndarray:
     """The embeddings of the sample, without warnings of texts that are cut."""
     dataset = as_unlabelled(sample)
     return encoder.embed_rows(dataset, np.arange(dataset.num_rows))
+
+
+@contextlib.contextmanager
+def one_line_errors(format: str) -> Iterator[None]:
+    """Turns the errors of an exporter into a ``ValueError`` of one line. Ours are of one line already."""
+    try:
+        yield
+    except (ImportError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError | TypeError) and "\n" not in str(error):
+            raise
+        text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())  # without colours
+        raise ValueError(f"the model cannot be exported to {format}: {type(error).__name__}: {text:.400}") from error
 
 
 @contextlib.contextmanager
