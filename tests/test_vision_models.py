@@ -324,6 +324,10 @@ def test_weights_of_a_folder_that_do_not_fit(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**settings, "hidden_sizes": [8, 12]}))
     with pytest.raises(ValueError, match=r"the weights of .* must fit its config.json, and encoder"):
         finetuner.load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"longest_edge": 3}}))
+    with pytest.raises(ValueError, match="preprocessor_config.json of .* must have sizes with height and width"):
+        finetuner.load_model(tmp_path)
     content = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="cannot be opened: SafetensorError"):

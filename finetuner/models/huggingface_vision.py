@@ -78,7 +78,12 @@ def encoder_of(
     """The encoder of an image model, with the settings of its processor."""
     from ..tuner.pytorch.vision import ImageModel
 
-    transform = transform_of_processor(model.config, processor, options.get("image_size"))
+    try:
+        transform = transform_of_processor(model.config, processor, options.get("image_size"))
+    except KeyError as error:
+        raise ValueError(
+            f"the {PROCESSOR} of {name} must have sizes with height and width, or with shortest_edge, and has no {error}"
+        ) from None
     recipe = {"has_pooler": getattr(model, "pooler", None) is not None}
     write = lambda folder: save_config(model, folder)  # noqa: E731
     return build(ImageModel(model), framework, name, transform, options, "huggingface_vision", recipe, write)
