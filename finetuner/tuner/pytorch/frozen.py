@@ -3,14 +3,15 @@
 from torch import nn
 from torch.nn.modules import batchnorm
 
-from ..base.training.split_model import SplitModel, is_random_layer, leading, not_separable
+from ..base.training.split_model import SplitModel, is_random_layer, leading
+from .frozen_graph import split_graph
 from .frozen_text import split_text_model
 from .models import named_weights
 from .text import TextModel
 
 __all__ = ["split_frozen"]
 
-KINDS = "an nn.Sequential or a BERT-like text model of finetuner.load_model"
+KINDS = "an nn.Sequential, a model that torch.fx can trace, or a BERT-like text model of finetuner.load_model"
 
 
 def split_frozen(model: nn.Module, trained: set[str]) -> SplitModel:
@@ -18,10 +19,16 @@ def split_frozen(model: nn.Module, trained: set[str]) -> SplitModel:
     ids = {id(p) for name, p in named_weights(model).items() if name in trained}
     if type(model) is TextModel:
         return split_text_model(model, KINDS, lambda layer: obstacle(layer, ids))
-    if not is_chain(model):
-        raise not_separable(KINDS, model)
-    layers = layers_of_chain(model)
-    count = leading([(name, obstacle(layer, ids)) for name, layer in layers])
+    layers = layers_of_chain(model) if is_chain(model) else []
+    reasons = [(name, obstacle(layer, ids)) for name, layer in layers]
+    barred = [layer for (_, layer), (_, reason) in zip(layers, reasons, strict=True) if reason]
+    if not layers or (barred and list(barred[0].children())):  # perhaps its first layers are frozen
+        try:
+            return split_graph(model, KINDS, lambda layer: obstacle(layer, ids), ids)
+        except ValueError:
+            if not layers or reasons[0][1]:
+                raise
+    count = leading(reasons)
     prefix, rest = (nn.Sequential(*(layer for _, layer in part)) for part in (layers[:count], layers[count:]))
     return SplitModel(prefix, rest, tuple(name for name, _ in layers[:count]))
 
