@@ -316,6 +316,7 @@ def test_code_is_refused(folder, tmp_path):
         ({"pooler": "maen"}, "pooler must be a known name, got 'maen'; did you mean 'mean'"),
         ({"image_size": 32}, "image_size must be used with an image model; .* is a model of texts"),
         ({"padding_token": "x"}, "padding_token must be used with a model of transformers"),
+        ({"pooler_options": {"p": 2}}, "pooler_options must be used with a pooler, got {'p': 2} and no pooler"),
         ({"head": -1}, "head must be at least 1, got -1"),
         ({"head_type": "MLP"}, "head_type must be used with a head"),
     ],
@@ -323,6 +324,11 @@ def test_code_is_refused(folder, tmp_path):
 def test_options_that_do_not_fit(folder, options, message):
     with pytest.raises(ValueError, match=message):
         finetuner.load_model(folder, **options)
+
+
+def test_a_pooler_of_another_kind(folder):
+    with pytest.raises(TypeError, match="pooler must be a name or a pooler of finetuner, got int"):
+        finetuner.load_model(folder, pooler=3)
 
 
 def test_items_of_the_other_kind(folder, image_folder):

@@ -82,7 +82,7 @@ def encoder_of(
         transform = transform_of_processor(model.config, processor, options.get("image_size"))
     except KeyError as error:
         raise ValueError(
-            f"the {PROCESSOR} of {name} must have sizes with height and width, or with shortest_edge, and has no {error}"
+            f"the {PROCESSOR} of {name} must have sizes with height and width or with shortest_edge, and has no {error}"
         ) from None
     recipe = {"has_pooler": getattr(model, "pooler", None) is not None}
     write = lambda folder: save_config(model, folder)  # noqa: E731

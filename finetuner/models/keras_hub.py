@@ -135,6 +135,7 @@ def open_texts(
     preset: str, backbone: Any, framework: Framework, title: str, options: Mapping[str, Any], head: Any = None
 ) -> Encoder:
     """The encoder of a text model. A ``head`` is one of a saved run."""
+    from ..tuner.keras.poolers import Pooler
     from ..tuner.keras.text import INPUTS, LastPooling, TextModel
 
     if options.get("image_size") is not None:
@@ -158,10 +159,14 @@ def open_texts(
     preprocessor.sequence_length = max_length
     prompts = prompts_by_side(options.get("prompts"), {}, None)
     sides = [TokenizePreset(preprocessor, max_length, prompt) for prompt in prompts]
-    pooler = options.get("pooler") or "mean"
+    pooler, pooler_options = options.get("pooler"), options.get("pooler_options")
+    if pooler is None and pooler_options:
+        raise ValueError(f"pooler_options must be used with a pooler, got {dict(pooler_options)} and no pooler")
     known: dict[str, Any] = {**framework.registry("pooler"), "LastPooling": LastPooling}
     known |= {short: known[name] for short, name in POOLERS.items()}
-    pooling = create("pooler", pooler, known, options.get("pooler_options"))
+    pooling = create("pooler", "mean" if pooler is None else pooler, known, pooler_options)
+    if not isinstance(pooling, Pooler):
+        raise TypeError(f"pooler must be a name or a pooler of finetuner, got {type(pooling).__name__}")
     if head is None:
         head = new_head(framework, options, lambda: int(states.shape[-1]))
     described: Any = describe(pooling)
