@@ -13,7 +13,7 @@ from .tuner import framework_class, tuner_class
 from .tuner.base import Callback, Encoder, Run
 from .tuner.base.data.conversion import as_dataset
 from .tuner.base.data.frames import items_of_table, read_tables
-from .tuner.base.training.defaults import default_loss
+from .tuner.base.training.defaults import default_loss, kind_of
 from .tuner.base.training.model_source import is_source
 from .tuner.base.training.opening import as_encoder, fit_adapter, open_model, open_source
 
@@ -59,6 +59,7 @@ def fit(
     pooler_options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Any] | None = None,
     adapter: Any = None,
+    lora: Any = None,
     epochs: int | None = None,
     max_steps: int | None = None,
     batch_size: int | None = None,
@@ -127,6 +128,8 @@ def fit(
             ``pooler`` and ``pooler_options``.
         adapter: ``"linear"`` or ``"mlp"`` to train a small layer on the embeddings of the model, which are computed
             once, and not the model. Without a model (None) the items are embeddings.
+        lora: The rank of LoRA for a PyTorch model, such as 8; or the arguments of ``peft.LoraConfig`` as a mapping; or
+            a ``LoraConfig``. Small matrices in the layers are trained and saved, and the model's own weights are not.
         epochs: The number of epochs to train.
         max_steps: The number of steps after which the training ends.
         batch_size: The maximal number of items in a batch.
@@ -165,7 +168,7 @@ def fit(
     if adapter is not None:
         return fit_adapter(fit, dict(locals()))
     model, pooler, pooler_options = open_model(model, device, pooler, pooler_options, model_options)
-    if loss is None and isinstance(model, Encoder) and model.source is not None:
+    if loss is None and kind_of(model) is not None:
         train_data = as_dataset(model.framework.convert_dataset(train_data), "train_data")
         loss, options = default_loss(train_data)
         loss_options = {**(options or {}), **(loss_options or {})} or None
@@ -197,6 +200,7 @@ def fit(
         compile=compile,
         pooler=pooler,
         pooler_options=pooler_options,
+        lora=lora,
     )
     return tuner.fit(
         train_data,

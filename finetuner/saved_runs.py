@@ -58,11 +58,14 @@ def load(
     backend = checks.one_of("the backend of the run", str(config.get("backend")), tuple(SUBPACKAGES.values()))
     framework = load_subpackage(backend).Framework(device)
     distance = config.get("distance", "cosine")
-    if made is not None and "library" in made and (model is None or made["library"] == "adapter"):
+    if made is not None and "library" in made and (model is None or made["library"] in ("adapter", "lora")):
         encoder = open_saved_model(path, made, framework, trust_code, model)
         encoder.distance = distance
         encoder.use_functions(preprocess_fn, collate_fn)
-        return encoder.load(path)
+        encoder.load(path)
+        if encoder.source is not None:
+            encoder.source.origin = str(path.resolve())
+        return encoder
     if model is None:
         if made is None:
             raise ValueError(

@@ -47,6 +47,11 @@ OWN = {
         "engine.check_finite": "Keras' step returns a loss that is not finite",
         "framework.compilation_disabled": "Keras' layers are called as they are",
         "framework.forward": "as embed_part",
+        "framework.FrameworkFramework.add_lora": "peft is for PyTorch",
+        "framework.FrameworkFramework.lora_of": "",
+        "framework.FrameworkFramework.base_digest": "",
+        "framework.FrameworkFramework.merge_lora": "",
+        "framework.saved_tensors": "",
         "models.plain_model": "compiled and distributed models",
         "models.plain_name": "",
         "optimizers.add_weights": "Keras makes new optimizers",
@@ -247,9 +252,9 @@ OWN = {
 }
 # Files that a backend alone has.
 FILES = {
-    "pytorch": {"text", "vision"},  # models of transformers
-    # Keras' configs, compile and fit; what keras.ops does not have; PyTorch's optimizers.
-    "keras": {"interop", "gradients", "named_optimizers", "sampled"},
+    "pytorch": {"text", "vision", "lora", "frozen_graph", "frozen_text"},  # models of transformers, and peft
+    # Keras' configs, compile and fit; what keras.ops does not have; PyTorch's optimizers; models of KerasHub.
+    "keras": {"interop", "gradients", "named_optimizers", "sampled", "text"},
     "paddle": {"_import_paddle"},  # after TensorFlow
 }
 # Names whose arguments or documentation depend on the framework.

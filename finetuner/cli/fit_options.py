@@ -32,6 +32,7 @@ __all__ = [
     "LearningRateOf",
     "LengthGroups",
     "Like",
+    "LoRA",
     "LogEvery",
     "Loss",
     "LossOption",
@@ -78,6 +79,10 @@ Adapter = Annotated[
         "NAME",
         names=ADAPTERS,
     ),
+]
+LoRA = Annotated[
+    int | None,
+    option("--lora", MODEL, "Rank of LoRA: train small matrices in the layers of a PyTorch model, and not the model."),
 ]
 Pooler = Annotated[
     str | None,

@@ -11,6 +11,7 @@ LIBRARIES = (
     "huggingface_vision",
     "keras_applications",
     "keras_hub",
+    "lora",
     "paddle_vision",
     "static",
     "timm",

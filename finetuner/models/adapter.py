@@ -31,6 +31,7 @@ RECIPE = {"adapter", "dim", "hidden", "has_base"}
 REFUSED = {
     "freeze": "the model is not trained with an adapter",
     "compile": "an adapter is one or two layers",
+    "lora": "the model is not trained with an adapter",
     "pooler": "the model stays as it is; give the pooler to finetuner.load_model, and train an adapter of its result",
     "pooler_options": "the model stays as it is",
 }

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import checks
@@ -88,6 +89,9 @@ def load_model(
     encoder = open_encoder(source, chosen, device, options)
     if distance is not None:
         encoder.distance = checks.one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))
+    if isinstance(source, str | os.PathLike) and encoder.source is not None and pretrained is not False:
+        place = Path(source).expanduser()
+        encoder.source.origin = str(place.resolve()) if place.exists() else str(source)
     return encoder
 
 

@@ -15,6 +15,7 @@ from ...arrays import take
 from ...files import current_umask
 from ...tuner.base.data.conversion import as_unlabelled
 from ...tuner.base.training.encoder import Encoder
+from ..lora import merged
 from .inputs import base_of
 
 __all__ = ["FORMATS", "LARGEST_DIFFERENCE", "export"]
@@ -66,6 +67,7 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
     write: Writer = getattr(module, f"write_{format.replace('-', '_')}")
     if path.exists() and (path.is_file() or any(path.iterdir())):
         raise FileExistsError(f"{path} must not exist, so that nothing is overwritten")
+    encoder = merged(encoder)
     sample = sample_of(encoder, items)
     expected = embed(encoder, sample)
     with temporary_folder(path) as folder:

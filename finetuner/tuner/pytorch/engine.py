@@ -311,6 +311,9 @@ class PytorchEngine(base.Engine):
     @torch.no_grad()
     def average_weights(self, average: Any, share: float) -> Any:
         weights = {name: p.detach() for name, p in named_weights(self.model).items() if p.is_floating_point()}
+        lora = self.framework.lora_of(self.model)
+        if lora is not None:
+            weights = {name: p for name, p in weights.items() if name in lora.names}
         if average is None:
             return {name: p.clone() for name, p in weights.items()}
         torch._foreach_lerp_(list(average.values()), list(weights.values()), share)

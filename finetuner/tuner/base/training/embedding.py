@@ -9,6 +9,7 @@ from .... import checks
 from ..data.batches import Batches, LengthGroups, all_finite
 from .bad_items import NotFiniteError, describe_bad_items
 from .framework import Framework
+from .lora import blends_linearly, check_blend_base
 
 __all__ = ["blended", "embed_batches"]
 
@@ -53,13 +54,16 @@ def embed_batch(framework: Framework, model: Any, inputs: Any, count: int) -> np
 def blended(own: Mapping[str, Any], base: Mapping[str, Any], share: float) -> dict[str, Any]:
     """The state ``base + share * (own - base)`` of a model; weights that are not floats are those of ``own``.
 
+    Of layers with LoRA the merged weights are blended.
+
     Raises:
-        ValueError: If the two are not states of the same model.
+        ValueError: If the two are not states of the same model, or the base has trained layers of LoRA.
     """
     if own.keys() != base.keys() or any(own[name].shape != base[name].shape for name in own):
         raise ValueError("the base of a blend must have the weights of the same model, and has others")
+    check_blend_base(base)
     result = {}
     for name, value in own.items():
-        moves = "float" in str(value.dtype) and share < 1  # all of this model is exactly this model
+        moves = "float" in str(value.dtype) and share < 1 and blends_linearly(name)  # at 1, exactly this model
         result[name] = base[name] + share * (value - base[name]) if moves else value
     return result

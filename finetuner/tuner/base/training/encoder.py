@@ -23,6 +23,7 @@ from ..registry import create, describe
 from .embedding import blended, embed_batches
 from .encoder_files import check_tensors, read_config, read_tensors, write_encoder
 from .framework import Framework
+from .lora import LoRASource, lora_source
 from .model_source import ModelSource, export
 
 __all__ = ["Encoder"]
@@ -89,6 +90,8 @@ class Encoder:
             self.pooler = describe(pooler)
         elif pooler_options:
             raise ValueError(f"pooler_options must be used with a pooler, got {dict(pooler_options)} and no pooler")
+        if framework.lora_of(self.embed_model) is not None:
+            self.source = lora_source(self, framework, source.base if isinstance(source, LoRASource) else source)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.embed_model).__name__} of {self.framework.name}, {self.distance})"
@@ -277,6 +280,20 @@ class Encoder:
     def load_state(self, tensors: dict[str, Any]) -> None:
         """Set the weights that :meth:`state` returned; raise ``ValueError`` if they do not fit."""
         self.framework.load_state(self.embed_model, tensors)
+        self.forget_origin()
+
+    def add_lora(self, lora: Any, seed: int = 0) -> None:
+        """Add LoRA to the model in place, see :meth:`~.framework.Framework.add_lora`."""
+        if isinstance(self.model, tuple | list):
+            raise ValueError("lora must be used with one model, got a pair of models")
+        self.framework.add_lora(self.embed_model, lora, seed)
+        if not isinstance(self.source, LoRASource):
+            self.source = lora_source(self, self.framework, self.source)
+
+    def forget_origin(self) -> None:
+        """Called if the weights change: they are no longer those of the folder or the name that was opened."""
+        if self.source is not None:
+            self.source.origin = None
 
     def blend(self, base: Any, share: float = 0.5) -> "Encoder":
         r"""Move the model towards another one: :math:`w \leftarrow b + \alpha (w - b)`.
@@ -357,6 +374,8 @@ class Encoder:
         """
         path = Path(path)
         config = read_config(path, self.framework.name)
+        if self.source is not None:
+            self.source.check_folder(path)
         tensors = read_tensors(self.framework, path / "weights.safetensors")
         check_tensors(path / "weights.safetensors", tensors)
         try:

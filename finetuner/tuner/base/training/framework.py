@@ -142,6 +142,31 @@ class Framework(ABC):
             ValueError: If names or shapes differ.
         """
 
+    def add_lora(self, model: Any, lora: Any, seed: int) -> None:
+        """Add LoRA to the layers of a model in place, and freeze its other weights.
+
+        Args:
+            model: The model.
+            lora: The rank, or the settings.
+            seed: Of the new weights.
+
+        Raises:
+            ValueError: If the model is of a framework without it, or has no layers for it.
+        """
+        raise ValueError(f"lora must be used with a model of PyTorch, got lora={lora!r:.80} and one of {self.name}")
+
+    def lora_of(self, model: Any) -> Any:
+        """The :class:`~.lora.LoRAWeights` of a model; None for one without LoRA."""
+        return None
+
+    def base_digest(self, model: Any) -> str:
+        """The SHA-256 of all that :meth:`add_lora` has frozen in a model."""
+        raise NotImplementedError
+
+    def merge_lora(self, model: Any) -> Any:
+        """A copy of a model with LoRA in which the layers have one weight again, the sum."""
+        raise NotImplementedError
+
     @abstractmethod
     def model_config(self, model: Any) -> dict[str, Any] | None:
         """How the model is made, as JSON can hold it; None if it cannot say so."""

@@ -20,7 +20,7 @@ from .framework import Framework
 from .loop import Loop
 from .loss_setup import LossSetup
 from .model_source import is_source
-from .opening import as_encoder, check_trainable, open_source
+from .opening import add_lora, as_encoder, check_trainable, open_source
 from .optimization import Optimization
 from .preparation import (
     callbacks_of_fit,
@@ -95,6 +95,11 @@ class Tuner(TunerFacade):
             Paddle models are changed in place. Keras models are rebuilt from the same layers; the result is the run's
             ``model``.
         pooler_options: Arguments of a pooler given by name or class.
+        lora: The rank of LoRA for a PyTorch model, such as 8; or the arguments of ``peft.LoraConfig`` as a mapping; or
+            a ``LoraConfig``. Small matrices are added to layers of the model and are trained, with new heads and
+            poolers, and its own weights are not. An integer r stands for ``{"r": r, "lora_alpha": 2 * r}``. The default
+            layers are those that peft names for the architecture, else all linear layers. A saved run has what is
+            trained, and names the base.
 
     Attributes:
         encoder: The model with all that it needs to embed items.
@@ -141,13 +146,14 @@ class Tuner(TunerFacade):
         compile: bool = False,
         pooler: Any = None,
         pooler_options: Mapping[str, Any] | None = None,
+        lora: Any = None,
     ):
         framework = self.framework_class(device)
         if is_source(embed_model):
             embed_model = open_source(embed_model, framework=framework, pooler=pooler, pooler_options=pooler_options)
             pooler = pooler_options = None
         check_trainable(embed_model)
-        self.defaults = defaults_of(embed_model)
+        self.defaults = defaults_of(embed_model, lora is not None)
         chosen = self.defaults.fill(
             loss=loss, loss_options=loss_options, optimizer=optimizer, learning_rate=learning_rate, schedule=schedule,
             warmup=warmup, clip_norm=clip_norm,
@@ -172,6 +178,8 @@ class Tuner(TunerFacade):
         self.encoder = as_encoder(
             embed_model, framework, distance if isinstance(distance, str) else "cosine", pooler, pooler_options
         )
+        weights = add_lora(self.encoder, embed_model, lora, self.seed, optimizer)
+        self.defaults = self.defaults.with_title(weights.text if weights else None)
         setup = LossSetup(self.loss, self.encoder)
         self.engine = self.engine_class(
             framework, self.encoder.embed_model, self.loss, optimization, precision, checks.boolean("compile", compile)
@@ -188,6 +196,7 @@ class Tuner(TunerFacade):
             "loss_optimizer_options": describe(dict(loss_optimizer_options or {})),
             **optimization.describe(),
             "precision": self.engine.precision,
+            "lora": weights and dict(weights.asked),
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
         }
         self.training = Training(self.encoder, self.engine, setup, self.seed, spec, config)
@@ -327,6 +336,9 @@ class Tuner(TunerFacade):
         }
         progress = training.begin_fit(fit_config, resume is not None)
         training.saves_initial = blend is not None
+        if blend is not None:
+            training.check_blend()
+        self.encoder.forget_origin()
         validation, description = None, None
         if eval_data is not None:
             validation, description = create_validation(eval_data, setup, self.engine, self.seed, batch_size, metrics)
