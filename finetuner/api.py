@@ -66,6 +66,7 @@ def fit(
     micro_batch_size: int | None = None,
     gradient_accumulation_steps: int = 1,
     length_groups: int | None = None,
+    cache_frozen: bool | str | Path = False,
     num_items_per_class: int | None = None,
     keep_all: bool = False,
     sampler: Any = "auto",
@@ -136,6 +137,8 @@ def fit(
         micro_batch_size: The rows of the model's input that are in memory at once (gradient caching).
         gradient_accumulation_steps: The number of batches whose mean gradient is one step.
         length_groups: The number of groups of similar length that a batch is split into, so that less of it is padding.
+        cache_frozen: Whether to run the layers at the input that are never trained once, and to keep their outputs in
+            memory, or in a file of this folder.
         num_items_per_class: How many items of a class a batch contains.
         keep_all: Whether each item occurs at least once in an epoch.
         sampler: ``"auto"``, ``"class"``, ``"random"``, an instance, or an iterable over the batches of an epoch.
@@ -216,6 +219,7 @@ def fit(
         micro_batch_size=micro_batch_size,
         gradient_accumulation_steps=gradient_accumulation_steps,
         length_groups=length_groups,
+        cache_frozen=cache_frozen,
         num_items_per_class=num_items_per_class,
         keep_all=keep_all,
         sampler=sampler,

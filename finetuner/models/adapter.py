@@ -30,6 +30,7 @@ RECIPE = {"adapter", "dim", "hidden", "has_base"}
 # Arguments of fit that are about the layers of the model, which an adapter does not train.
 REFUSED = {
     "freeze": "the model is not trained with an adapter",
+    "cache_frozen": "the embeddings are computed once",
     "compile": "an adapter is one or two layers",
     "lora": "the model is not trained with an adapter",
     "pooler": "the model stays as it is; give the pooler to finetuner.load_model, and train an adapter of its result",

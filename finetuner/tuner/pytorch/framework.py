@@ -20,9 +20,11 @@ from ..base.training.framework import check_embeddings, check_pair_embeddings, c
 from ..base.training.lora import LoRAWeights
 from ..base.training.parameter_groups import Weight
 from ..base.training.pooling import PoolingCheck
+from ..base.training.split_model import SplitModel
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .frozen import split_frozen
 from .gradient_cache import mutable_buffers, random_state, restore_buffers, set_random_state
 from .lora import add_lora, base_digest, lora_of, merge_lora
 from .matryoshka_loss import MatryoshkaLoss
@@ -104,6 +106,18 @@ class PytorchFramework(base.Framework):
         finally:
             set_random_state(state, self.device)
             restore_buffers(model, buffers)
+
+    def split_frozen(self, model: nn.Module, trained: set[str]) -> SplitModel:
+        return split_frozen(model, trained)
+
+    @torch.no_grad()
+    def run_prefix(self, prefix: nn.Module, inputs: Any) -> np.ndarray:
+        with evaluation_mode(prefix):
+            outputs = call_model(prefix, to_device(inputs, self.device))
+        if not isinstance(outputs, torch.Tensor) or outputs.dtype == torch.bfloat16:
+            kind = getattr(outputs, "dtype", type(outputs).__name__)
+            raise ValueError(f"cache_frozen must be used with frozen layers that return a float32 tensor, got {kind}")
+        return outputs.cpu().numpy()
 
     def as_array(self, x: torch.Tensor) -> np.ndarray:
         return x.detach().float().cpu().numpy()

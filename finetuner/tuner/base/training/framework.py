@@ -11,6 +11,7 @@ import numpy as np
 from ..data.batches import Batch, Batches
 from .parameter_groups import Weight
 from .pooling import PoolingCheck
+from .split_model import SplitModel
 
 __all__ = [
     "Framework",
@@ -121,6 +122,25 @@ class Framework(ABC):
     def is_built(self, model: Any) -> bool:
         """Whether all layers have their weights. Otherwise the next forward pass creates them."""
         return True
+
+    @abstractmethod
+    def split_frozen(self, model: Any, trained: set[str]) -> SplitModel:
+        """The model in two parts, the first of which is never trained and as long as possible.
+
+        All layers must have the mode that they are trained in.
+
+        Args:
+            model: The model.
+            trained: The names of the weights that are trained, now or later.
+
+        Raises:
+            ValueError: If the first layer is trained or draws random numbers, or if the layers cannot be run by
+                themselves.
+        """
+
+    @abstractmethod
+    def run_prefix(self, prefix: Any, inputs: Any) -> np.ndarray:
+        """The outputs of the first part of :meth:`split_frozen`, in evaluation mode."""
 
     @abstractmethod
     def as_array(self, x: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from .defaults import defaults_of
 from .engine import Engine
 from .facade import TunerFacade
 from .framework import Framework
+from .frozen_prefix import FrozenPrefix, check_cache_frozen
 from .loop import Loop
 from .loss_setup import LossSetup
 from .model_source import is_source
@@ -85,7 +86,7 @@ class Tuner(TunerFacade):
             for no limit.
         layer_decay: Multiplies the learning rate once per layer from the output to the input, such as 0.9.
         freeze: Patterns of the weights that are not trained, or a mapping from patterns to the number of epochs after
-            which they are.
+            which they are. In PyTorch and Paddle, layers whose weights are all frozen are in evaluation mode.
         ema_decay: The decay of an exponential moving average of the weights, such as 0.999. The average is evaluated,
             and it is what the trained model has.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` (bfloat16 on an accelerator that has it): the
@@ -114,6 +115,7 @@ class Tuner(TunerFacade):
 
     framework_class: ClassVar[type[Framework]]
     engine_class: ClassVar[type[Engine]]
+    prefix_line = ""  # what a fit with cache_frozen has computed, in words
 
     @explain_unknown_arguments
     def __init__(
@@ -223,6 +225,7 @@ class Tuner(TunerFacade):
         micro_batch_size: int | None = None,
         gradient_accumulation_steps: int = 1,
         length_groups: int | None = None,
+        cache_frozen: bool | str | Path = False,
         num_items_per_class: int | None = None,
         keep_all: bool = False,
         sampler: Any = "auto",
@@ -261,6 +264,9 @@ class Tuner(TunerFacade):
                 within a batch, so a larger ``batch_size`` with ``micro_batch_size`` is usually better.
             length_groups: The number of groups of similar length that a batch is split into, so that less of it is
                 padding. The loss still compares the whole batch. Without effect on items of one length.
+            cache_frozen: Whether to run the layers at the input that are never trained once, and to begin each step
+                after them, with the same losses and weights, see
+                :class:`~finetuner.tuner.base.training.frozen_prefix.FrozenPrefix`. A folder has the outputs in a file.
             num_items_per_class: How many items of a class a batch contains, see
                 :class:`~finetuner.tuner.base.data.samplers.ClassSampler`.
             keep_all: Whether each item occurs at least once in an epoch. Otherwise large classes are cut, and a warning
@@ -298,14 +304,16 @@ class Tuner(TunerFacade):
         num_workers = checks.integer("num_workers", num_workers, 0)
         accumulate = checks.integer("gradient_accumulation_steps", gradient_accumulation_steps, 1)
         length_groups = checks.integer("length_groups", chosen["length_groups"], 1)
+        cache_frozen = check_cache_frozen(cache_frozen)
         evaluate_every, log_every = Every.of(evaluate_every, "evaluate_every"), Every.of(log_every, "log_every")
         if micro_batch_size is not None:
             micro_batch_size = checks.integer("micro_batch_size", micro_batch_size, 1)
         if blend is not None and not 0 <= checks.number("blend", blend) <= 1:
             raise ValueError(f"blend must be from 0 to 1, got {blend}")
         self.engine.micro_batch_size = micro_batch_size
+        self.prefix_line, prefix = "", None
         self.encoder.use_functions(preprocess_fn, collate_fn)
-        framework = self.encoder.framework
+        encoder, framework = self.encoder, self.encoder.framework
         training, setup = self.training, self.training.setup
         dataset = as_dataset(framework.convert_dataset(train_data), "train_data")
         self.encoder.check_items(dataset)
@@ -324,6 +332,7 @@ class Tuner(TunerFacade):
             "micro_batch_size": micro_batch_size,
             "gradient_accumulation_steps": accumulate,
             "length_groups": length_groups,
+            "cache_frozen": cache_frozen if isinstance(cache_frozen, bool) else str(cache_frozen),
             "num_items_per_class": getattr(sampler, "num_items_per_class", None),
             "keep_all": keep_all,
             "sampler": type(sampler).__name__,
@@ -347,41 +356,26 @@ class Tuner(TunerFacade):
         if eval_data is not None:
             training.config["eval_data"] = description
 
-        batches = Batches(
-            dataset,
-            [],
-            self.encoder.preprocess_fn,
-            self.encoder.collate_fn,
-            None,
-            setup.target_type,
-            self.encoder.uses_pair_inputs(dataset),
-            length_groups,
-        )
+        functions, pairs = (encoder.preprocess_fn, encoder.collate_fn), encoder.uses_pair_inputs(dataset)
+        batches = Batches(dataset, [], *functions, None, setup.target_type, pairs, length_groups)
 
         def loader(epoch: int, start: int) -> Iterable[Batch]:
             batches.begin_epoch(sampler.batches(), (self.seed, epoch), start)
-            return framework.load_batches(batches, num_workers)
+            return framework.load_batches(batches, 0 if prefix else num_workers)
 
         last_step = None if max_steps is None else progress.first_step + max_steps
         state = State(self, progress.first_epoch + epochs, last_step, history=training.history, log=training.log)
         state.continued = training.loaded is not None or progress.batch > 0
-        factor = self.engine.optimization.plan(steps_of_fit(len(sampler), accumulate, epochs, max_steps))
+        factor: Any = self.engine.optimization.plan(steps_of_fit(len(sampler), accumulate, epochs, max_steps))
+        factor = factor if self.engine.optimization.sets_rates else None
         self.engine.begin_training()
         try:
+            if cache_frozen:
+                prefix = FrozenPrefix(training, dataset, cache_frozen, num_workers)
+                batches, self.prefix_line = prefix.begin(length_groups), prefix.line
             loop = training.loop = Loop(
-                state,
-                progress,
-                callbacks,
-                sampler,
-                loader,
-                validation,
-                factor if self.engine.optimization.sets_rates else None,
-                training.begin_average(),
-                accumulate,
-                evaluate_every,
-                log_every,
-                replay_folder(callbacks),
-                training.warned_no_tuples,
+                *(state, progress, callbacks, sampler, loader, validation, factor, training.begin_average()),
+                *(accumulate, evaluate_every, log_every, replay_folder(callbacks), training.warned_no_tuples),
             )
             if training.loaded is not None:
                 load_callbacks(callbacks, training.loaded)
@@ -390,6 +384,8 @@ class Tuner(TunerFacade):
         finally:
             batches.loader = None  # ends the workers
             training.end_fit(state, callbacks)
+            if prefix is not None:
+                prefix.end()
             self.engine.end_training()
         if blend is not None and not state.interrupted:
             training.blend(blend)
