@@ -30,8 +30,6 @@ SUPPORTED = (
 # What says which layers are meant. It is replaced by their names.
 CHOICE = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save")
 IGNORED = ("task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision")
-# Whether a model of transformers computes activations again in the backward pass, by its new and by its old name.
-CHECKPOINTING = ("is_activation_checkpointing", "is_gradient_checkpointing")
 # Layers that read the weights of the layers inside them, which thus never add LoRA.
 OPAQUE = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
@@ -71,7 +69,6 @@ def add_lora(model: nn.Module, lora: Any, seed: int) -> None:
             layer.train(layer.get_base_layer().training)
     for p in (*(p for layer in whole for p in layer.parameters()), *trained):
         p.requires_grad_(True)
-    keep_input_gradients(model)
     kept = frozenset(kept_names(model))
     setattr(model, MARK, LoRAWeights(kept, asked, settings, describe(model, config, names)))
 
@@ -233,14 +230,6 @@ def layers_to_train(model: nn.Module, names: Any) -> list[nn.Module]:
             raise ValueError(f"modules_to_save must name layers of the model, got {name!r}")
         found += layers
     return found
-
-
-def keep_input_gradients(model: nn.Module) -> None:
-    """Let gradients pass checkpoints of activations, which ask whether their input has a gradient."""
-    for layer in model.modules():
-        names = [name for name in CHECKPOINTING if hasattr(type(layer), name)]
-        if names and getattr(layer, names[0]) and hasattr(layer, "enable_input_require_grads"):
-            layer.enable_input_require_grads()  # type: ignore[operator]
 
 
 def kept_names(model: nn.Module) -> Iterator[str]:
