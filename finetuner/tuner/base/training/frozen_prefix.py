@@ -125,7 +125,9 @@ class FrozenPrefix:
                 "cache_frozen must be used with items that are the same in each epoch, and preprocess_fn, collate_fn "
                 "or the dataset varies them"
             )
-        if self.split.states is None and self.batches.collate_fn is not None:
+        collate_fn = self.batches.collate_fn
+        makes_images = hasattr(collate_fn, "adapt")  # each of one size
+        if self.split.states is None and collate_fn is not None and not makes_images:
             given = self.batches.dataset.x
             lengths = [item_lengths(given), item_lengths(as_list(self.batches.dataset.batch(rows), len(rows)))]
             if any(one is not None for one in lengths):
