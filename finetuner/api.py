@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
 from .argument_names import explain_unknown_arguments
-from .files import read_json
-from .tuner import SUBPACKAGES, framework_class, load_subpackage, tuner_class
+from .containers import is_table
+from .saved_runs import load
+from .tuner import framework_class, tuner_class
 from .tuner.base import Callback, Encoder, Run
 from .tuner.base.data.conversion import as_dataset
-from .tuner.base.training.checkpoint import find_run
-from .tuner.base.training.defaults import default_loss
-from .tuner.base.training.encoder_files import MODEL, read_config
+from .tuner.base.data.frames import items_of_table, read_tables
+from .tuner.base.training.defaults import default_loss, kind_of
 from .tuner.base.training.model_source import is_source
-from .tuner.base.training.opening import as_encoder, fit_adapter, open_model, open_saved_model, open_source
+from .tuner.base.training.opening import as_encoder, fit_adapter, open_model, open_source
 
 __all__ = ["embed", "evaluate", "fit", "load"]
 
@@ -30,6 +29,9 @@ def fit(
     train_data: Any,
     eval_data: Any = None,
     *,
+    input_column: str | Sequence[str] | None = None,
+    label_column: str | None = None,
+    score_column: str | None = None,
     preprocess_fn: ItemFunction | None = None,
     collate_fn: CollateFunction | None = None,
     loss: Any = None,
@@ -57,12 +59,14 @@ def fit(
     pooler_options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Any] | None = None,
     adapter: Any = None,
+    lora: Any = None,
     epochs: int | None = None,
     max_steps: int | None = None,
     batch_size: int | None = None,
     micro_batch_size: int | None = None,
     gradient_accumulation_steps: int = 1,
     length_groups: int | None = None,
+    cache_frozen: bool | str | Path = False,
     num_items_per_class: int | None = None,
     keep_all: bool = False,
     sampler: Any = "auto",
@@ -89,6 +93,10 @@ def fit(
         eval_data: The same kinds of data, for the validation loss and the metrics before training and after each
             epoch. Classes that are not in the training data are the best test. A pair of datasets is a pair of queries
             and gallery, and a mapping has several evaluation sets.
+        input_column: The column with the items of a ``datasets.Dataset`` or a frame. Two columns without labels are
+            pairs, and three are triplets. The default is ``text``, or the only column beside the labels.
+        label_column: The column with the classes. The default is ``label``.
+        score_column: The column with the similarity of each pair.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         loss: A name, a class or an instance.
@@ -121,12 +129,16 @@ def fit(
             ``pooler`` and ``pooler_options``.
         adapter: ``"linear"`` or ``"mlp"`` to train a small layer on the embeddings of the model, which are computed
             once, and not the model. Without a model (None) the items are embeddings.
+        lora: The rank of LoRA for a PyTorch model, such as 8; or the arguments of ``peft.LoraConfig`` as a mapping; or
+            a ``LoraConfig``. Small matrices in the layers are trained and saved, and the model's own weights are not.
         epochs: The number of epochs to train.
         max_steps: The number of steps after which the training ends.
         batch_size: The maximal number of items in a batch.
         micro_batch_size: The rows of the model's input that are in memory at once (gradient caching).
         gradient_accumulation_steps: The number of batches whose mean gradient is one step.
         length_groups: The number of groups of similar length that a batch is split into, so that less of it is padding.
+        cache_frozen: Whether to run the layers at the input that are never trained once, and to keep their outputs in
+            memory, or in a file of this folder.
         num_items_per_class: How many items of a class a batch contains.
         keep_all: Whether each item occurs at least once in an epoch.
         sampler: ``"auto"``, ``"class"``, ``"random"``, an instance, or an iterable over the batches of an epoch.
@@ -153,10 +165,13 @@ def fit(
         ValueError: If an argument is out of its range, or the data does not fit the loss.
         TypeError: If the model is of no known framework, an option is unknown, or the data is of an unknown kind.
     """
+    if is_table(train_data) or adapter is not None:
+        train_data, eval_data = read_tables(train_data, eval_data, input_column, label_column, score_column)
+        input_column = label_column = score_column = None
     if adapter is not None:
         return fit_adapter(fit, dict(locals()))
     model, pooler, pooler_options = open_model(model, device, pooler, pooler_options, model_options)
-    if loss is None and isinstance(model, Encoder) and model.source is not None:
+    if loss is None and kind_of(model) is not None:
         train_data = as_dataset(model.framework.convert_dataset(train_data), "train_data")
         loss, options = default_loss(train_data)
         loss_options = {**(options or {}), **(loss_options or {})} or None
@@ -188,18 +203,23 @@ def fit(
         compile=compile,
         pooler=pooler,
         pooler_options=pooler_options,
+        lora=lora,
     )
     return tuner.fit(
         train_data,
         eval_data,
         preprocess_fn,
         collate_fn,
+        input_column=input_column,
+        label_column=label_column,
+        score_column=score_column,
         epochs=epochs,
         max_steps=max_steps,
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
         gradient_accumulation_steps=gradient_accumulation_steps,
         length_groups=length_groups,
+        cache_frozen=cache_frozen,
         num_items_per_class=num_items_per_class,
         keep_all=keep_all,
         sampler=sampler,
@@ -218,6 +238,7 @@ def embed(
     model: Any,
     x: Any,
     *,
+    input_column: str | Sequence[str] | None = None,
     preprocess_fn: ItemFunction | None = None,
     collate_fn: CollateFunction | None = None,
     batch_size: int = 256,
@@ -232,6 +253,7 @@ def embed(
     Args:
         model: A source of :func:`finetuner.load_model`, or a model from a batch of inputs to embeddings ``[N, D]``.
         x: Items (an array, a sequence, a mapping of arrays) or a dataset.
+        input_column: The column with the items of a ``datasets.Dataset`` or a frame; or several columns, for a mapping.
         preprocess_fn: A function from an item to a row of the model's input.
         collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
         batch_size: Items in a batch.
@@ -249,6 +271,7 @@ def embed(
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
     encoder = open_encoder(model, None, device)
+    x = items_of_table(x, input_column)
     form: dict[str, Any] = {"dim": dim, "dtype": dtype, "calibration": calibration}
     return encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers, **form)
 
@@ -258,6 +281,9 @@ def evaluate(
     data: Any,
     index_data: Any = None,
     *,
+    input_column: str | Sequence[str] | None = None,
+    label_column: str | None = None,
+    score_column: str | None = None,
     distance: str | None = None,
     metrics: Iterable[str] | None = None,
     dims: Sequence[int] | None = None,
@@ -274,6 +300,10 @@ def evaluate(
         model: A source of :func:`finetuner.load_model`, or a model from a batch of inputs to embeddings ``[N, D]``.
         data: The queries: a dataset, ``(x, y)``, or the framework's own dataset of such pairs.
         index_data: What is searched. The default is ``data``, each item without itself.
+        input_column: The column with the items of a ``datasets.Dataset`` or a frame. Two columns without labels are
+            pairs, and three are triplets. The default is ``text``, or the only column beside the labels.
+        label_column: The column with the classes. The default is ``label``.
+        score_column: The column with the similarity of each pair.
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``; by default that of an encoder or a saved run, and
             else the cosine.
         metrics: Names of metrics, see :func:`~finetuner.evaluation.retrieval_metrics`.
@@ -294,6 +324,7 @@ def evaluate(
         TypeError: If the model is of no known framework, or does not return ``[N, D]``.
     """
     encoder = open_encoder(model, distance, device)
+    data, index_data = read_tables(data, index_data, input_column, label_column, score_column, ("data", "index_data"))
     return encoder.evaluate(
         data,
         index_data,
@@ -314,83 +345,3 @@ def open_encoder(model: Any, distance: str | None, device: str) -> Encoder:
     is_encoder = isinstance(model, Encoder)
     framework = model.framework if is_encoder else framework_class(model)(device)
     return as_encoder(model, framework, distance or (model.distance if is_encoder else "cosine"))
-
-
-def load(
-    path: str | Path,
-    model: Any = None,
-    *,
-    preprocess_fn: ItemFunction | None = None,
-    collate_fn: CollateFunction | None = None,
-    device: str = "auto",
-    trust_code: bool = False,
-) -> Encoder:
-    """Open a saved run or encoder.
-
-    A Keras model says how it is made, so the folder is enough. Any other model must be given; it gets the weights.
-
-    Args:
-        path: The folder, or a folder of checkpoints, of which the newest is opened.
-        model: The model; None if the folder says how it is made.
-        preprocess_fn: A function from an item to a row of the model's input.
-        collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
-        device: Where to compute; ``"auto"`` uses an accelerator if there is one.
-        trust_code: Whether code that the folder names may run, such as that of a layer of your own. Do not trust the
-            folder of somebody you do not know.
-
-    Returns:
-        The encoder, with the weights of the run.
-
-    Raises:
-        FileNotFoundError: If ``path`` is not the folder of a saved run.
-        ValueError: If the folder is damaged, its model must be given, or it names code and is not trusted.
-
-    Example:
-        >>> run = train_a_model(epochs=1)
-        >>> run.save("run").name
-        'run'
-        >>> encoder = finetuner.load("run", model=run.model)
-        >>> encoder.embed(np.zeros((2, 8), np.float32)).shape
-        (2, 8)
-    """
-    path = find_run(path)
-    config = read_config(path)
-    made = read_json(path / MODEL, dict) if (path / MODEL).exists() else None
-    backend = checks.one_of("the backend of the run", str(config.get("backend")), tuple(SUBPACKAGES.values()))
-    framework = load_subpackage(backend).Framework(device)
-    distance = config.get("distance", "cosine")
-    if made is not None and "library" in made and (model is None or made["library"] == "adapter"):
-        encoder = open_saved_model(path, made, framework, trust_code, model)
-        encoder.distance = distance
-        encoder.use_functions(preprocess_fn, collate_fn)
-        return encoder.load(path)
-    if model is None:
-        if made is None:
-            raise ValueError(
-                f"{path} does not say how its model {config.get('model')} is made, so it must be given: "
-                "finetuner.load(path, model=...)"
-            )
-        model = framework.model_from_config(made, trust_code)
-        pooler = None
-    else:
-        pooler = missing_pooler(model, config.get("pooler"))
-    encoder = Encoder(
-        model, framework, distance=distance, preprocess_fn=preprocess_fn, collate_fn=collate_fn, **(pooler or {})
-    )
-    return encoder.load(path)
-
-
-def missing_pooler(model: Any, pooler: Any) -> dict[str, Any] | None:
-    """The arguments of an encoder for the pooler of a run, if the given model does not have one of its class.
-
-    A pooler without weights leaves no trace in the weights: without this, the model would pool as it did before.
-    """
-    name, options = (pooler.get("name"), pooler.get("options")) if isinstance(pooler, dict) else (None, None)
-    if not isinstance(name, str) or not isinstance(options, dict):
-        return None
-    layers = next(
-        (getattr(model, one) for one in ("modules", "sublayers", "_flatten_layers") if hasattr(model, one)), None
-    )
-    if layers is None or any(type(layer).__name__ == name for layer in layers()):
-        return None
-    return {"pooler": name, "pooler_options": options}

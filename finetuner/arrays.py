@@ -12,6 +12,7 @@ from .containers import from_container, is_missing
 __all__ = [
     "as_list",
     "is_array",
+    "item_length",
     "item_lengths",
     "merge_items",
     "num_items",

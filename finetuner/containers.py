@@ -12,7 +12,7 @@ import numpy as np
 
 from .checks import preview
 
-__all__ = ["from_container", "is_half", "is_missing", "kind_of"]
+__all__ = ["from_container", "is_half", "is_missing", "is_table", "kind_of"]
 
 # The library of a class, by the first part of the name of its module.
 _LIBRARIES = {
@@ -36,6 +36,15 @@ def kind_of(x: Any) -> str | None:
         if library is not None:
             return library
     return None
+
+
+def is_table(x: Any) -> bool:
+    """Whether ``x`` has rows and named columns: a ``datasets.Dataset``, a frame, or an Arrow table."""
+    kind = kind_of(x)
+    if kind in ("pandas", "polars"):
+        return hasattr(x, "columns" if kind == "pandas" else "get_columns")
+    is_sized = hasattr(x, "column_names") and hasattr(x, "__len__") and not isinstance(x, Mapping)
+    return kind in ("pyarrow", "datasets") and is_sized
 
 
 def from_container(name: str, x: Any) -> Any:

@@ -47,6 +47,11 @@ OWN = {
         "engine.check_finite": "Keras' step returns a loss that is not finite",
         "framework.compilation_disabled": "Keras' layers are called as they are",
         "framework.forward": "as embed_part",
+        "framework.FrameworkFramework.add_lora": "peft is for PyTorch",
+        "framework.FrameworkFramework.lora_of": "",
+        "framework.FrameworkFramework.base_digest": "",
+        "framework.FrameworkFramework.merge_lora": "",
+        "framework.saved_tensors": "",
         "models.plain_model": "compiled and distributed models",
         "models.plain_name": "",
         "optimizers.add_weights": "Keras makes new optimizers",
@@ -82,6 +87,9 @@ OWN = {
         "gradient_cache.restore_buffers": "",
         "data.identity": "Keras' workers are threads, which need no conversion",
         "surgery.check_optimizer_covers_poolers": "Keras' optimizers get the weights in their first step",
+        "models.frozen_layers": "Keras' layers have no mode of their own",
+        "frozen.is_chain": "Keras' models are graphs",
+        "frozen.layers_of_chain": "",
     },
     "keras": {
         "engine.FrameworkEngine.add_unfrozen": "an optimizer for each group",
@@ -111,7 +119,7 @@ OWN = {
         "engine.FrameworkEngine.forget_functions": "what was compiled depends on weights and optimizers",
         "engine.FrameworkEngine.compile_for": "",
         "engine.FrameworkEngine.freeze": "a group that is frozen is not applied",
-        "engine.seed_engine": "Keras' own function imports too much",
+        "gradient_cache.seed_engine": "Keras' own function imports too much",
         "framework.FrameworkFramework.on_device": "a context, where others move tensors",
         "framework.FrameworkFramework.embedder": "Keras compiles a model to embed",
         "framework.assign": "weights and slots",
@@ -182,6 +190,12 @@ OWN = {
         "models.TrainingModel.batch_loss": "",
         "models.TrainingModel.current_logs": "",
         "models.batch_length": "",
+        "models.TrainingModel.call_in_training": "Keras' layers get the mode as an argument",
+        "models.named_variables": "weights that are frozen have names, too",
+        "frozen.as_function": "functional models are graphs",
+        "frozen.split_function": "",
+        "frozen.last_cut": "",
+        "frozen.first_obstacle": "",
     },
     "paddle": {
         "ops.refuse_second_derivatives": "a backward pass cannot be differentiated",
@@ -243,12 +257,16 @@ OWN = {
         "gradient_cache.restore_buffers": "",
         "models.plain_forward": "the signature of a compiled model is hidden",
         "surgery.check_optimizer_covers_poolers": "as in PyTorch",
+        "models.frozen_layers": "",
+        "frozen.is_chain": "",
+        "frozen.layers_of_chain": "",
     },
 }
 # Files that a backend alone has.
 FILES = {
-    "pytorch": {"text", "vision"},  # models of transformers
-    "keras": {"interop", "gradients", "sampled"},  # Keras' configs, compile and fit; what keras.ops does not have
+    "pytorch": {"text", "vision", "lora", "frozen_graph", "frozen_text"},  # models of transformers, and peft
+    # Keras' configs, compile and fit; what keras.ops does not have; PyTorch's optimizers; models of KerasHub.
+    "keras": {"interop", "gradients", "named_optimizers", "sampled", "text"},
     "paddle": {"_import_paddle"},  # after TensorFlow
 }
 # Names whose arguments or documentation depend on the framework.

@@ -26,6 +26,7 @@ LAYERS = [
     ["finetuner.tuner.base"],
     ["finetuner.tuner._paddle_import", "finetuner.tuner"],
     ["finetuner.tuner.pytorch", "finetuner.tuner.keras", "finetuner.tuner.paddle"],
+    ["finetuner.saved_runs"],
     ["finetuner.api", "finetuner.data", "finetuner.demo"],
     ["finetuner.models"],
     ["finetuner.cli", "finetuner.__main__"],

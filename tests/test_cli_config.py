@@ -55,6 +55,17 @@ def test_the_options_of_a_training(model, folder, backend):
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5]
 
 
+def test_the_outputs_of_frozen_layers_are_kept(model, folder, backend):
+    if backend.name == "keras":
+        pytest.skip("the names of Keras' weights depend on what else the process has created")
+    fit(model, "--freeze", "^0", "--cache-frozen")
+    assert config_of(folder)["fit"]["cache_frozen"] is True
+    fit(model, "--freeze", "^0", "--cache-folder", "cache", "--output", "second")
+    config = config_of(folder, "second")
+    assert config["fit"]["cache_frozen"] == "cache"
+    assert config["command"]["cache_folder"] == str(folder / "cache")
+
+
 def test_a_precision_that_the_engine_lacks(model, folder, backend):
     if backend.name != "paddle":
         pytest.skip("PyTorch and Keras have all precisions on a CPU")

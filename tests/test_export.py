@@ -23,8 +23,11 @@ LIBRARIES = {
     ("paddle", "onnx"): ("onnx", "paddle2onnx", "onnxruntime"),
     ("tensorflow", "saved-model"): (),
     ("jax", "saved-model"): ("tensorflow",),
+    ("tensorflow", "litert"): ("ai_edge_litert",),
     ("pytorch", "torch-export"): (),
     ("paddle", "paddle-inference"): (),
+    ("pytorch", "sentence-transformers"): ("sentence_transformers",),
+    **{(engine, "sentence-transformers"): () for engine in ("tensorflow", "jax", "torch", "paddle")},
 }
 
 
@@ -109,6 +112,52 @@ def test_onnx_of_static_embeddings_runs_alone(backend, static, tmp_path):
         np.testing.assert_allclose(found, static.embed(texts), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.* of .* texts")
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("format", list(exporting.FORMATS))
+def test_adapters(backend, static, tmp_path, format, kind):
+    """The sample is of texts of our own. The adapter is far from the identity."""
+    skip_unless(backend, format)
+    data = ["word1", "word1 word2", "word5", "word5 word6"] * 4, ["a", "a", "b", "b"] * 4
+    encoder = finetuner.fit(static, data, adapter=kind, epochs=30, learning_rate=0.1, callbacks=[]).encoder
+    assert np.abs(encoder.embed(TEXTS) - static.embed(TEXTS)).max() > 0.1
+    assert encoder.export(tmp_path / "default", format) < 1e-5
+    assert encoder.export(tmp_path / "new" / "out", format, TEXTS) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.* of .* texts")
+def test_the_folder_of_static_embeddings(backend, static, tmp_path):
+    """Unknown words, and characters after the largest number, do not count. The folder opens here too."""
+    skip_unless(backend, "sentence-transformers")
+    texts = [*TEXTS, "word1 " + 30 * "nothing " + "word2", "nothing", "word7 word8 word9 " * 9]
+    static.export(tmp_path / "out", "sentence-transformers", texts)
+    listed = json.loads((tmp_path / "out" / "modules.json").read_text())
+    assert [one["type"].rpartition(".")[2] for one in listed] == ["StaticEmbedding", "Normalize"]
+    opened = finetuner.load_model(tmp_path / "out", framework=backend.name)
+    np.testing.assert_allclose(opened.embed(texts), static.embed(texts), atol=1e-6)
+    assert "library_name: sentence-transformers" in (tmp_path / "out" / "README.md").read_text()
+    if backend.name == "pytorch":
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+        np.testing.assert_allclose(model.encode(texts), static.embed(texts), atol=1e-6)
+
+
+def test_what_sentence_transformers_does_not_have(backend, static, tmp_path):
+    skip_unless(backend, "sentence-transformers")
+    static.embed_model.normalize = False
+    with pytest.raises(ValueError, match="embeddings must have length 1 to be exported to sentence-transformers"):
+        static.export(tmp_path / "out", "sentence-transformers")
+    encoder = finetuner.load_model(conv_model(backend))
+    with pytest.raises(ValueError, match="the model must be one of transformers or sentence-transformers, or static"):
+        encoder.export(tmp_path / "out", "sentence-transformers", backend.layout(IMAGES))
+    tokenize = static.collate_fn
+    static.use_functions(None, lambda texts: tokenize(texts))
+    with pytest.raises(ValueError, match="the collate_fn must be the model's own to be exported, got one of yours"):
+        static.export(tmp_path / "out", "sentence-transformers")
+    assert names_in(tmp_path) == ["model"]
+
+
 @pytest.mark.parametrize("format", [one for one in exporting.FORMATS if one != "sentence-transformers"])
 def test_images(backend, tmp_path, format):
     skip_unless(backend, format)
@@ -135,12 +184,45 @@ def test_formats_that_are_refused(backend, tmp_path):
     if engine_of(backend) == "torch":
         with pytest.raises(ValueError, match="must be used with Keras on TensorFlow or JAX"):
             encoder.export(tmp_path / "out", "saved-model", backend.layout(IMAGES))
+    if engine_of(backend) in ("jax", "torch"):
+        with pytest.raises(ValueError, match="the format litert must be used with Keras on TensorFlow, got Keras on"):
+            encoder.export(tmp_path / "out", "litert", backend.layout(IMAGES))
     assert not names_in(tmp_path)
+
+
+def test_litert(backend, static, tmp_path):
+    """A file runs with batches and lengths of other sizes; operations of TensorFlow alone are refused."""
+    skip_unless(backend, "litert")
+    import keras
+    from ai_edge_litert.interpreter import Interpreter
+
+    static.export(tmp_path / "model.tflite", items=TEXTS[:1])
+    signature = Interpreter(model_path=str(tmp_path / "model.tflite")).get_signature_runner()
+    found = signature(**static.collate_fn(TEXTS[:3]))["sentence_embedding"]
+    np.testing.assert_allclose(found, static.embed(TEXTS[:3]), atol=1e-6)
+
+    class Unknown(keras.layers.Layer):  # the converter does not know this operation
+        def call(self, x):
+            return keras.ops.erfinv(x)
+
+    class Inverse(keras.layers.Layer):  # the interpreter does not have this operation of TensorFlow
+        def call(self, x):
+            return keras.ops.inv(x[:, :, None] * keras.ops.eye(3))[:, 0]
+
+    for layer, operation in ((Unknown(), "Erfinv"), (Inverse(), "FlexMatrixInverse")):
+        encoder = finetuner.load_model(keras.Sequential([keras.Input((3,)), layer]))
+        with pytest.raises(ValueError, match=f"must have operations of LiteRT alone, which lacks: {operation}$"):
+            encoder.export(tmp_path / "out", "litert", np.full((2, 3), 0.5, np.float32))
+    assert names_in(tmp_path) == ["model", "model.tflite", "tokenizer.json"]
 
 
 def test_a_missing_library_is_named(backend, tmp_path, monkeypatch):
     import sys
 
+    if engine_of(backend) == "tensorflow":
+        monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+        with pytest.raises(ImportError, match=r'this export needs ai_edge_litert: pip install "finetuner\[litert\]"'):
+            finetuner.load_model(conv_model(backend)).export(tmp_path / "out", "litert", backend.layout(IMAGES))
     library = LIBRARIES[engine_of(backend), "onnx"][1]
     monkeypatch.setitem(sys.modules, library, None)
     encoder = finetuner.load_model(conv_model(backend))

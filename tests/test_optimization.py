@@ -1,7 +1,7 @@
 """Schedules, groups, clipping, decay, averages and accumulation: 100 steps on every engine follow a numpy reference.
 
-The reference is in float64. Adam's epsilon is too small to count, since PyTorch and Paddle add it to the root of the
-bias-corrected second moment, and Keras to that of the uncorrected one.
+The reference is in float64. In the long cases Adam's epsilon is given, and too small to count: PyTorch and Paddle add one
+that is given to the root of the bias-corrected second moment, and Keras to that of the uncorrected one.
 """
 
 import math
@@ -149,6 +149,54 @@ def test_an_optimizer_by_name_has_the_same_defaults_everywhere(backend, optimize
     np.testing.assert_allclose([row["loss"] for row in run.log], losses, rtol=1e-3)
     outputs = network.outputs(x[:64].astype(float))
     np.testing.assert_allclose(tuner.embed(x[:64]), outputs, rtol=0, atol=1e-3 * np.abs(outputs).max())
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "epsilon"),
+    [("Adam", 1e-8), ("AdamW", 1e-8), ("Adamax", 1e-8), ("RMSprop", 1e-8), ("Adagrad", 1e-10)],
+)
+def test_epsilon_has_the_same_place_everywhere(backend, optimizer, epsilon):
+    """The gradients of the first layer are as small as epsilon, which counts there from the first step on."""
+    if backend.name == "paddle" and optimizer in ("Adamax", "RMSprop"):
+        pytest.skip("Paddle adds this epsilon in another place")
+    model = backend.mlp(16, 32, 8)
+    backend.carry(model, layers_of("dense"))
+    x, targets = data(20 * BATCH)
+
+    def expected(epsilon):
+        network = Network(layers_of("dense"))
+        decay = 0.01 if optimizer == "AdamW" else 0.0
+        formula = "AdamW" if optimizer == "Adam" else optimizer
+        training = Training(network, formula, [1e-2] * 4, [decay, 0, decay, 0], None, None, epsilon)
+        for k in range(0, len(x), BATCH):
+            training.step([(small[k : k + BATCH].astype(float), targets[k : k + BATCH])], 1.0)
+        return network.outputs(x[:64].astype(float))
+
+    small = 10 * np.float32(epsilon) * x
+    mse, mse_options = backend.native["mse"]
+    tuner = backend.Tuner(
+        model, loss=mse, loss_options=mse_options, optimizer=optimizer, learning_rate=1e-2, callbacks=[]
+    )
+    tuner.fit(TargetDataset(small, targets), sampler=RandomSampler(len(x), BATCH, shuffle=False), epochs=1)
+    outputs = expected(epsilon)
+    off = np.abs(tuner.embed(x[:64]) - outputs).max()
+    print(f"{optimizer}: off by {off:.1e}")
+    assert off < 1e-4
+    assert np.abs(expected(epsilon / 2) - outputs).max() > 1e-2
+
+
+def test_an_epsilon_that_is_given_is_that_of_the_framework(backend):
+    """It has the place that the framework documents."""
+    if backend.name != "keras":
+        pytest.skip("of Keras' optimizers")
+    import keras
+
+    options = {"epsilon": 1e-3}
+    tuner = backend.Tuner(backend.mlp(4, 8, 2), optimizer="Adam", optimizer_options=options, callbacks=[])
+    assert type(tuner.engine.optimizers["optimizer"]) is type(keras.optimizers.Adam())
+    tuner = backend.Tuner(backend.mlp(4, 8, 2), optimizer="Adam", callbacks=[])
+    assert isinstance(tuner.engine.optimizers["optimizer"], keras.optimizers.Adam)
+    assert tuner.engine.optimizers["optimizer"].get_config()["epsilon"] == 1e-8
 
 
 def test_the_comparison_can_fail(backend):

@@ -18,7 +18,7 @@ from .reference import numerical_gradient
 from .reference.static import IDS, INPUTS, MASK, TABLE, static_embedding
 
 STORED = Path(__file__).with_name("static.json")
-OPTIMIZERS = {"SGD": {"learning_rate": 0.5}, "Adam": {"learning_rate": 1e-2}}
+OPTIMIZERS = {"SGD": {"learning_rate": 0.5}, "Adam": {"learning_rate": 3e-2}}
 
 
 def static(backend):
@@ -129,7 +129,6 @@ def trajectory(backend, optimizer):
         small(backend),
         loss="NTXentLoss",
         optimizer=optimizer,
-        optimizer_options={backend.epsilon: 1e-11} if optimizer == "Adam" else None,
         callbacks=[],
         **OPTIMIZERS[optimizer],
     )

@@ -202,6 +202,24 @@ def test_fit_save_and_load(backend, tmp_path):
     assert again.encoder.source.config() == run.encoder.source.config()
 
 
+def test_a_saved_run_has_its_own_framework(backend, tmp_path):
+    encoder = open_model(backend, model2vec(tmp_path / "model"))
+    encoder.save(tmp_path / "run")
+    found = finetuner.load_model(tmp_path / "run", framework=backend.name)
+    np.testing.assert_array_equal(found.embed(["word1"]), encoder.embed(["word1"]))
+    assert finetuner.load_model(encoder, framework=backend.name) is encoder
+    other = "paddle" if backend.name == "pytorch" else "pytorch"
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "backend": other}))
+    with pytest.raises(
+        ValueError, match=f"framework must be '{other}' for .*run, a saved run of it, got '{backend.name}'"
+    ):
+        finetuner.load_model(tmp_path / "run", framework=backend.name)
+    encoder.framework.name = other
+    with pytest.raises(ValueError, match=f"framework must be '{other}' for an encoder of it, got '{backend.name}'"):
+        finetuner.load_model(encoder, framework=backend.name)
+
+
 def test_a_tuner_opens_the_folder_in_its_framework(backend, tmp_path):
     tuner = backend.Tuner(str(model2vec(tmp_path)), callbacks=[])
     assert tuner.encoder.framework.name == backend.name

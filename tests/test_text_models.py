@@ -1,6 +1,7 @@
 """Text models of transformers and sentence-transformers: opened by folder or as objects, trained, saved, exported."""
 
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -262,6 +263,66 @@ def test_a_model_with_a_head_is_refused(folder):
         finetuner.load_model(model, tokenizer=finetuner.load_model(folder).collate_fn.tokenizer)
 
 
+# Heads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["linear", "BNNeck", "MLP"])
+def test_a_head_is_trained_saved_and_opened(folder, data, tmp_path, kind):
+    import torch
+
+    encoder = finetuner.load_model(folder, head=6, head_type=kind)
+    pooled, head = embed(finetuner.load_model(folder)), encoder.embed_model.head
+    before = embed(encoder)
+    assert before.shape == (len(TEXTS), 6)
+    with torch.no_grad():
+        expected = head.eval()(torch.as_tensor(pooled)).numpy()
+    np.testing.assert_allclose(before, expected, atol=1e-6)
+    run = finetuner.fit(encoder, data, max_steps=3, callbacks=[])
+    assert np.abs(embed(run.encoder) - before).max() > 1e-6
+    run.save(tmp_path / "run")
+    again = finetuner.load(tmp_path / "run")
+    np.testing.assert_array_equal(embed(again), embed(run.encoder))
+    assert type(again.embed_model.head) is type(head)
+
+
+def test_a_head_stands_before_the_normalization(sentence_transformers, tmp_path):
+    theirs = sentence_transformers(dense=True)
+    theirs.save_pretrained(str(tmp_path / "st"))
+    for source in (theirs, tmp_path / "st"):
+        found = embed(finetuner.load_model(source, head=5, pooler="max"))
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+        assert found.shape == (len(TEXTS), 5)
+
+
+def test_a_head_is_exported(folder, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    for kind in ("linear", "BNNeck", "MLP"):
+        encoder = finetuner.load_model(folder, head=6, head_type=kind)
+        assert encoder.export(tmp_path / kind / "model.onnx") < 1e-4
+    assert encoder.export(tmp_path / "model.pt2") < 1e-4
+
+
+def test_heads_that_do_not_fit(folder, data, tmp_path):
+    with pytest.raises(ValueError, match="head must be at least 1, got 0"):
+        finetuner.load_model(folder, head=0)
+    with pytest.raises(ValueError, match="head_type must be one of 'linear', 'bnneck', 'mlp', got 'deep'"):
+        finetuner.load_model(folder, head=4, head_type="deep")
+    with pytest.raises(ValueError, match="head_type must be used with a head, got 'mlp' and no head"):
+        finetuner.load_model(folder, head_type="mlp")
+    with pytest.raises(ValueError, match="image_size must be used with an image model"):
+        finetuner.load_model(folder, image_size=32)
+    finetuner.load_model(folder, head=4).save(tmp_path / "run")
+    made = json.loads((tmp_path / "run" / "model.json").read_text())
+    for head, message in [
+        ({"name": "Sequential", "options": {}}, "must be one of BNNeckHead, LinearHead, MLPHead"),
+        ({"name": "LinearHead", "options": {"size": 4}}, "must have the arguments of its class"),
+    ]:
+        (tmp_path / "run" / "model.json").write_text(json.dumps({**made, "head": head}))
+        with pytest.raises(ValueError, match=f"the head of .*run {message}"):
+            finetuner.load(tmp_path / "run")
+
+
 # Bad input -----------------------------------------------------------------------------------------------
 
 
@@ -272,6 +333,10 @@ def test_a_model_with_a_head_is_refused(folder):
         (["card", 3], "items must be texts, got int at item 1: 3"),
         (np.zeros((2, 3), np.float32), r"items must be texts, got an array of float32 \[2, 3\]"),
         ({"a": ["card"]}, "items must be texts, got a mapping with a"),
+        (
+            [np.zeros((2, 3)), np.ones((2, 3))],
+            r"items must be texts, got ndarray at item 0: array\(\[\[0., 0., 0.\], \[",
+        ),
     ],
 )
 def test_items_that_are_no_texts(folder, items, message):
@@ -324,6 +389,132 @@ def test_a_tokenizer_without_a_padding_token(folder):
         finetuner.load_model(model, tokenizer=tokenizer)
     assert embed(finetuner.load_model(model, tokenizer=tokenizer, padding_token="[PAD]")).shape == (5, WIDTH)
 
+    with pytest.raises(ValueError, match=r"padding_token must be a token of BertModel, got '\[NOPE\]'"):
+        finetuner.load_model(model, tokenizer=tokenizer, padding_token="[NOPE]")
+
+
+def rewrite(path, change):
+    """Change the tensors of a folder."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path / "model.safetensors")
+    change(tensors)
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def configure(path, **settings):
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, **settings}))
+
+
+def halve(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+WORD_WEIGHTS = "embeddings.word_embeddings.weight"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: halve(path / "model.safetensors"), "cannot be opened: SafetensorError"),
+        (lambda path: (path / "model.safetensors").write_bytes(b""), "cannot be opened: SafetensorError"),
+        (lambda path: rewrite(path, lambda x: x.pop(WORD_WEIGHTS)), f"must be complete, and have no {WORD_WEIGHTS}"),
+        (lambda path: configure(path, num_hidden_layers=3), r"must be complete, and have no encoder\.layer\.2"),
+        (lambda path: rewrite(path, lambda x: x.update({WORD_WEIGHTS: x[WORD_WEIGHTS][:5].clone()})),
+         rf"must fit its config.json, and {WORD_WEIGHTS} is \[5, 16\] in place of \[17, 16\]"),
+        (lambda path: configure(path, hidden_size=8), r"must fit its config.json, and .* is \[16\] in place of \[8\]"),
+        (lambda path: configure(path, model_type="nonsense"), "cannot be opened: ValueError"),
+        (lambda path: (path / "config.json").write_text("{"), "config.json must be a JSON file"),
+        (lambda path: (path / "tokenizer.json").write_text("{"), "cannot be opened: JSONDecodeError"),
+        (lambda path: [file.unlink() for file in path.glob("tokenizer*")], "must have the vocabulary of its tokenizer"),
+    ],
+)  # fmt: skip
+def test_damaged_folders(folder, tmp_path, damage, message):
+    path = shutil.copytree(folder, tmp_path / "bert")
+    damage(path)
+    with pytest.raises(ValueError, match=message) as caught:
+        finetuner.load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model(folder, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "bert")
+    configure(path, vocab_size=5)
+    rewrite(path, lambda x: x.update({WORD_WEIGHTS: x[WORD_WEIGHTS][:5].clone()}))
+    with pytest.raises(ValueError, match="the tokenizer of .* must have at most 5 tokens, .* got 17"):
+        finetuner.load_model(path)
+
+
+def test_weights_of_the_pooler_may_be_missing(folder, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "bert")
+    rewrite(path, lambda x: [x.pop(name) for name in list(x) if name.startswith("pooler.")])
+    np.testing.assert_array_equal(embed(finetuner.load_model(path)), embed(finetuner.load_model(folder)))
+
+
+def test_poolers_that_do_not_fit(folder, data):
+    with pytest.raises(TypeError, match="pooler must be a name or a pooler of finetuner, got int"):
+        finetuner.load_model(folder, pooler=3)
+    with pytest.raises(ValueError, match="pooler_options must be used with a pooler, got {'p': 2} and no pooler"):
+        finetuner.load_model(folder, pooler_options={"p": 2})
+    with pytest.raises(ValueError, match="pooler must be given to load_model for a model of texts, .* got 'GeM'"):
+        finetuner.fit(finetuner.load_model(folder), data, pooler="GeM", callbacks=[])
+
+
+def test_a_model_of_which_all_is_frozen(folder, data):
+    encoder = finetuner.load_model(folder)
+    with pytest.raises(
+        ValueError, match="the model must have weights to train, and has none or all of them are frozen"
+    ):
+        finetuner.fit(encoder, data, freeze=[".*"], callbacks=[])
+    headed = finetuner.load_model(folder, head=4)
+    head = headed.embed_model.head.weight.detach().clone()
+    weight = headed.embed_model.transformer.embeddings.word_embeddings.weight.detach().clone()
+    run = finetuner.fit(headed, data, freeze=["transformer"], max_steps=2, callbacks=[])
+    model = run.encoder.embed_model
+    assert not np.array_equal(model.head.weight.detach().numpy(), head.numpy())
+    np.testing.assert_array_equal(model.transformer.embeddings.word_embeddings.weight.detach().numpy(), weight.numpy())
+
+
+def test_texts_that_are_long_in_bytes_alone(torch_backend):
+    """Four characters, of which each has three bytes, are twelve tokens of bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from finetuner.models.text import Tokenize
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenize = Tokenize(PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="a"), 8)
+    with pytest.warns(
+        UserWarning, match="1 of 2 texts are longer than 8 tokens and are cut; the longest has 12 tokens"
+    ):
+        tokenize.check(["漢漢漢漢", "abcd"])
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_prompt_of_a_tokenizer_that_knows_an_end(torch_backend, ends):
+    """The token at the end of a prompt is part of the prompt unless the tokenizer adds it to each text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    from finetuner.models.text import Tokenize
+
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if ends:
+        tokenizer.post_processor = processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 3)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[SEP]", unk_token="[UNK]", padding_side="right"
+    )
+    found = Tokenize(fast, 24, "my pin ", include_prompt=False)(["card", "where is it"])
+    np.testing.assert_array_equal(
+        found["pooling_mask"],
+        [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]] if ends else [[0, 0, 1, 0, 0], [0, 0, 1, 1, 1]],
+    )
+
 
 # Exports -------------------------------------------------------------------------------------------------
 
@@ -341,6 +532,33 @@ def test_export_to_sentence_transformers(folder, sentence_transformers, data, tm
     with pytest.raises(ValueError, match="sentence-transformers has no GeM to pool tokens with"):
         finetuner.load_model(folder, pooler="GeM").export(tmp_path / "gem", "sentence-transformers")
     assert not (tmp_path / "gem").exists()
+
+
+@pytest.mark.parametrize("head_type", ["linear", "BNNeck", "MLP"])
+def test_export_of_a_head(folder, data, tmp_path, head_type):
+    library = pytest.importorskip("sentence_transformers")
+    encoder = finetuner.load_model(folder, head=6, head_type=head_type)
+    run = finetuner.fit(encoder, data, max_steps=4, learning_rate=1e-2, callbacks=[])
+    assert run.encoder.export(tmp_path / "st", "sentence-transformers") < 1e-5
+    embeddings = library.SentenceTransformer(str(tmp_path / "st")).encode(TEXTS)
+    assert embeddings.shape == (5, 6)
+    np.testing.assert_allclose(embeddings, embed(run.encoder), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_export_of_an_adapter(sentence_transformers, data, tmp_path, kind, normalize):
+    library = pytest.importorskip("sentence_transformers")
+    model = sentence_transformers(normalize=normalize)
+    run = finetuner.fit(model, data, data, adapter=kind, epochs=20, learning_rate=3e-2, callbacks=[])
+    before = model.encode(TEXTS)
+    run.save(tmp_path / "run")
+    for number, encoder in enumerate([run.encoder, finetuner.load(tmp_path / "run")]):
+        assert encoder.export(tmp_path / f"st-{number}", "sentence-transformers") < 1e-5
+        embeddings = library.SentenceTransformer(str(tmp_path / f"st-{number}")).encode(TEXTS)
+        np.testing.assert_allclose(embeddings, embed(encoder), atol=1e-5)
+        assert np.abs(embeddings - before).max() > 0.1
+    assert encoder.export(tmp_path / "model.pt2") < 1e-5  # texts of our own are the sample
 
 
 @pytest.mark.parametrize("pooler", ["mean", "GeM"])
@@ -379,6 +597,20 @@ def test_an_export_that_differs_is_refused(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "embed", lambda encoder, sample: embed(encoder, list(sample)) + 2e-4)
     with pytest.raises(ValueError, match="must be within 0.0001 of those of the encoder, got 0.0002"):
         encoder.export(tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_an_exporter_are_of_one_line(folder, tmp_path, monkeypatch):
+    from finetuner.models.export import pytorch_formats
+
+    def fail(*args):
+        raise RuntimeError("\x1b[1mno\nsuch operator\x1b[0m")
+
+    monkeypatch.setattr(pytorch_formats, "write_torch_export", fail)
+    with pytest.raises(
+        ValueError, match="^the model cannot be exported to torch-export: RuntimeError: no such operator$"
+    ):
+        finetuner.load_model(folder).export(tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
 
 

@@ -263,7 +263,7 @@ def test_bad_options_of_models(source):
 
 
 def test_text_models_have_no_head(backend):
-    with pytest.raises(ValueError, match="head must be used with an image model, got"):
+    with pytest.raises(ValueError, match="head must be used with an image model or a transformer, got"):
         finetuner.load_model(backend.mlp(4, 2), head=3)
 
 
@@ -289,6 +289,49 @@ def test_a_model_without_global_pooling_is_refused(name):
     source = f"{'torchvision' if name == 'densenet121' else 'timm'}:{name}"
     with pytest.raises(ValueError, match="pool"):
         finetuner.load_model(source, pretrained=False, pooler="GeM")
+
+
+def test_a_pooler_without_weights_is_left_out(folder, tmp_path):
+    """The folder of a classifier has no weights of it, and transformers would begin with random numbers."""
+    needs("transformers")
+    import torch
+    import transformers
+
+    config = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16
+    )
+    model = transformers.ViTForImageClassification(config).eval()
+    model.save_pretrained(tmp_path / "vit")
+    encoder = finetuner.load_model(tmp_path / "vit")
+    x = sorted(map(str, folder.rglob("*.png")))
+    with torch.no_grad():
+        states = model.vit(torch.as_tensor(encoder.collate_fn(x))).last_hidden_state
+    np.testing.assert_allclose(encoder.embed(x), states.mean(dim=1).numpy(), atol=1e-6)
+    encoder.save(tmp_path / "run")
+    np.testing.assert_array_equal(finetuner.load(tmp_path / "run").embed(x), encoder.embed(x))
+
+
+def test_weights_of_a_folder_that_do_not_fit(tmp_path):
+    needs("transformers")
+    import transformers
+
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    transformers.ResNetModel(config).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "depths": [1, 2]}))
+    with pytest.raises(ValueError, match=r"the weights of .* must be complete, and have no encoder\.stages\.1"):
+        finetuner.load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "hidden_sizes": [8, 12]}))
+    with pytest.raises(ValueError, match=r"the weights of .* must fit its config.json, and encoder"):
+        finetuner.load_model(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"longest_edge": 3}}))
+    with pytest.raises(ValueError, match="preprocessor_config.json of .* must have sizes with height and width"):
+        finetuner.load_model(tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="cannot be opened: SafetensorError"):
+        finetuner.load_model(tmp_path)
 
 
 @pytest.mark.parametrize("pooled", [True, False])

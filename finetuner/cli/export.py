@@ -22,7 +22,7 @@ ExportFormat = Annotated[
         "--format",
         metavar="NAME",
         autocompletion=complete(EXPORT_FORMATS),
-        help=f"{', '.join(EXPORT_FORMATS)}. Default: onnx for .onnx, and torch-export for .pt2.",
+        help=f"{', '.join(EXPORT_FORMATS)}. Default: onnx for .onnx, torch-export for .pt2, litert for .tflite.",
     ),
 ]
 Items = Annotated[

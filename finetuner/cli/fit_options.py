@@ -12,6 +12,8 @@ __all__ = [
     "Adapter",
     "BatchSize",
     "Blend",
+    "CacheFolder",
+    "CacheFrozen",
     "CheckpointEvery",
     "CheckpointFolder",
     "ClipNorm",
@@ -32,6 +34,7 @@ __all__ = [
     "LearningRateOf",
     "LengthGroups",
     "Like",
+    "LoRA",
     "LogEvery",
     "Loss",
     "LossOption",
@@ -78,6 +81,10 @@ Adapter = Annotated[
         "NAME",
         names=ADAPTERS,
     ),
+]
+LoRA = Annotated[
+    int | None,
+    option("--lora", MODEL, "Rank of LoRA: train small matrices in the layers of a PyTorch model, and not the model."),
 ]
 Pooler = Annotated[
     str | None,
@@ -213,6 +220,16 @@ Freeze = Annotated[
         "Repeatable.",
         "PATTERN",
     ),
+]
+CacheFrozen = Annotated[
+    bool,
+    option(
+        "--cache-frozen", OPTIMIZATION, "Run the layers at the input that --freeze names once, and keep their outputs."
+    ),
+]
+CacheFolder = Annotated[
+    Path | None,
+    option("--cache-folder", OPTIMIZATION, "As --cache-frozen, in a file of this folder and not in memory.", "FOLDER"),
 ]
 EmaDecay = Annotated[
     float | None, option("--ema-decay", OPTIMIZATION, "Decay of an average of the weights, which is used and saved.")

@@ -73,16 +73,19 @@ def has_model(folder: Path | None) -> bool:
 
     if folder is None or not (folder / MODEL).is_file():
         return False
-    return not has_adapter(folder) or not (folder / "base").is_dir() or has_model(folder / "base")
+    made = recipe_of(folder)
+    if made.get("library") == "lora":
+        return made.get("base") is not None
+    return made.get("library") != "adapter" or not (folder / "base").is_dir() or has_model(folder / "base")
 
 
-def has_adapter(folder: Path) -> bool:
-    """Whether a run has an adapter, with the model in a folder of its own."""
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """What a run says about its model; empty if it says nothing."""
     from ..files import read_json
     from ..tuner.base.training.encoder_files import MODEL
 
     path = folder / MODEL
-    return path.is_file() and read_json(path, dict).get("library") == "adapter"
+    return read_json(path, dict) if path.is_file() else {}
 
 
 def import_functions(code: Mapping[str, str | None]) -> dict[str, Any]:
@@ -183,10 +186,14 @@ def open_encoder(settings: Mapping[str, Any]) -> "Encoder":
 
     functions, device, distance = import_functions(settings), settings["device"], settings.get("distance")
     run: Path | None = settings.get("run")
-    if settings["model"] is None or (run is not None and has_adapter(run)):
+    library = None if run is None else recipe_of(run).get("library")
+    if settings["model"] is None or library in ("adapter", "lora"):  # the weights are not all of the model's
         assert run is not None
-        spec = settings["model"]
-        base = build_model("--model", spec, settings["seed"]) if spec is not None and names_code(spec) else None
+        spec, base = settings["model"], None
+        if spec is not None and names_code(spec):
+            base = build_model("--model", spec, settings["seed"])
+        elif library == "lora":
+            base = spec
         encoder = load(run, base, device=device, trust_code=bool(settings.get("trust")), **functions)
         if distance is not None:
             encoder.distance = one_of("distance", distance, ("cosine", "euclidean", "sqeuclidean"))

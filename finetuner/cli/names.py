@@ -61,7 +61,7 @@ DISTANCES = ("cosine", "euclidean", "sqeuclidean")
 DTYPES = ("float32", "int8", "uint8", "binary", "ubinary")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 SAMPLERS = ("auto", "class", "random")
-EXPORT_FORMATS = ("onnx", "sentence-transformers", "torch-export", "saved-model", "paddle-inference")
+EXPORT_FORMATS = ("onnx", "sentence-transformers", "torch-export", "saved-model", "litert", "paddle-inference")
 BACKENDS = ("pytorch", "keras", "paddle")
 
 

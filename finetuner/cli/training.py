@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_callbacks", "command_to_record", "read_eval_data", "save_run", "train_options"]
 
-PATHS = ("index_data", "output", "checkpoint_folder", "config", "like", "resume")
+PATHS = ("index_data", "output", "checkpoint_folder", "cache_folder", "config", "like", "resume")
 
 
 def command_to_record(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Arrow columns of Parquet files and of folders that ``datasets`` saved."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from .image_columns import ImageBytes
 from .opening import ALWAYS_ALLOWED, MAX_RATIO, check_regular, read_errors
 from .values import Decimals, no_missing
 
-__all__ = ["arrow_names", "read_arrow", "read_arrow_as_is"]
+__all__ = ["arrow_names", "read_arrow", "read_arrow_as_is", "to_columns"]
 
 
 def arrow_names(path: Path) -> list[str]:
@@ -41,7 +41,21 @@ def read_arrow(path: Path, names: Sequence[str], options: TableOptions) -> dict[
         schema = _schema(path)
         table = _read(path, list(names), options.max_bytes)
         table.validate(full=True)  # a broken file could make Arrow read beyond its memory
-    classes = _class_names(schema)
+    return to_columns(table, names, _class_names(schema), path)
+
+
+def to_columns(table: Any, names: Sequence[str], classes: Mapping[str, list[str]], path: Path) -> dict[str, Any]:
+    """Convert columns of an Arrow table: a list of ``str``, an array of numbers, a list of lists, or images.
+
+    Args:
+        table: The table.
+        names: The columns.
+        classes: The names of the classes of those columns that have numbers of classes.
+        path: What error messages call the table.
+
+    Raises:
+        ValueError: If values are missing, or a type is not known.
+    """
     columns: dict[str, Any] = {}
     for name in names:
         title, column = f"column {name!r} of {path}", table[name]

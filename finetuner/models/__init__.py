@@ -10,6 +10,8 @@ LIBRARIES = (
     "huggingface",
     "huggingface_vision",
     "keras_applications",
+    "keras_hub",
+    "lora",
     "paddle_vision",
     "static",
     "timm",

@@ -30,7 +30,9 @@ RECIPE = {"adapter", "dim", "hidden", "has_base"}
 # Arguments of fit that are about the layers of the model, which an adapter does not train.
 REFUSED = {
     "freeze": "the model is not trained with an adapter",
+    "cache_frozen": "the embeddings are computed once",
     "compile": "an adapter is one or two layers",
+    "lora": "the model is not trained with an adapter",
     "pooler": "the model stays as it is; give the pooler to finetuner.load_model, and train an adapter of its result",
     "pooler_options": "the model stays as it is",
 }
@@ -276,7 +278,7 @@ def open_saved(
         trust_code: Whether code that the base names may run.
         model: The model of the base, if the folder does not say how it is made.
     """
-    from ..api import load
+    from ..saved_runs import load
 
     missing = sorted({"adapter", "dim", "has_base"} - recipe.keys())
     if missing:

@@ -8,7 +8,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["check_trust", "import_library", "local_folder", "one_line_errors", "read_config"]
+from .. import checks
+
+__all__ = [
+    "check_trust",
+    "import_library",
+    "load_transformer",
+    "local_folder",
+    "one_line_errors",
+    "quiet",
+    "read_config",
+]
 
 # What a model needs. Weights of other formats can be pickles, which run code when they are read.
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -30,6 +40,8 @@ def local_folder(source: str) -> Path:
     Raises:
         FileNotFoundError: If it is neither, or cannot be downloaded.
     """
+    if not source.strip():
+        raise ValueError(f"a model must be a folder or a name, got {source!r}")
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
@@ -70,6 +82,50 @@ def check_trust(folder: Path, name: str, trust_code: bool) -> None:
         raise ValueError(f"{name} needs code of its own (auto_map in config.json): pass trust_code=True to run it")
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{name} must have its weights as safetensors; a pickle is read with trust_code=True alone")
+
+
+def load_transformer(folder: Path, name: str, trust_code: bool) -> tuple[Any, bool]:
+    """The model in a folder of transformers, in float32, and whether its pooler has weights.
+
+    Raises:
+        ValueError: If it cannot be read, or its weights are not those that its configuration needs. Transformers
+            itself would begin with random numbers in place of weights that are missing.
+    """
+    check_trust(folder, name, trust_code)
+    transformers = import_library("transformers", "text")
+    with one_line_errors(name), quiet(transformers):
+        model, report = transformers.AutoModel.from_pretrained(
+            folder,
+            use_safetensors=None if trust_code else True,
+            trust_remote_code=trust_code,
+            dtype="float32",
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+        )
+    for key, found, expected in sorted(report["mismatched_keys"]):
+        raise ValueError(f"the weights of {name} must fit its config.json, and {key} is {list(found)} in place of "
+                         f"{list(expected)}")  # fmt: skip
+    missing = sorted(report["missing_keys"])
+    others = [key for key in missing if not key.startswith("pooler.")]  # of BERT and ViT, for classes alone
+    if others:
+        raise ValueError(f"the weights of {name} must be complete, and have no {checks.preview(others)}")
+    return model, not missing
+
+
+@contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """A context without the progress bar of transformers, and without its report on weights."""
+    logging = transformers.utils.logging
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
 
 
 @contextmanager

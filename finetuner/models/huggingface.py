@@ -1,17 +1,17 @@
 """Text models of transformers and sentence-transformers, for PyTorch: a folder, a name, or an object."""
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import checks
-from ..tuner.base.registry import create
+from ..tuner.base.registry import create, describe
 from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.framework import Framework
 from ..tuner.base.training.model_source import ModelSource
-from .hub import check_trust, import_library, one_line_errors, read_config
+from .heads import new_head, saved_head
+from .hub import import_library, load_transformer, one_line_errors, quiet, read_config
 from .static import read_modules
 from .text import Tokenize, prompts_by_side
 
@@ -34,16 +34,14 @@ def open_folder(folder: Path, framework: Framework, name: str, options: Mapping[
         folder: A folder of transformers or sentence-transformers.
         framework: That of PyTorch.
         name: What the user called it, for messages.
-        options: ``pooler``, ``pooler_options``, ``max_length``, ``prompts``, ``padding_token``, ``trust_code``.
+        options: ``pooler``, ``pooler_options``, ``max_length``, ``prompts``, ``padding_token``, ``head``,
+            ``head_type``, ``trust_code``.
     """
     settings = settings_of_modules(folder) if is_sentence_transformer(folder) else plain_settings(folder)
     trust = bool(options.get("trust_code"))
-    check_trust(folder, name, trust)
+    model, _ = load_transformer(folder, name, trust)
     transformers = import_library("transformers", "text")
     with one_line_errors(name), quiet(transformers):
-        model = transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=None if trust else True, trust_remote_code=trust, dtype=DTYPE, local_files_only=True
-        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust, local_files_only=True)
     dense = [read_dense(folder / layer["path"], layer) for layer in settings["dense"]]
     return build(encoder_of(model), tokenizer, framework, name, settings, dense, options)
@@ -98,7 +96,8 @@ def open_saved(folder: Path, recipe: Mapping[str, Any], framework: Framework, tr
     settings = dict(recipe["settings"])
     dense = [dense_layer(layer) for layer in settings["dense"]]
     options = {key: recipe.get(key) for key in ("pooler", "pooler_options", "max_length", "prompts")}
-    return build(encoder_of(model).eval(), tokenizer, framework, str(folder), settings, dense, options)
+    head = saved_head(framework, recipe.get("head"), folder)
+    return build(encoder_of(model).eval(), tokenizer, framework, str(folder), settings, dense, options, head)
 
 
 def encoder_of(model: Any) -> Any:
@@ -114,19 +113,18 @@ def build(
     settings: dict[str, Any],
     dense: Sequence[Any],
     options: Mapping[str, Any],
+    head: Any = None,
 ) -> Encoder:
-    """The encoder of a transformer with pooling and a tokenizer."""
+    """The encoder of a transformer with pooling and a tokenizer. A ``head`` is one of a saved run."""
+    from ..tuner.pytorch.poolers import Pooler
     from ..tuner.pytorch.text import POOLING_MODES, TextModel
 
     if getattr(model.config, "vision_config", None) is not None or hasattr(model.config, "image_size"):
         raise ValueError(f"{name} must be a text model, and is a model of images")
-    padding = options.get("padding_token")
-    if padding is not None:
-        tokenizer.pad_token = padding
-    if tokenizer.pad_token is None:
-        known = tokenizer.eos_token or "one of its tokens"
-        raise ValueError(f"the tokenizer of {name} has no padding token: pass padding_token={known!r} to load_model")
+    check_tokenizer(tokenizer, model, name, options.get("padding_token"))
     pooler, pooler_options = options.get("pooler"), options.get("pooler_options")
+    if pooler is None and pooler_options:
+        raise ValueError(f"pooler_options must be used with a pooler, got {dict(pooler_options)} and no pooler")
     pooling: Any = settings["pooling"]
     if isinstance(pooler, str) and SHORT_NAMES.get(pooler, pooler) in POOLING_MODES:
         if pooler_options:
@@ -135,6 +133,8 @@ def build(
     elif pooler is not None:
         known = {**dict.fromkeys([*POOLING_MODES, "last"]), **framework.registry("pooler")}
         pooling = create("pooler", pooler, known, pooler_options)
+        if not isinstance(pooling, list | Pooler):
+            raise TypeError(f"pooler must be a name or a pooler of finetuner, got {type(pooling).__name__}")
     for mode in pooling if isinstance(pooling, list) else ():
         checks.one_of("the pooling of the model", mode, POOLING_MODES)
     limits = [settings.get("max_length"), tokenizer.model_max_length]
@@ -149,11 +149,14 @@ def build(
     sides = [Tokenize(tokenizer, max_length, p, settings["lowercase"], settings["include_prompt"]) for p in prompts]
     text_model = TextModel(model, pooling, dense, settings["normalize"])
 
+    def count_features() -> int:
+        return framework.embed_eagerly(text_model, sides[0]([""]), 1).shape[1]
+
+    text_model.head = new_head(framework, options, count_features) if head is None else head
+
     def write_files(folder: Path) -> None:
         model.config.save_pretrained(folder / FILES)
         tokenizer.save_pretrained(folder / FILES)
-
-    from ..tuner.base.registry import describe
 
     described = describe(pooling) if not isinstance(pooling, list) else None
     recipe = {
@@ -162,10 +165,32 @@ def build(
         "pooler_options": described and described["options"],
         "max_length": max_length,
         "prompts": list(prompts),
+        "head": describe(text_model.head),
     }
     source = ModelSource("huggingface", "transformer", json.loads(json.dumps(recipe)), write_files, sides[0].check)
     collate: Any = sides[0] if prompts[0] == prompts[1] else tuple(sides)
     return Encoder(text_model, framework, collate_fn=collate, source=source)
+
+
+def check_tokenizer(tokenizer: Any, model: Any, name: str, padding: Any) -> None:
+    """Raise ``ValueError`` for a tokenizer that does not fit a model. A ``padding`` token is put into it.
+
+    Without its files, transformers makes a tokenizer that knows no word.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if vocabulary.keys() <= set(tokenizer.all_special_tokens):
+        raise ValueError(f"{name} must have the vocabulary of its tokenizer, such as tokenizer.json, and has none")
+    rows, tokens = getattr(model.config, "vocab_size", None), max(vocabulary.values()) + 1
+    if rows is not None and tokens > rows:
+        raise ValueError(f"the tokenizer of {name} must have at most {rows:,} tokens, the rows of its embeddings, "
+                         f"got {tokens:,}")  # fmt: skip
+    if padding is not None:
+        if padding not in vocabulary:
+            raise ValueError(f"padding_token must be a token of {name}, got {padding!r:.80}")
+        tokenizer.pad_token = padding
+    if tokenizer.pad_token is None:
+        known = repr(tokenizer.eos_token) if tokenizer.eos_token else "one of its tokens"
+        raise ValueError(f"the tokenizer of {name} has no padding token: pass padding_token={known} to load_model")
 
 
 # Settings of a folder ----------------------------------------------------------------------------------------
@@ -260,16 +285,3 @@ def read_dense(folder: Path, layer: Mapping[str, Any]) -> Any:
         raise ValueError(f"{folder} must have its weights as model.safetensors")
     dense.load_state_dict(load_file(folder / "model.safetensors"))
     return dense
-
-
-@contextlib.contextmanager
-def quiet(transformers: Any) -> Any:
-    """A context without the progress bar of transformers."""
-    bars = transformers.utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.framework import Framework
-from .hub import check_trust, import_library, one_line_errors, read_config
+from .hub import import_library, load_transformer, one_line_errors, read_config
 from .images import FILTERS, ImageTransform, both_sides, resized
 from .vision import build, reopen
 
@@ -36,13 +36,9 @@ def is_object(model: Any) -> bool:
 
 def open_folder(folder: Path, framework: Framework, name: str, options: Mapping[str, Any]) -> Encoder:
     """The encoder of an image model in a folder of transformers."""
-    trust = bool(options.get("trust_code"))
-    check_trust(folder, name, trust)
-    transformers = import_library("transformers", "text")
-    with one_line_errors(name):
-        model = transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=None if trust else True, trust_remote_code=trust, local_files_only=True
-        )
+    model, has_pooler = load_transformer(folder, name, bool(options.get("trust_code")))
+    if not has_pooler:  # as in folders of classifiers: random numbers would pool
+        model.pooler = None
     processor = read_config(folder / PROCESSOR) if (folder / PROCESSOR).is_file() else {}
     return encoder_of(model, framework, name, processor, options)
 
@@ -63,7 +59,9 @@ def open_saved(folder: Path, recipe: Mapping[str, Any], framework: Framework, tr
         raise ValueError(f"{folder} names code of its own: pass trust_code=True to run it")
     with one_line_errors(str(folder / FILES)):
         config = transformers.AutoConfig.from_pretrained(folder / FILES, trust_remote_code=trust_code)
-        model = transformers.AutoModel.from_config(config, trust_remote_code=trust_code)
+        model = transformers.AutoModel.from_config(config, trust_remote_code=trust_code, dtype="float32")
+    if recipe.get("has_pooler") is False:
+        model.pooler = None
     return reopen(
         ImageModel(model.eval()), framework, folder, recipe, "huggingface_vision", lambda to: save_config(model, to)
     )
@@ -80,9 +78,15 @@ def encoder_of(
     """The encoder of an image model, with the settings of its processor."""
     from ..tuner.pytorch.vision import ImageModel
 
-    transform = transform_of_processor(model.config, processor, options.get("image_size"))
+    try:
+        transform = transform_of_processor(model.config, processor, options.get("image_size"))
+    except KeyError as error:
+        raise ValueError(
+            f"the {PROCESSOR} of {name} must have sizes with height and width or with shortest_edge, and has no {error}"
+        ) from None
+    recipe = {"has_pooler": getattr(model, "pooler", None) is not None}
     write = lambda folder: save_config(model, folder)  # noqa: E731
-    return build(ImageModel(model), framework, name, transform, options, "huggingface_vision", {}, write)
+    return build(ImageModel(model), framework, name, transform, options, "huggingface_vision", recipe, write)
 
 
 def transform_of_processor(config: Any, processor: Mapping[str, Any], image_size: Any) -> ImageTransform:

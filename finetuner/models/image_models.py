@@ -12,12 +12,14 @@ from .vision import of_framework
 
 __all__ = ["open_source", "refuse_options"]
 
-OPTIONS = ("head", "head_type", "image_size", "pretrained")
+OF_IMAGES = ("image_size", "pretrained")
+OF_HEADS = ("head", "head_type")
 # The prefix of a name -> the module that opens it, and its framework.
 PREFIXES = {
     "timm": ("timm", "pytorch"),
     "torchvision": ("torchvision", "pytorch"),
     "keras": ("keras_applications", "keras"),
+    "kerashub": ("keras_hub", "keras"),
     "paddle": ("paddle_vision", "paddle"),
 }
 
@@ -63,8 +65,11 @@ def open_name(name: str, framework: Framework | None, device: str, options: dict
     return opened
 
 
-def refuse_options(source: Any, options: dict[str, Any]) -> None:
-    """Raise ``ValueError`` for an option of image models."""
-    for option in OPTIONS:
+def refuse_options(source: Any, options: dict[str, Any], takes_head: bool = False) -> None:
+    """Raise ``ValueError`` for an option of image models, or of a head where the source takes none."""
+    for option in OF_IMAGES:
         if options[option] is not None:
             raise ValueError(f"{option} must be used with an image model, got {source!r:.80}")
+    for option in OF_HEADS:
+        if options[option] is not None and not takes_head:
+            raise ValueError(f"{option} must be used with an image model or a transformer, got {source!r:.80}")

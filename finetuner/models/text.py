@@ -59,7 +59,7 @@ class Tokenize:
         """The texts with their prompt."""
         for text in texts:
             if not isinstance(text, str):
-                raise TypeError(f"items must be texts, got {type(text).__name__}: {text!r:.80}")
+                raise TypeError(f"items must be texts, got {type(text).__name__}: {in_one_line(text)}")
         joined = [self.prompt + text for text in texts]
         return [text.lower() for text in joined] if self.lowercase else joined
 
@@ -174,11 +174,16 @@ def check_texts(items: Any) -> list[str]:
     texts = as_list(items, num_items(items))
     for number, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"items must be texts, got {type(text).__name__} at item {number}: {text!r:.80}")
+            raise TypeError(f"items must be texts, got {type(text).__name__} at item {number}: {in_one_line(text)}")
     empty = sum(not text.strip() for text in texts)
     if empty:
         warnings.warn(f"{empty:,} of {len(texts):,} texts are empty", stacklevel=3)
     return texts
+
+
+def in_one_line(item: Any) -> str:
+    """The beginning of the representation of an item, for a message."""
+    return " ".join(repr(item).split())[:80]
 
 
 def prompts_by_side(prompts: Any, known: Mapping[str, str], default: str | None) -> tuple[str, str]:

@@ -1,24 +1,22 @@
 """Image models: what the libraries have in common, from a model that returns features to an encoder."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import checks
 from ..tuner import load_subpackage
 from ..tuner.base.registry import describe
 from ..tuner.base.training.encoder import Encoder
 from ..tuner.base.training.encoder_files import read_config
 from ..tuner.base.training.framework import Framework
 from ..tuner.base.training.model_source import ModelSource
+from .heads import heads_of, new_head, saved_head
 from .images import ImageBatch, ImageTransform
 
 __all__ = ["build", "of_framework", "reopen", "transform_of"]
 
-HEADS = {"linear": "LinearHead", "bnneck": "BNNeckHead", "mlp": "MLPHead"}
 OF_TEXTS = ("max_length", "prompts", "tokenizer", "padding_token")  # options without a meaning here
 PROBES = 4  # images by which a pooler is checked
 
@@ -52,20 +50,14 @@ def build(
     for option in OF_TEXTS:
         if options.get(option) is not None:
             raise ValueError(f"{option} must be used with a text model; {name} is a model of images")
-    pooler, head = options.get("pooler"), options.get("head")
+    pooler = options.get("pooler")
     encoder = Encoder(model, framework, pooler=pooler, pooler_options=options.get("pooler_options"))
-    described = None
-    if pooler is not None or head is not None:
-        features = probe(encoder, transform, name)
-        if head is not None:
-            layer = make_head(framework, head, options.get("head_type") or "linear", features)
-            heads = heads_of(framework)
-            encoder.model = encoder.embed_model = heads.with_head(encoder.embed_model, layer)
-            described = describe(layer)
-    elif options.get("head_type") is not None:
-        raise ValueError(f"head_type must be used with a head, got {options['head_type']!r} and no head")
+    features = probe(encoder, transform, name) if pooler is not None or options.get("head") is not None else 0
+    head = new_head(framework, options, lambda: features)
+    if head is not None:
+        encoder.model = encoder.embed_model = heads_of(framework).with_head(encoder.embed_model, head)
     collate = ImageBatch(transform)
-    made = {**recipe, "transform": transform.arguments(), "pooler": encoder.pooler, "head": described}
+    made = {**recipe, "transform": transform.arguments(), "pooler": encoder.pooler, "head": describe(head)}
     source = ModelSource(library, "vision", made, write_files, collate.check)
     whole = Encoder(encoder.embed_model, framework, collate_fn=collate, source=source)
     whole.pooler = encoder.pooler
@@ -82,17 +74,6 @@ def probe(encoder: Encoder, transform: ImageTransform, name: str) -> int:
         line = " ".join(str(error).split())
         raise ValueError(f"{name} must return features [N, C] of images {list(images.shape)}: {line:.300}") from error
     return int(features.shape[1])
-
-
-def heads_of(framework: Framework) -> Any:
-    """The heads of a framework."""
-    return importlib.import_module(f"finetuner.tuner.{framework.name}.heads")
-
-
-def make_head(framework: Framework, head: Any, kind: str, features: int) -> Any:
-    """A new head for a number of features."""
-    known = checks.one_of("head_type", kind.lower() if isinstance(kind, str) else kind, tuple(HEADS))
-    return getattr(heads_of(framework), HEADS[known])(features, checks.integer("head", head, 1))
 
 
 def reopen(
@@ -116,16 +97,11 @@ def reopen(
             raise ValueError(f"the pooler of {folder} must be one of finetuner's to be restored, got {pooler!s:.80}")
         options = {"pooler": pooler.get("name"), "pooler_options": pooler["options"]}
     encoder = build(model, framework, str(folder), transform, options, library, own, write_files)
-    head = recipe.get("head")
+    head = saved_head(framework, recipe.get("head"), folder)
     if head is not None:
-        names = set(HEADS.values())
-        if not isinstance(head, dict) or head.get("name") not in names or not isinstance(head.get("options"), dict):
-            raise ValueError(f"the head of {folder} must be one of {checks.preview(sorted(names))}, got {head!s:.80}")
-        heads = heads_of(framework)
-        layer = getattr(heads, head["name"])(**head["options"])
-        encoder.model = encoder.embed_model = heads.with_head(encoder.embed_model, layer)
+        encoder.model = encoder.embed_model = heads_of(framework).with_head(encoder.embed_model, head)
         assert encoder.source is not None
-        encoder.source.recipe = {**encoder.source.recipe, "head": head}
+        encoder.source.recipe = {**encoder.source.recipe, "head": recipe["head"]}
     return encoder
 
 

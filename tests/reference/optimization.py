@@ -46,7 +46,7 @@ class Network:
 
 
 class Training:
-    """Steps of SGD or AdamW with all that surrounds them.
+    """Steps of SGD, AdamW, Adamax, RMSprop or Adagrad with all that surrounds them.
 
     Args:
         network: The network.
@@ -83,7 +83,19 @@ class Training:
                 weight -= rate * gradient
                 continue
             first, second = self.moments[i]
+            if self.optimizer == "Adagrad":
+                second += gradient**2
+                weight -= rate * gradient / (np.sqrt(second) + self.epsilon)
+                continue
+            if self.optimizer == "RMSprop":
+                second += 0.01 * (gradient**2 - second)
+                weight -= rate * gradient / (np.sqrt(second) + self.epsilon)
+                continue
             first += 0.1 * (gradient - first)
+            if self.optimizer == "Adamax":
+                second[...] = np.maximum(0.999 * second, np.abs(gradient) + self.epsilon)
+                weight -= rate * first / (1 - 0.9**self.count) / second
+                continue
             second += 0.001 * (gradient**2 - second)
             corrected = second / (1 - 0.999**self.count)
             weight -= rate * first / (1 - 0.9**self.count) / (np.sqrt(corrected) + self.epsilon)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from ...arrays import take
 from ...files import current_umask
 from ...tuner.base.data.conversion import as_unlabelled
 from ...tuner.base.training.encoder import Encoder
+from ..lora import merged
+from .inputs import base_of
 
 __all__ = ["FORMATS", "LARGEST_DIFFERENCE", "export"]
 
@@ -28,10 +31,11 @@ TEXTS = (
 )
 # Format -> the modules that write it, by framework.
 FORMATS: dict[str, dict[str, str]] = {
-    "sentence-transformers": {"pytorch": "sentence_transformers_format"},
+    "sentence-transformers": dict.fromkeys(("pytorch", "keras", "paddle"), "sentence_transformers_format"),
     "onnx": {"pytorch": "pytorch_formats", "keras": "keras_formats", "paddle": "paddle_formats"},
     "torch-export": {"pytorch": "pytorch_formats"},
     "saved-model": {"keras": "keras_formats"},
+    "litert": {"keras": "keras_formats"},
     "paddle-inference": {"paddle": "paddle_formats"},
 }
 # A function that writes the export, and returns one that embeds items with it.
@@ -49,7 +53,7 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
         ImportError: If a library is missing.
     """
     path = Path(path)
-    format = format or {".onnx": "onnx", ".pt2": "torch-export"}.get(path.suffix)
+    format = format or {".onnx": "onnx", ".pt2": "torch-export", ".tflite": "litert"}.get(path.suffix)
     if format is None:
         raise ValueError(f"format must be given for {path.name}: {', '.join(FORMATS)}")
     writers = FORMATS[checks.one_of("format", format, tuple(FORMATS))]
@@ -63,11 +67,13 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
     write: Writer = getattr(module, f"write_{format.replace('-', '_')}")
     if path.exists() and (path.is_file() or any(path.iterdir())):
         raise FileExistsError(f"{path} must not exist, so that nothing is overwritten")
+    encoder = merged(encoder)
     sample = sample_of(encoder, items)
     expected = embed(encoder, sample)
     with temporary_folder(path) as folder:
-        run = write(encoder, folder / path.name, sample)
-        found = np.asarray(run(sample), np.float32)
+        with one_line_errors(format):
+            run = write(encoder, folder / path.name, sample)
+            found = np.asarray(run(sample), np.float32)
         if found.shape != expected.shape:
             raise ValueError(f"the export returns {list(found.shape)}, and the encoder {list(expected.shape)}")
         difference = float(np.abs(found - expected).max())
@@ -83,7 +89,8 @@ def export(encoder: Encoder, path: str | Path, format: str | None = None, items:
 def sample_of(encoder: Encoder, items: Any) -> Any:
     """The items that are compared: some of those given; texts of our own for a model of texts."""
     if items is None:
-        if encoder.source is None or encoder.source.kind not in ("transformer", "static"):
+        source = base_of(encoder).source
+        if source is None or source.kind not in ("transformer", "static"):
             raise ValueError("items must be given to compare the export with: some items that the model can embed")
         return list(TEXTS)
     dataset = as_unlabelled(encoder.framework.convert_dataset(items))
@@ -94,6 +101,20 @@ def embed(encoder: Encoder, sample: Any) -> np.ndarray:
     """The embeddings of the sample, without warnings of texts that are cut."""
     dataset = as_unlabelled(sample)
     return encoder.embed_rows(dataset, np.arange(dataset.num_rows))
+
+
+@contextlib.contextmanager
+def one_line_errors(format: str) -> Iterator[None]:
+    """Turns the errors of an exporter into a ``ValueError`` of one line. Ours are of one line already."""
+    try:
+        yield
+    except (ImportError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError | TypeError) and "\n" not in str(error):
+            raise
+        text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())  # without colours
+        raise ValueError(f"the model cannot be exported to {format}: {type(error).__name__}: {text:.400}") from error
 
 
 @contextlib.contextmanager

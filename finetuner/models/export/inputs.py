@@ -18,13 +18,16 @@ import numpy as np
 from ...tuner.base.data.batches import Batches, collated
 from ...tuner.base.data.conversion import as_unlabelled
 from ...tuner.base.training.encoder import Encoder
+from ..adapter import AdaptedEncoder
 from ..hub import import_library
 
 __all__ = [
     "OUTPUT",
     "Example",
     "Run",
+    "base_of",
     "batches_of",
+    "collate_of",
     "example_of",
     "export_library",
     "import_libraries",
@@ -83,6 +86,11 @@ def example_of(encoder: Encoder, sample: Any) -> Example:
     return Example(names, arrays, dynamic, is_mapping(encoder, sample), unknown)
 
 
+def base_of(encoder: Encoder) -> Encoder:
+    """The encoder of the model, without the adapters after it."""
+    return base_of(encoder.base) if isinstance(encoder, AdaptedEncoder) else encoder
+
+
 def collate_of(encoder: Encoder) -> Any:
     """The function that collates the items of the first side."""
     return encoder.collate_fn[0] if isinstance(encoder.collate_fn, tuple) else encoder.collate_fn
@@ -126,8 +134,7 @@ def tokenized(encoder: Encoder, items: Any, rows: np.ndarray, path: Path) -> dic
     collate = collate_of(encoder)
     if not path.is_file() or not getattr(collate, "include_prompt", True):
         return None
-    texts = [(collate.prompt + text)[: getattr(collate, "max_characters", None)]
-             for text in as_unlabelled(items).batch(rows, None)]  # fmt: skip
+    texts = [collate.prompt + text for text in as_unlabelled(items).batch(rows, None)]
     tokenizer = import_library("tokenizers", "text").Tokenizer.from_file(str(path))
     found = tokenizer.encode_batch(texts)
     by_name = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -137,6 +144,8 @@ def tokenized(encoder: Encoder, items: Any, rows: np.ndarray, path: Path) -> dic
 
 def write_tokenizer(encoder: Encoder, folder: Path) -> None:
     """Write ``tokenizer.json`` into a folder: padding, truncation, lower case and special tokens as the encoder's.
+
+    A text is also cut at the largest number of characters, if the encoder has one.
 
     Prompts are not part of it.
     """
@@ -151,8 +160,12 @@ def write_tokenizer(encoder: Encoder, folder: Path) -> None:
         settings = {**json.loads(copied.to_str()), "post_processor": None}  # no special tokens
     else:
         return
-    if collate.lowercase:
-        steps = [{"type": "Lowercase"}, *([settings["normalizer"]] if settings["normalizer"] else [])]
+    steps: list[dict[str, Any]] = [{"type": "Lowercase"}] if collate.lowercase else []
+    if getattr(collate, "max_characters", None):
+        regex = rf"\A[\s\S]{{{collate.max_characters}}}\K[\s\S]+"  # all that is after them
+        steps.append({"type": "Replace", "pattern": {"Regex": regex}, "content": ""})
+    if steps:
+        steps += [settings["normalizer"]] if settings["normalizer"] else []
         settings["normalizer"] = {"type": "Sequence", "normalizers": steps}
     (folder / TOKENIZER).write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
 

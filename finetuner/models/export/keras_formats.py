@@ -1,5 +1,7 @@
-"""ONNX and ``SavedModel``, for models of Keras."""
+"""ONNX, ``SavedModel`` and LiteRT, for models of Keras."""
 
+import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from .inputs import (
     write_tokenizer,
 )
 
-__all__ = ["write_onnx", "write_saved_model"]
+__all__ = ["write_litert", "write_onnx", "write_saved_model"]
 
 
 def write_onnx(encoder: Encoder, path: Path, sample: Any) -> Run:
@@ -115,6 +117,47 @@ def write_saved_model(encoder: Encoder, path: Path, sample: Any) -> Run:
         return np.concatenate(parts)
 
     return run
+
+
+def write_litert(encoder: Encoder, path: Path, sample: Any) -> Run:
+    """Write one file of LiteRT (TFLite), whose signature has the names of the model's inputs."""
+    import keras
+
+    engine = keras.backend.backend()
+    if engine != "tensorflow":
+        raise ValueError(f"the format litert must be used with Keras on TensorFlow, got Keras on {engine}")
+    export_library("ai_edge_litert", "litert")
+    interpreter = importlib.import_module("ai_edge_litert.interpreter")
+    example = example_of(encoder, sample)
+    file = path.with_name(f"{path.name}.tflite")  # Keras takes no other name
+    model = functional(encoder, example)
+    try:
+        with quiet():
+            model.export(str(file), format="litert", verbose=False)
+    except Exception as error:  # the converter's own class is not public
+        raise unknown_operation(error) from error
+    file.replace(path)
+    write_tokenizer(encoder, path.parent)
+    signature = interpreter.Interpreter(model_path=str(path)).get_signature_runner()
+
+    def run(items: Any) -> np.ndarray:
+        parts = []
+        for arrays in batches_of(encoder, example, items, path.parent):
+            try:
+                parts.append(signature(**dict(zip(example.names, arrays, strict=True)))[OUTPUT])
+            except RuntimeError as error:
+                raise unknown_operation(error) from error
+        return np.concatenate(parts)
+
+    return run
+
+
+def unknown_operation(error: Exception) -> ValueError:
+    """The error for an operation that LiteRT does not have, with the name that the converter or interpreter gives."""
+    text = str(error).strip()
+    named = re.search(r"^\s*\w+ ops: (.+)$", text, re.MULTILINE) or re.search(r"Node number \d+ \((\w+)\)", text)
+    reason = named[1] if named else text.partition("\n")[0]
+    return ValueError(f"the model must have operations of LiteRT alone, which lacks: {reason}")
 
 
 def functional(encoder: Encoder, example: Example) -> Any:

@@ -13,11 +13,12 @@ from keras.optimizers.schedules import LearningRateSchedule
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
+from ..base.training.framework import check_embeddings
 from ..base.training.micro_batches import Parts, split_batch
 from ..base.training.precision import LossScale
 from .data import to_device
 from .framework import KerasFramework, assign, copy_to_host
-from .gradient_cache import GradientCache
+from .gradient_cache import GradientCache, seed_engine
 from .gradients import global_norm, lerp
 from .models import TrainingModel, named_weights
 from .optimizers import OptimizerGroups, Update, create_optimizer, plain_settings
@@ -165,7 +166,7 @@ class KerasEngine(base.Engine):
 
     def forget_functions(self) -> None:
         """Forget what was compiled for another loss, other optimizers or other frozen weights."""
-        self.training_model = TrainingModel(self.model, self.loss)
+        self.training_model = TrainingModel(self.model if self.rest is None else self.rest, self.loss)
         self.gradient_cache = None
         self.evaluation_model: TrainingModel | None = None
         self.compiled = False
@@ -274,6 +275,16 @@ class KerasEngine(base.Engine):
 
     # The course of a fit.
 
+    def begin_at(self, rest: keras.Model | None) -> None:
+        self.rest = rest
+        self.forget_functions()
+
+    def embed_in_training(self, model: keras.Model, inputs: Any, count: int, seed: int) -> np.ndarray:
+        self.begin_step(seed)
+        with self.framework.on_device():
+            embeddings = TrainingModel(model, None).call_in_training(to_device(inputs))
+        return self.framework.as_array(check_embeddings(embeddings, ops.is_tensor(embeddings), count))
+
     def begin_training(self) -> None:
         if keras.backend.backend() == "torch":
             with self.framework.on_device():
@@ -380,16 +391,3 @@ class KerasEngine(base.Engine):
             for position, variable in enumerate(self.model.variables)
             if id(variable) in names
         }
-
-
-def seed_engine(seed: int) -> None:
-    """Seed the engine. Keras' ``set_random_seed`` would import TensorFlow if that is installed.
-
-    With JAX, all random numbers are from the layers' own generators.
-    """
-    if keras.backend.backend() == "tensorflow":
-        keras.utils.set_random_seed(seed)
-    elif keras.backend.backend() == "torch":
-        import torch
-
-        torch.manual_seed(seed)

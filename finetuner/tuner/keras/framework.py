@@ -22,9 +22,11 @@ from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_same_shapes, device_error
 from ..base.training.parameter_groups import Weight
 from ..base.training.pooling import PoolingCheck
+from ..base.training.split_model import SplitModel
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .frozen import split_frozen
 from .gradient_cache import random_state, set_random_state
 from .matryoshka_loss import MatryoshkaLoss
 from .models import TrainingModel, TwoTower, check_config, named_weights
@@ -130,6 +132,16 @@ class KerasFramework(base.Framework):
 
     def is_built(self, model: keras.Model) -> bool:
         return all(getattr(layer, "built", True) for layer in layers_of(model))
+
+    def split_frozen(self, model: keras.Model, trained: set[str]) -> SplitModel:
+        return split_frozen(model, trained)
+
+    def run_prefix(self, prefix: TrainingModel, inputs: Any) -> np.ndarray:
+        kind = keras.backend.standardize_dtype(prefix.embed_model.outputs[0].dtype)
+        if kind == "bfloat16":
+            raise ValueError(f"cache_frozen must be used with frozen layers that return a float32 tensor, got {kind}")
+        with self.on_device():
+            return np.asarray(prefix.predict_on_batch(to_device(inputs)))
 
     def as_array(self, x: Any) -> np.ndarray:
         return np.asarray(ops.convert_to_numpy(x))

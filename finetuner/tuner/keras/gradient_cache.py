@@ -15,7 +15,7 @@ from .data import ORDER, to_device
 from .gradients import aux_and_gradients
 from .models import TrainingModel
 
-__all__ = ["GradientCache"]
+__all__ = ["GradientCache", "seed_engine"]
 
 Tensors = list[Any]
 
@@ -229,3 +229,16 @@ def set_random_state(state: list[Any], on_device: Any) -> None:
         torch.set_rng_state(state[0])
     if len(state) > 1:
         torch.get_device_module(on_device.device.type).set_rng_state(state[1])
+
+
+def seed_engine(seed: int) -> None:
+    """Seed the engine. Keras' ``set_random_seed`` would import TensorFlow if that is installed.
+
+    With JAX, all random numbers are from the layers' own generators.
+    """
+    if keras.backend.backend() == "tensorflow":
+        keras.utils.set_random_seed(seed)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)

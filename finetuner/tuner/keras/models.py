@@ -10,7 +10,7 @@ from ..base.training.callbacks.progress import LOGS
 from ..base.training.framework import accepts_keywords, check_embeddings, check_pair_embeddings
 from .data import ORDER, SIDES
 
-__all__ = ["TrainingModel", "TwoTower", "call_model", "check_config", "named_weights"]
+__all__ = ["TrainingModel", "TwoTower", "call_model", "check_config", "named_variables", "named_weights"]
 
 
 @keras.saving.register_keras_serializable("finetuner")
@@ -43,7 +43,13 @@ def as_float32(embeddings: Any) -> Any:
 
 
 def named_weights(module: Any) -> dict[str, Any]:
-    """The weights of a model or a loss that are trained, by their path; empty if they do not exist yet.
+    """The weights of a model or a loss that are trained, by their path; empty if they do not exist yet."""
+    trained = {id(variable) for variable in getattr(module, "trainable_variables", [])}
+    return {name: variable for name, variable in named_variables(module).items() if id(variable) in trained}
+
+
+def named_variables(module: Any) -> dict[str, Any]:
+    """All variables of a model or a loss by their path, also those that are not trained.
 
     A weight of a loss has the path inside the loss, such as ``weight``. A path that is there twice gets a number.
     """
@@ -51,8 +57,7 @@ def named_weights(module: Any) -> dict[str, Any]:
     for variable in getattr(module, "variables", []):
         name = variable.path if isinstance(module, keras.Model) else loss_path(module, variable)
         names[name if name not in names else f"{name}:{len(names)}"] = variable
-    trained = {id(variable) for variable in getattr(module, "trainable_variables", [])}
-    return {name: variable for name, variable in names.items() if id(variable) in trained}
+    return names
 
 
 def loss_path(loss: Any, variable: Any) -> str:
@@ -137,6 +142,19 @@ class TrainingModel(keras.Model):
             rows = ops.stack(check_pair_embeddings(sides, ops.is_tensor, count and 2 * count), axis=1)
             return ops.reshape(rows, (-1, rows.shape[-1]))
         return call_model(self.embed_model, x, training)
+
+    def call_in_training(self, x: Any) -> Any:
+        """The embeddings of a batch as in a training step, and as last column the sum of the losses that layers add.
+
+        No variable is changed, such as a running statistic.
+        """
+        self.built = True
+        weights, state = (
+            [v.value for v in group] for group in (self.trainable_variables, self.non_trainable_variables)
+        )
+        embeddings, _, losses = self.stateless_call(weights, state, x, training=True, return_losses=True)
+        added = sum(map(ops.sum, losses), start=ops.zeros((), embeddings.dtype))
+        return ops.concatenate([embeddings, ops.broadcast_to(added, (embeddings.shape[0], 1))], axis=1)
 
     def train_step(self, *arguments: Any) -> Any:
         """Keras' own step. State such as the statistics of batch norm stays as it was if the step is not taken."""

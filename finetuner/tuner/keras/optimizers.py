@@ -13,18 +13,18 @@ from ..base.registry import create
 from ..base.training.optimization import Optimization, default_decay, with_option_rate
 from ..base.training.parameter_groups import Group, Weight
 from .gradients import dense, global_norm
+from .named_optimizers import NAMED_OPTIMIZERS
 
 __all__ = ["OptimizerGroups", "Update", "create_optimizer", "plain_settings"]
 
-# PyTorch's defaults, where Keras has others. Keras adds the epsilon of RMSprop and Adagrad below the root, so it is the
-# square of PyTorch's.
+# PyTorch's defaults, where Keras has others.
 DEFAULTS: dict[str, dict[str, float]] = {
     "Adam": {"epsilon": 1e-8},
     "AdamW": {"epsilon": 1e-8},
     "Adamax": {"epsilon": 1e-8},
     "Nadam": {"epsilon": 1e-8},
-    "RMSprop": {"rho": 0.99, "epsilon": 1e-16},
-    "Adagrad": {"initial_accumulator_value": 0.0, "epsilon": 1e-20},
+    "RMSprop": {"rho": 0.99, "epsilon": 1e-8},
+    "Adagrad": {"initial_accumulator_value": 0.0, "epsilon": 1e-10},
     "Adadelta": {"rho": 0.9, "epsilon": 1e-6},
 }
 
@@ -143,7 +143,10 @@ def create_optimizer(
     groups = groups if own_schedule else with_option_rate(groups, rate)
     if not groups:
         return None
-    options = {**DEFAULTS.get(name, {}), **options} if isinstance(optimizer, str) else options
+    if isinstance(optimizer, str):
+        if "epsilon" not in options:  # an epsilon that is given has the meaning that Keras documents
+            known = {**known, **NAMED_OPTIMIZERS}
+        options = {**DEFAULTS.get(name, {}), **options}
     created = []
     for group in groups:
         arguments = {**options, "learning_rate": rate if own_schedule else group.learning_rate}

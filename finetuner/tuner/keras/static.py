@@ -22,7 +22,7 @@ class StaticEmbedding(base.StaticEmbedding, PlainModel):
         mask = ops.cast(ops.ones_like(input_ids) if attention_mask is None else attention_mask, "bool")
         rows = at_least_float32(ops.take(table, ops.where(mask, input_ids, 0), axis=0))
         count = ops.sum(ops.cast(mask, rows.dtype), axis=1, keepdims=True)
-        mean = ops.sum(ops.where(mask[:, :, None], rows, 0.0), axis=1) / ops.maximum(count, 1)
+        mean = ops.sum(ops.where(ops.expand_dims(mask, -1), rows, 0.0), axis=1) / ops.maximum(count, 1)
         return l2_normalize(mean) if self.normalize else mean
 
     def new_table(self, values: np.ndarray) -> Variable:

@@ -18,8 +18,8 @@ from ..base.training.engine import StepResult
 from ..base.training.micro_batches import MicroBatch, Parts
 from .data import to_device
 from .framework import copy_to_host, forward
-from .gradient_cache import STATEFUL_LAYERS, embed_twice, mutable_buffers
-from .models import layers_in_evaluation_mode, named_weights, plain_model
+from .gradient_cache import STATEFUL_LAYERS, embed_twice, mutable_buffers, restore_buffers
+from .models import frozen_layers, layers_in_evaluation_mode, named_weights, plain_model
 from .optimizers import (
     add_weights,
     check_scheduler,
@@ -46,6 +46,8 @@ HALF_TYPES = {"bf16": paddle.bfloat16, "fp16": paddle.float16}
 class PaddleEngine(base.Engine):
     buffers_before: list[paddle.Tensor]
     parameters: list[paddle.Tensor]  # of all optimizers
+    training_model: Any  # what a step runs, compiled if asked
+    compiled_for: list[bool]  # which weights were frozen then
 
     # The step.
 
@@ -152,9 +154,8 @@ class PaddleEngine(base.Engine):
     def set_up(self, compile: bool) -> None:
         self.move()
         self.evaluation_layers: list[Any] = []
-        self.training_model: Any = self.model
         self.compiles = compile and not hasattr(plain_model(self.model).forward, "dygraph_function")
-        self.compiled_for: list[bool] = []
+        self.begin_at(None)
         self.statistics = mutable_buffers(self.model, running=True)
 
     def move(self) -> None:
@@ -243,6 +244,19 @@ class PaddleEngine(base.Engine):
 
     # The course of a fit.
 
+    def begin_at(self, rest: nn.Layer | None) -> None:
+        self.rest = rest
+        self.training_model = self.model if rest is None else rest
+        self.compiled_for = []
+
+    @paddle.no_grad()
+    def embed_in_training(self, model: nn.Layer, inputs: Any, count: int, seed: int) -> np.ndarray:
+        before = [value.detach().clone() for value in mutable_buffers(self.model)]
+        self.begin_step(seed)
+        embeddings = forward(model, to_device(inputs, self.framework.device), count)
+        restore_buffers(self.model, before)
+        return self.framework.as_array(embeddings)
+
     def begin_training(self) -> None:
         self.move()
         if self.model.training:  # else it is in evaluation mode as a whole, as a fit leaves it
@@ -261,6 +275,8 @@ class PaddleEngine(base.Engine):
         self.clear_gradients()
 
     def begin_epoch(self, seed: int | None) -> None:
+        if self.rest is not None:
+            self.rest.train()  # which has some layers of its own, around those of the model
         self.model.train()
         for layer in self.evaluation_layers:
             layer.training = False
@@ -268,6 +284,8 @@ class PaddleEngine(base.Engine):
             weights = [p for p in (getattr(layer, "weight", None), getattr(layer, "bias", None)) if p is not None]
             if isinstance(layer, STATEFUL_LAYERS) and weights and all(p.stop_gradient for p in weights):
                 layer.eval()  # a frozen layer keeps its statistics, as in Keras
+        for layer in frozen_layers(self.model, self.frozen):
+            layer.eval()
         if self.compiles:
             self.compile()
 
@@ -276,7 +294,8 @@ class PaddleEngine(base.Engine):
         frozen = [p.stop_gradient for p in named_weights(self.model).values()]
         if frozen != self.compiled_for:
             self.compiled_for = frozen
-            self.training_model = paddle.jit.to_static(copy.copy(self.model), full_graph=True)
+            model = self.model if self.rest is None else self.rest
+            self.training_model = paddle.jit.to_static(copy.copy(model), full_graph=True)
 
     def begin_step(self, seed: int) -> None:
         paddle.seed(seed)

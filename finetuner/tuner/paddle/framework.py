@@ -20,9 +20,11 @@ from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
 from ..base.training.parameter_groups import Weight
 from ..base.training.pooling import PoolingCheck
+from ..base.training.split_model import SplitModel
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .frozen import split_frozen
 from .gradient_cache import mutable_buffers, random_state, restore_buffers, set_random_state
 from .matryoshka_loss import MatryoshkaLoss
 from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_forward, plain_model
@@ -105,6 +107,19 @@ class PaddleFramework(base.Framework):
         finally:
             set_random_state(state, self.device)
             restore_buffers(model, buffers)
+
+    def split_frozen(self, model: nn.Layer, trained: set[str]) -> SplitModel:
+        return split_frozen(model, trained)
+
+    @paddle.no_grad()
+    def run_prefix(self, prefix: nn.Layer, inputs: Any) -> np.ndarray:
+        with evaluation_mode(prefix):
+            outputs = call_model(prefix, to_device(inputs, self.device))
+        if not isinstance(outputs, paddle.Tensor) or outputs.dtype == paddle.bfloat16:
+            kind = getattr(outputs, "dtype", type(outputs).__name__)
+            raise ValueError(f"cache_frozen must be used with frozen layers that return a float32 tensor, got {kind}")
+        array: np.ndarray = outputs.numpy()
+        return array
 
     def as_array(self, x: paddle.Tensor) -> np.ndarray:
         return x.detach().astype("float32").numpy()

@@ -13,6 +13,7 @@ __all__ = [
     "TwoTower",
     "call_model",
     "evaluation_mode",
+    "frozen_layers",
     "layers_in_evaluation_mode",
     "named_weights",
     "plain_forward",
@@ -67,6 +68,16 @@ def layers_in_evaluation_mode(model: nn.Layer) -> list[nn.Layer]:
             return []
         return [layer for layer in model.sublayers(include_self=True) if not layer.training]
     return [layer for child in model.children() for layer in layers_in_evaluation_mode(child)]
+
+
+def frozen_layers(model: nn.Layer, frozen: set[str]) -> list[nn.Layer]:
+    """The layers whose weights are all frozen, if some have names in ``frozen``. They are without dropout."""
+    ids = {id(p) for name, p in named_weights(model).items() if name in frozen}
+    return [
+        layer
+        for layer in model.sublayers(include_self=True)
+        if all(p.stop_gradient for p in layer.parameters()) and any(id(p) in ids for p in layer.parameters())
+    ]
 
 
 @contextmanager

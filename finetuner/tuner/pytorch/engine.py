@@ -17,8 +17,8 @@ from ..base.training.engine import StepResult
 from ..base.training.micro_batches import MicroBatch, Parts
 from .data import to_device
 from .framework import copy_to_host, forward
-from .gradient_cache import embed_twice, mutable_buffers
-from .models import layers_in_evaluation_mode, named_weights
+from .gradient_cache import embed_twice, mutable_buffers, restore_buffers
+from .models import frozen_layers, layers_in_evaluation_mode, named_weights
 from .optimizers import (
     add_weights,
     check_saved_state,
@@ -42,6 +42,7 @@ HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class PytorchEngine(base.Engine):
     buffers_before: list[torch.Tensor]
     parameters: list[nn.Parameter]  # of all optimizers
+    training_model: Any  # what a step runs, compiled if asked
 
     # The step.
 
@@ -155,7 +156,8 @@ class PytorchEngine(base.Engine):
     def set_up(self, compile: bool) -> None:
         self.move()
         self.evaluation_layers: list[Any] = []
-        self.training_model: Any = torch.compile(self.model) if compile else self.model
+        self.compiles = compile
+        self.begin_at(None)
         self.statistics = mutable_buffers(self.model, running=True)
 
     def move(self) -> None:
@@ -237,6 +239,18 @@ class PytorchEngine(base.Engine):
 
     # The course of a fit.
 
+    def begin_at(self, rest: nn.Module | None) -> None:
+        self.rest, model = rest, self.model if rest is None else rest
+        self.training_model = torch.compile(model) if self.compiles else model
+
+    @torch.no_grad()
+    def embed_in_training(self, model: nn.Module, inputs: Any, count: int, seed: int) -> np.ndarray:
+        before = [value.detach().clone() for value in mutable_buffers(self.model)]
+        self.begin_step(seed)
+        embeddings = forward(model, to_device(inputs, self.framework.device), count)
+        restore_buffers(self.model, before)
+        return self.framework.as_array(embeddings)
+
     def begin_training(self) -> None:
         self.move()
         if self.model.training:  # else it is in evaluation mode as a whole, as a fit leaves it
@@ -255,6 +269,8 @@ class PytorchEngine(base.Engine):
         self.clear_gradients()
 
     def begin_epoch(self, seed: int | None) -> None:
+        if self.rest is not None:
+            self.rest.train()  # which has some layers of its own, around those of the model
         self.model.train()
         for layer in self.evaluation_layers:
             layer.training = False
@@ -266,6 +282,8 @@ class PytorchEngine(base.Engine):
                 and not any(p.requires_grad for p in weights)
             ):
                 layer.eval()  # a frozen layer keeps its statistics, as in Keras
+        for layer in frozen_layers(self.model, self.frozen):
+            layer.eval()
 
     def begin_step(self, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
@@ -311,6 +329,9 @@ class PytorchEngine(base.Engine):
     @torch.no_grad()
     def average_weights(self, average: Any, share: float) -> Any:
         weights = {name: p.detach() for name, p in named_weights(self.model).items() if p.is_floating_point()}
+        lora = self.framework.lora_of(self.model)
+        if lora is not None:
+            weights = {name: p for name, p in weights.items() if name in lora.names}
         if average is None:
             return {name: p.clone() for name, p in weights.items()}
         torch._foreach_lerp_(list(average.values()), list(weights.values()), share)

@@ -17,12 +17,16 @@ from ..base.data.batches import Batch, Batches, PairInputs
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
+from ..base.training.lora import LoRAWeights
 from ..base.training.parameter_groups import Weight
 from ..base.training.pooling import PoolingCheck
+from ..base.training.split_model import SplitModel
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .frozen import split_frozen
 from .gradient_cache import mutable_buffers, random_state, restore_buffers, set_random_state
+from .lora import add_lora, base_digest, lora_of, merge_lora
 from .matryoshka_loss import MatryoshkaLoss
 from .models import TwoTower, call_model, evaluation_mode, named_weights, plain_model, plain_name
 from .native_loss import NativeLoss
@@ -103,6 +107,18 @@ class PytorchFramework(base.Framework):
             set_random_state(state, self.device)
             restore_buffers(model, buffers)
 
+    def split_frozen(self, model: nn.Module, trained: set[str]) -> SplitModel:
+        return split_frozen(model, trained)
+
+    @torch.no_grad()
+    def run_prefix(self, prefix: nn.Module, inputs: Any) -> np.ndarray:
+        with evaluation_mode(prefix):
+            outputs = call_model(prefix, to_device(inputs, self.device))
+        if not isinstance(outputs, torch.Tensor) or outputs.dtype == torch.bfloat16:
+            kind = getattr(outputs, "dtype", type(outputs).__name__)
+            raise ValueError(f"cache_frozen must be used with frozen layers that return a float32 tensor, got {kind}")
+        return outputs.cpu().numpy()
+
     def as_array(self, x: torch.Tensor) -> np.ndarray:
         return x.detach().float().cpu().numpy()
 
@@ -112,17 +128,29 @@ class PytorchFramework(base.Framework):
     def state(self, module: Any) -> dict[str, torch.Tensor]:
         if not isinstance(module, nn.Module):
             return {}
-        return {plain_name(name): copy_to_host(value) for name, value in plain_model(module).state_dict().items()}
+        return {name: copy_to_host(value) for name, (_, value) in saved_tensors(module).items()}
 
     def load_state(self, module: Any, tensors: dict[str, torch.Tensor]) -> None:
         if not isinstance(module, nn.Module):
             return
-        own = plain_model(module).state_dict()
-        by_name = {plain_name(name): name for name in own}
+        own = saved_tensors(module)
         check_same_shapes(
-            "the weights must be those of the same model", {name: own[key] for name, key in by_name.items()}, tensors
+            "the weights must be those of the same model", {name: value for name, (_, value) in own.items()}, tensors
         )
-        plain_model(module).load_state_dict({key: tensors[name] for name, key in by_name.items()})
+        found = {key: tensors[name] for name, (key, _) in own.items()}
+        plain_model(module).load_state_dict(found, strict=lora_of(module) is None)
+
+    def add_lora(self, model: nn.Module, lora: Any, seed: int) -> None:
+        add_lora(model, lora, seed)
+
+    def lora_of(self, model: nn.Module) -> LoRAWeights | None:
+        return lora_of(model)
+
+    def base_digest(self, model: nn.Module) -> str:
+        return base_digest(model)
+
+    def merge_lora(self, model: nn.Module) -> nn.Module:
+        return merge_lora(model)
 
     def model_config(self, model: nn.Module) -> dict[str, Any] | None:
         return None
@@ -161,6 +189,16 @@ def forward(model: nn.Module, inputs: Any, count: int) -> torch.Tensor:
         return torch.stack(sides, dim=1).flatten(0, 1)
     embeddings = call_model(model, inputs)
     return check_embeddings(embeddings, isinstance(embeddings, torch.Tensor), count)
+
+
+def saved_tensors(module: nn.Module) -> dict[str, tuple[str, torch.Tensor]]:
+    """What a saved run has of a module, by plain name: the name in the module, and the tensor.
+
+    Of a model with LoRA, this is what is trained.
+    """
+    weights = lora_of(module)
+    named = {plain_name(name): (name, value) for name, value in plain_model(module).state_dict().items()}
+    return named if weights is None else {name: pair for name, pair in named.items() if name in weights.names}
 
 
 def copy_to_host(value: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ __all__ = [
     "TwoTower",
     "call_model",
     "evaluation_mode",
+    "frozen_layers",
     "layers_in_evaluation_mode",
     "named_weights",
     "plain_model",
@@ -70,6 +71,16 @@ def layers_in_evaluation_mode(model: nn.Module) -> list[nn.Module]:
             return []
         return [layer for layer in model.modules() if not layer.training]
     return [layer for child in model.children() for layer in layers_in_evaluation_mode(child)]
+
+
+def frozen_layers(model: nn.Module, frozen: set[str]) -> list[nn.Module]:
+    """The layers whose weights are all frozen, if some have names in ``frozen``. They are without dropout."""
+    ids = {id(p) for name, p in named_weights(model).items() if name in frozen}
+    return [
+        layer
+        for layer in model.modules()
+        if not any(p.requires_grad for p in layer.parameters()) and any(id(p) in ids for p in layer.parameters())
+    ]
 
 
 @contextmanager

@@ -35,15 +35,21 @@ class TextModel(nn.Module):
         pooling: Names among :data:`POOLING_MODES`, whose results are concatenated, or a pooler of this library.
         dense: Layers on the pooled embedding.
         normalize: Whether embeddings have length 1.
+        head: A new layer after the dense layers, before the normalization.
     """
 
     def __init__(
-        self, transformer: nn.Module, pooling: Sequence[str] | Pooler, dense: Sequence[nn.Module], normalize: bool
+        self,
+        transformer: nn.Module,
+        pooling: Sequence[str] | Pooler,
+        dense: Sequence[nn.Module],
+        normalize: bool,
+        head: nn.Module | None = None,
     ):
         super().__init__()
         self.transformer, self.normalize = transformer, normalize
         self.pooling = pooling if isinstance(pooling, nn.Module) else tuple(pooling)
-        self.dense = nn.Sequential(*dense)
+        self.dense, self.head = nn.Sequential(*dense), head
         self.arguments = set(inspect.signature(transformer.forward).parameters)
 
     def forward(self, attention_mask: torch.Tensor, **tokens: Any) -> torch.Tensor:
@@ -55,6 +61,8 @@ class TextModel(nn.Module):
         else:
             pooled = torch.cat([pool_tokens(states, mask, attention_mask, mode) for mode in self.pooling], dim=-1)
         pooled = self.dense(pooled)
+        if self.head is not None:
+            pooled = self.head(pooled)
         return l2_normalize(pooled) if self.normalize else pooled
 
 

@@ -9,6 +9,7 @@ from ....arrays import is_array
 from ....containers import from_container
 from ....labels import plain_label, without_two_columns
 from .datasets import ClassDataset, Dataset
+from .frames import refuse_splits
 
 __all__ = ["align_labels", "as_dataset", "as_unlabelled"]
 
@@ -51,6 +52,7 @@ def as_dataset(data: Any, name: str = "data") -> Dataset:
         return data
     if isinstance(data, tuple) and len(data) == 2:
         return ClassDataset(*data)
+    refuse_splits(data, name)
     indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
     if isinstance(data, Mapping) or is_array(data) or not indexed or _is_column(data):
         raise TypeError(

@@ -17,7 +17,7 @@ class EmbeddedDataset(Dataset):
 
     Args:
         dataset: Provides targets, sampler and evaluator.
-        embeddings: ``[num_rows, D]``, one row for each row of the dataset.
+        embeddings: ``[num_rows, D]``, one row for each row of the dataset; or another sequence of rows.
 
     Raises:
         ValueError: If there is not one embedding for each row.
@@ -28,7 +28,7 @@ class EmbeddedDataset(Dataset):
         (2, 8)
     """
 
-    def __init__(self, dataset: Dataset, embeddings: np.ndarray):
+    def __init__(self, dataset: Dataset, embeddings: Any):
         super().__init__(embeddings)
         if len(embeddings) != dataset.num_rows:
             raise ValueError(f"embeddings must be one for each of {dataset.num_rows} rows, got {len(embeddings)}")

@@ -33,7 +33,7 @@ __all__ = [
 SETTINGS = (
     *("seed", "loss", "optimizer", "optimizer_options", "loss_optimizer", "loss_optimizer_options", "learning_rate"),
     *("schedule", "schedule_options", "warmup", "weight_decay", "layer_decay", "clip_norm", "freeze", "ema_decay"),
-    "precision",
+    *("precision", "lora"),
 )
 FIT_SETTINGS = (
     *("batch_size", "micro_batch_size", "num_items_per_class", "sampler", "gradient_accumulation_steps"),

@@ -15,14 +15,15 @@ from ....evaluation.retrieval import DEFAULT_METRICS, check_metrics, retrieval_m
 from ....evaluation.sizes import check_sizes, first_components, metrics_by_size
 from ....files import new_folder, read_json
 from ....quantization import check_dtype, quantize
-from ..data.batches import Batches, ItemFunction, LengthGroups, Prepare, all_finite
+from ..data.batches import Batches, ItemFunction, Prepare
 from ..data.conversion import align_labels, as_dataset, as_unlabelled
 from ..data.datasets import Dataset
 from ..data.samplers import RandomSampler
 from ..registry import create, describe
-from .bad_items import NotFiniteError, describe_bad_items
+from .embedding import blended, embed_batches
 from .encoder_files import check_tensors, read_config, read_tensors, write_encoder
 from .framework import Framework
+from .lora import LoRASource, lora_source
 from .model_source import ModelSource, export
 
 __all__ = ["Encoder"]
@@ -89,6 +90,8 @@ class Encoder:
             self.pooler = describe(pooler)
         elif pooler_options:
             raise ValueError(f"pooler_options must be used with a pooler, got {dict(pooler_options)} and no pooler")
+        if framework.lora_of(self.embed_model) is not None:
+            self.source = lora_source(self, framework, source.base if isinstance(source, LoRASource) else source)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.embed_model).__name__} of {self.framework.name}, {self.distance})"
@@ -268,32 +271,7 @@ class Encoder:
             pair_inputs,
             side=side,
         )
-        embeddings, done = np.empty((0, 0), np.float32), 0
-        for batch in self.framework.load_batches(batches, num_workers):
-            if not all_finite(batch.inputs):
-                raise NotFiniteError(f"inputs must be finite, and {describe_bad_items(batch)} are not")
-            part = self.embed_batch(batch.inputs, len(batch.indices))
-            bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
-            if len(bad):
-                items = checks.preview(np.unique(batch.indices[bad] // batch.rows_per_item))
-                raise NotFiniteError(f"embeddings must be finite, and are not for items {items} of the data")
-            if not done:  # D is known now, and each batch is written to its final place
-                embeddings = np.empty((len(rows), part.shape[1]), np.float32)
-            embeddings[order[done : done + len(part)]] = part
-            done += len(part)
-        return embeddings
-
-    def embed_batch(self, inputs: Any, count: int) -> np.ndarray:
-        """Embeddings ``[count, D]`` of a batch, or of its groups."""
-        self.framework.check_pooling(self.embed_model, inputs, count)
-        if not isinstance(inputs, LengthGroups):
-            return self.framework.embed(self.embed_model, inputs, count)
-        groups = list(zip(inputs.inputs, inputs.positions, strict=True))
-        parts = [self.framework.embed(self.embed_model, part, len(positions)) for part, positions in groups]
-        embeddings = np.empty((count, parts[0].shape[1]), np.float32)
-        for part, (_, positions) in zip(parts, groups, strict=True):
-            embeddings[positions] = part
-        return embeddings
+        return embed_batches(self.framework, self.embed_model, batches, order, num_workers)
 
     def state(self) -> dict[str, Any]:
         """A copy of the model's weights and buffers on the host, by name."""
@@ -302,6 +280,20 @@ class Encoder:
     def load_state(self, tensors: dict[str, Any]) -> None:
         """Set the weights that :meth:`state` returned; raise ``ValueError`` if they do not fit."""
         self.framework.load_state(self.embed_model, tensors)
+        self.forget_origin()
+
+    def add_lora(self, lora: Any, seed: int = 0) -> None:
+        """Add LoRA to the model in place, see :meth:`~.framework.Framework.add_lora`."""
+        if isinstance(self.model, tuple | list):
+            raise ValueError("lora must be used with one model, got a pair of models")
+        self.framework.add_lora(self.embed_model, lora, seed)
+        if not isinstance(self.source, LoRASource):
+            self.source = lora_source(self, self.framework, self.source)
+
+    def forget_origin(self) -> None:
+        """Called if the weights change: they are no longer those of the folder or the name that was opened."""
+        if self.source is not None:
+            self.source.origin = None
 
     def blend(self, base: Any, share: float = 0.5) -> "Encoder":
         r"""Move the model towards another one: :math:`w \leftarrow b + \alpha (w - b)`.
@@ -324,14 +316,8 @@ class Encoder:
         """
         if not 0 <= checks.number("share", share) <= 1:
             raise ValueError(f"share must be from 0 to 1, got {share}")
-        own, other = self.state(), base.state() if isinstance(base, Encoder) else base
-        if own.keys() != other.keys() or any(own[name].shape != other[name].shape for name in own):
-            raise ValueError("the base of a blend must have the weights of the same model, and has others")
-        blended = {}
-        for name, value in own.items():
-            moves = "float" in str(value.dtype) and share < 1  # all of this model is exactly this model
-            blended[name] = other[name] + share * (value - other[name]) if moves else value
-        self.load_state(blended)
+        other = base.state() if isinstance(base, Encoder) else base
+        self.load_state(blended(self.state(), other, share))
         return self
 
     def config(self) -> dict[str, Any]:
@@ -363,9 +349,10 @@ class Encoder:
         Args:
             path: Where to write: a file, or a folder for a format of folders. A tokenizer is written beside a file, or
                 into a folder.
-            format: ``"onnx"``; of PyTorch also ``"sentence-transformers"`` (a folder) or ``"torch-export"``; of Keras
-                on TensorFlow or JAX ``"saved-model"`` (a folder); of Paddle ``"paddle-inference"`` (a folder). The
-                default is that of the suffix of ``path``: ``.onnx`` or ``.pt2``.
+            format: ``"onnx"``; of text models ``"sentence-transformers"`` (a folder); of PyTorch ``"torch-export"``; of
+                Keras on TensorFlow or JAX ``"saved-model"`` (a folder), on TensorFlow ``"litert"``; of Paddle
+                ``"paddle-inference"`` (a folder). The default is that of the suffix of ``path``: ``.onnx``, ``.pt2``
+                or ``.tflite``.
             items: Some items to compare the embeddings of. Models of texts need none.
 
         Returns:
@@ -387,6 +374,8 @@ class Encoder:
         """
         path = Path(path)
         config = read_config(path, self.framework.name)
+        if self.source is not None:
+            self.source.check_folder(path)
         tensors = read_tensors(self.framework, path / "weights.safetensors")
         check_tensors(path / "weights.safetensors", tensors)
         try:

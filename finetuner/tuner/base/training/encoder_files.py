@@ -10,7 +10,16 @@ from ....files import read_json, write_json
 from .framework import Framework
 from .model_source import ModelSource
 
-__all__ = ["MODEL", "WEIGHTS", "check_tensors", "read_config", "read_tensors", "write_encoder", "write_tensors"]
+__all__ = [
+    "MODEL",
+    "WEIGHTS",
+    "check_tensors",
+    "read_config",
+    "read_tensors",
+    "write_description",
+    "write_encoder",
+    "write_tensors",
+]
 
 WEIGHTS, CONFIG, MODEL = "weights.safetensors", "config.json", "model.json"
 
@@ -25,6 +34,13 @@ def write_encoder(
 ) -> None:
     """Write the files of an encoder into a folder."""
     write_tensors(framework, folder / WEIGHTS, weights)
+    write_description(folder, framework, model, source, config)
+
+
+def write_description(
+    folder: Path, framework: Framework, model: Any, source: ModelSource | None, config: dict[str, Any]
+) -> None:
+    """Write the files of an encoder but its weights into a folder."""
     write_json(folder / CONFIG, config)
     made = framework.model_config(model) if source is None else source.config()
     if source is not None and source.write_files is not None:

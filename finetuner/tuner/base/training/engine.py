@@ -41,6 +41,7 @@ class Engine(ABC):
         optimizers: The optimizers in use by name: ``"optimizer"`` of the model and ``"loss_optimizer"`` of the loss.
         scale: The loss scale of float16; None for other precisions.
         micro_batch_size: The rows of the model's input that are in memory at once; None for the whole batch.
+        rest: The part of the model that a step runs; None for the whole model.
 
     Raises:
         ValueError: If the framework, or the device, does not have the precision or a compiler.
@@ -54,6 +55,7 @@ class Engine(ABC):
     scale: LossScale | None
     optimizers: dict[str, Any]
     micro_batch_size: int | None = None
+    rest: Any = None
 
     def __init__(
         self,
@@ -168,6 +170,18 @@ class Engine(ABC):
     @abstractmethod
     def set_frozen(self, names: set[str]) -> None:
         """Freeze these weights of the model, and train all others that were not frozen by the user."""
+
+    @abstractmethod
+    def begin_at(self, rest: Any) -> None:
+        """Run only this part of the model in a step, see :meth:`~.framework.Framework.split_frozen`; None for all."""
+
+    @abstractmethod
+    def embed_in_training(self, model: Any, inputs: Any, count: int, seed: int) -> np.ndarray:
+        """What a step computes with the model, or with a part of it. No statistics are changed.
+
+        Returns:
+            Embeddings ``[count, D]``; of Keras with another column for the losses that layers add.
+        """
 
     @abstractmethod
     def begin_training(self) -> None:

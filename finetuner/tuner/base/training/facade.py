@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..data.batches import ItemFunction
+from ..data.frames import items_of_table, read_tables
 from .encoder import Encoder
 from .engine import Engine
 from .saving import load_run, save_run
@@ -29,15 +30,16 @@ class TunerFacade:
         preprocess_fn: ItemFunction | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
+        input_column: str | Sequence[str] | None = None,
         batch_size: int = 256,
         num_workers: int = 0,
         dim: int | None = None,
         dtype: str = "float32",
         calibration: Any = None,
     ) -> np.ndarray:
-        """Embed items with the model in evaluation mode, see :meth:`Encoder.embed`."""
+        """Embed items, or a column of a table, with the model in evaluation mode, see :meth:`Encoder.embed`."""
         return self.encoder.embed(
-            x,
+            items_of_table(x, input_column),
             preprocess_fn,
             collate_fn,
             batch_size=batch_size,
@@ -54,13 +56,19 @@ class TunerFacade:
         preprocess_fn: ItemFunction | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
+        input_column: str | Sequence[str] | None = None,
+        label_column: str | None = None,
+        score_column: str | None = None,
         metrics: Iterable[str] | None = None,
         dims: Sequence[int] | None = None,
         exclude_duplicates: bool = False,
         batch_size: int = 256,
         num_workers: int = 0,
     ) -> dict[str, float]:
-        """Metrics of the model, see :meth:`Encoder.evaluate`."""
+        """Metrics of the model, see :meth:`Encoder.evaluate`; the columns are those of :meth:`Tuner.fit`."""
+        data, index_data = read_tables(
+            data, index_data, input_column, label_column, score_column, ("data", "index_data")
+        )
         return self.encoder.evaluate(
             data,
             index_data,

@@ -11,6 +11,7 @@ import numpy as np
 from ..data.batches import Batch, Batches
 from .parameter_groups import Weight
 from .pooling import PoolingCheck
+from .split_model import SplitModel
 
 __all__ = [
     "Framework",
@@ -123,6 +124,25 @@ class Framework(ABC):
         return True
 
     @abstractmethod
+    def split_frozen(self, model: Any, trained: set[str]) -> SplitModel:
+        """The model in two parts, the first of which is never trained and as long as possible.
+
+        All layers must have the mode that they are trained in.
+
+        Args:
+            model: The model.
+            trained: The names of the weights that are trained, now or later.
+
+        Raises:
+            ValueError: If the first layer is trained or draws random numbers, or if the layers cannot be run by
+                themselves.
+        """
+
+    @abstractmethod
+    def run_prefix(self, prefix: Any, inputs: Any) -> np.ndarray:
+        """The outputs of the first part of :meth:`split_frozen`, in evaluation mode."""
+
+    @abstractmethod
     def as_array(self, x: Any) -> np.ndarray:
         """A tensor as an array."""
 
@@ -141,6 +161,31 @@ class Framework(ABC):
         Raises:
             ValueError: If names or shapes differ.
         """
+
+    def add_lora(self, model: Any, lora: Any, seed: int) -> None:
+        """Add LoRA to the layers of a model in place, and freeze its other weights.
+
+        Args:
+            model: The model.
+            lora: The rank, or the settings.
+            seed: Of the new weights.
+
+        Raises:
+            ValueError: If the model is of a framework without it, or has no layers for it.
+        """
+        raise ValueError(f"lora must be used with a model of PyTorch, got lora={lora!r:.80} and one of {self.name}")
+
+    def lora_of(self, model: Any) -> Any:
+        """The :class:`~.lora.LoRAWeights` of a model; None for one without LoRA."""
+        return None
+
+    def base_digest(self, model: Any) -> str:
+        """The SHA-256 of all that :meth:`add_lora` has frozen in a model."""
+        raise NotImplementedError
+
+    def merge_lora(self, model: Any) -> Any:
+        """A copy of a model with LoRA in which the layers have one weight again, the sum."""
+        raise NotImplementedError
 
     @abstractmethod
     def model_config(self, model: Any) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ class ModelSource:
         recipe: How it is made, as JSON can hold it. The weights are saved with the run.
         write_files: Writes what else it takes, such as the files of a tokenizer, into a folder.
         check_items: Raises an error for items that the model cannot take, and warns of those that it cuts.
+        origin: The folder or the name whose weights the model has; None if they were changed or come from elsewhere.
     """
 
     library: str
@@ -30,10 +31,14 @@ class ModelSource:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     write_files: Callable[[Path], Any] | None = None
     check_items: Callable[[Any], None] | None = None
+    origin: str | None = None
 
     def config(self) -> dict[str, Any]:
         """The recipe, with the module that understands it."""
         return {"library": self.library, "kind": self.kind, **self.recipe}
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise ``ValueError`` if the weights in the folder of a run are not for this model."""
 
 
 def is_source(model: Any) -> bool:

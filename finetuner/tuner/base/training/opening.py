@@ -8,9 +8,18 @@ from typing import Any
 from .... import checks
 from .encoder import Encoder
 from .framework import Framework
+from .lora import LoRAWeights
 from .model_source import is_source
 
-__all__ = ["as_encoder", "check_trainable", "fit_adapter", "open_model", "open_saved_model", "open_source"]
+__all__ = [
+    "add_lora",
+    "as_encoder",
+    "check_trainable",
+    "fit_adapter",
+    "open_model",
+    "open_saved_model",
+    "open_source",
+]
 
 
 def as_encoder(
@@ -35,6 +44,10 @@ def as_encoder(
         return Encoder(model, framework, distance=distance, pooler=pooler, pooler_options=pooler_options)
     if model.framework.name != framework.name:
         raise ValueError(f"the encoder must be of {framework.name}, got one of {model.framework.name}")
+    if pooler is not None and model.source is not None and model.source.kind in ("transformer", "static"):
+        raise ValueError(
+            f"pooler must be given to load_model for a model of texts, which pools its tokens, got {pooler!r:.80}"
+        )
     preprocess_fn, collate_fn = model.own_functions
     encoder = Encoder(
         model.model,
@@ -50,12 +63,41 @@ def as_encoder(
     return encoder
 
 
+def add_lora(encoder: Encoder, given: Any, lora: Any, seed: int, optimizer: Any) -> LoRAWeights | None:
+    """Add LoRA to the model of a tuner in place, unless ``lora`` is None.
+
+    Args:
+        encoder: That of the tuner.
+        given: What the tuner was given. An encoder has the same model, and gets to know of it.
+        lora: The rank, or the settings.
+        seed: Of the new weights.
+        optimizer: That of the training.
+
+    Returns:
+        What is trained of a model with LoRA; None for one without.
+
+    Raises:
+        ValueError: If the optimizer cannot have the new weights, or the model has no layers for LoRA.
+    """
+    if lora is not None:
+        if not isinstance(optimizer, str | type):
+            raise ValueError(
+                "optimizer must be a name or a class with lora, which adds weights to the model, got an instance of "
+                f"{type(optimizer).__name__}"
+            )
+        encoder.add_lora(lora, seed)
+        if isinstance(given, Encoder):
+            given.source = encoder.source
+    weights: LoRAWeights | None = encoder.framework.lora_of(encoder.embed_model)
+    return weights
+
+
 def open_saved_model(
     folder: Path, recipe: Mapping[str, Any], framework: Any, trust_code: bool, model: Any = None
 ) -> Any:
     """The encoder of a saved run, without its weights, by the module of :mod:`finetuner.models` that the run names.
 
-    An adapter needs a ``model`` if the run does not say how its base is made.
+    An adapter needs a ``model`` if the run does not say how its base is made, and LoRA if it does not name its base.
     """
     library = str(recipe.get("library"))
     models = importlib.import_module("finetuner.models")

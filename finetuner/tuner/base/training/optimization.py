@@ -95,8 +95,8 @@ class Optimization:
             return lambda step: 1.0
         return Schedule(self.schedule, steps, self.warmup, self.schedule_options)
 
-    def frozen(self, names: list[str], epoch: int) -> set[str]:
-        """The names of the weights that are frozen in ``epoch``, from 1."""
+    def frozen(self, names: list[str], epoch: float) -> set[str]:
+        """The names of the weights that are frozen in ``epoch``, from 1; for infinity, those that are never trained."""
         assert isinstance(self.freeze, Mapping)
         return frozen_weights(self.freeze, names, epoch)
 

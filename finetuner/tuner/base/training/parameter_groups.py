@@ -106,7 +106,7 @@ def check_patterns(argument: str, patterns: Iterable[str], names: Sequence[str])
             )
 
 
-def frozen_weights(freeze: Mapping[str, float], names: Sequence[str], epoch: int) -> set[str]:
+def frozen_weights(freeze: Mapping[str, float], names: Sequence[str], epoch: float) -> set[str]:
     """The names that are frozen in ``epoch``, from 1: a pattern maps to the number of epochs of its weights."""
     return {
         name for name in names for pattern, epochs in freeze.items() if epoch <= epochs and re.search(pattern, name)

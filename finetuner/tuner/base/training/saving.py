@@ -76,6 +76,8 @@ def load_run(training: Training, path: str | Path, weights_only: bool, keep_sett
             f"the settings must be those of the run in {path}, and {'; '.join(different)}; "
             "load(..., keep_settings=True) continues with those of this tuner"
         )
+    if training.encoder.source is not None:
+        training.encoder.source.check_folder(path)
     before = snapshot(training)
     try:
         take_over(training, run, path, bool(different))

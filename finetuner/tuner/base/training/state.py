@@ -19,6 +19,7 @@ class TrainedModel(Protocol):
     seed: int
     loss: Any
     config: Any
+    prefix_line: str
 
     @property
     def defaults_line(self) -> str:

@@ -16,6 +16,7 @@ from .encoder import Encoder
 from .encoder_files import read_tensors, write_tensors
 from .engine import Engine
 from .loop import Loop
+from .lora import check_blend_base
 from .loss_setup import LossSetup
 from .state import Progress, State
 
@@ -103,6 +104,11 @@ class Training:
         self.trained = (trained if kept is None else kept[0]), blended
 
     # Parts of fit.
+
+    def check_blend(self) -> None:
+        """Raise ``ValueError`` before a training whose end cannot be blended with its beginning."""
+        if self.initial is not None and self.encoder.framework.lora_of(self.encoder.embed_model) is not None:
+            check_blend_base(read_tensors(self.encoder.framework, self.initial))
 
     def setup_loss(self, dataset: Dataset) -> None:
         """Create the weights of the loss and the optimizers that do not exist yet."""

@@ -8,6 +8,7 @@ from .... import checks
 from ....argument_names import explain_unknown_arguments
 from ..data.batches import Batch, Batches, ItemFunction
 from ..data.conversion import as_dataset
+from ..data.frames import read_tables
 from ..data.sampler_choice import choose_sampler
 from ..registry import describe
 from .callbacks import Callback, ProgressBar
@@ -16,10 +17,11 @@ from .defaults import defaults_of
 from .engine import Engine
 from .facade import TunerFacade
 from .framework import Framework
+from .frozen_prefix import FrozenPrefix, check_cache_frozen
 from .loop import Loop
 from .loss_setup import LossSetup
 from .model_source import is_source
-from .opening import as_encoder, check_trainable, open_source
+from .opening import add_lora, as_encoder, check_trainable, open_source
 from .optimization import Optimization
 from .preparation import (
     callbacks_of_fit,
@@ -51,8 +53,9 @@ class Tuner(TunerFacade):
             for a model that classifies, regresses or scores; or of another library, called with embeddings and classes.
             A mapping from losses to weights is their weighted sum: ``{"NTXentLoss": 1.0, "DistillationLoss": 0.5}``.
         optimizer: The name of an optimizer of the framework, a class, or an instance that has the model's weights.
-            An optimizer given by name has the same defaults in all frameworks, those of PyTorch. Keras' Nadam is
-            another algorithm than PyTorch's NAdam, and trains differently.
+            An optimizer given by name has the same defaults in all frameworks, those of PyTorch, and epsilon has the
+            same place in the formula, except in Paddle's RMSProp and Adamax. Keras' Nadam is another algorithm than
+            PyTorch's NAdam, and trains differently.
         learning_rate: Of the optimizer, above 0. An instance keeps its own. A mapping gives the rate of the weights
             whose names match a pattern, such as ``{"head": 1e-3, "": 1e-5}``: a pattern is a regular expression, and
             the first match counts. The weights of the loss are called ``loss.weight``.
@@ -67,7 +70,7 @@ class Tuner(TunerFacade):
         dim_weights: The weight of each size in the sum, above 0. The default is 1 for each.
         miner: For the loss: a name, a class or an instance.
         miner_options: Arguments of a miner given by name or class.
-        optimizer_options: Arguments of an optimizer given by name or class. All optimizers accept ``learning_rate``.
+        optimizer_options: Arguments of an optimizer by name or class, as documented there; ``learning_rate`` too.
         loss_optimizer: The optimizer of the loss's own weights, such as ArcFace's centres: a name, a class, or an
             instance that has them. The default has the class and settings of the model's optimizer.
         loss_optimizer_options: Arguments of it. Without ``loss_optimizer`` they extend ``optimizer_options``.
@@ -83,7 +86,7 @@ class Tuner(TunerFacade):
             for no limit.
         layer_decay: Multiplies the learning rate once per layer from the output to the input, such as 0.9.
         freeze: Patterns of the weights that are not trained, or a mapping from patterns to the number of epochs after
-            which they are.
+            which they are. In PyTorch and Paddle, layers whose weights are all frozen are in evaluation mode.
         ema_decay: The decay of an exponential moving average of the weights, such as 0.999. The average is evaluated,
             and it is what the trained model has.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"`` (bfloat16 on an accelerator that has it): the
@@ -93,6 +96,11 @@ class Tuner(TunerFacade):
             Paddle models are changed in place. Keras models are rebuilt from the same layers; the result is the run's
             ``model``.
         pooler_options: Arguments of a pooler given by name or class.
+        lora: The rank of LoRA for a PyTorch model, such as 8; or the arguments of ``peft.LoraConfig`` as a mapping; or
+            a ``LoraConfig``. Small matrices are added to layers of the model and are trained, with new heads and
+            poolers, and its own weights are not. An integer r stands for ``{"r": r, "lora_alpha": 2 * r}``. The default
+            layers are those that peft names for the architecture, else all linear layers. A saved run has what is
+            trained, and names the base.
 
     Attributes:
         encoder: The model with all that it needs to embed items.
@@ -107,6 +115,7 @@ class Tuner(TunerFacade):
 
     framework_class: ClassVar[type[Framework]]
     engine_class: ClassVar[type[Engine]]
+    prefix_line = ""  # what a fit with cache_frozen has computed, in words
 
     @explain_unknown_arguments
     def __init__(
@@ -139,13 +148,14 @@ class Tuner(TunerFacade):
         compile: bool = False,
         pooler: Any = None,
         pooler_options: Mapping[str, Any] | None = None,
+        lora: Any = None,
     ):
         framework = self.framework_class(device)
         if is_source(embed_model):
             embed_model = open_source(embed_model, framework=framework, pooler=pooler, pooler_options=pooler_options)
             pooler = pooler_options = None
         check_trainable(embed_model)
-        self.defaults = defaults_of(embed_model)
+        self.defaults = defaults_of(embed_model, lora is not None)
         chosen = self.defaults.fill(
             loss=loss, loss_options=loss_options, optimizer=optimizer, learning_rate=learning_rate, schedule=schedule,
             warmup=warmup, clip_norm=clip_norm,
@@ -170,6 +180,8 @@ class Tuner(TunerFacade):
         self.encoder = as_encoder(
             embed_model, framework, distance if isinstance(distance, str) else "cosine", pooler, pooler_options
         )
+        weights = add_lora(self.encoder, embed_model, lora, self.seed, optimizer)
+        self.defaults = self.defaults.with_title(weights.text if weights else None)
         setup = LossSetup(self.loss, self.encoder)
         self.engine = self.engine_class(
             framework, self.encoder.embed_model, self.loss, optimization, precision, checks.boolean("compile", compile)
@@ -186,6 +198,7 @@ class Tuner(TunerFacade):
             "loss_optimizer_options": describe(dict(loss_optimizer_options or {})),
             **optimization.describe(),
             "precision": self.engine.precision,
+            "lora": weights and dict(weights.asked),
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
         }
         self.training = Training(self.encoder, self.engine, setup, self.seed, spec, config)
@@ -203,12 +216,16 @@ class Tuner(TunerFacade):
         preprocess_fn: ItemFunction | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         *,
+        input_column: str | Sequence[str] | None = None,
+        label_column: str | None = None,
+        score_column: str | None = None,
         epochs: int | None = None,
         max_steps: int | None = None,
         batch_size: int | None = None,
         micro_batch_size: int | None = None,
         gradient_accumulation_steps: int = 1,
         length_groups: int | None = None,
+        cache_frozen: bool | str | Path = False,
         num_items_per_class: int | None = None,
         keep_all: bool = False,
         sampler: Any = "auto",
@@ -230,6 +247,9 @@ class Tuner(TunerFacade):
                 queries and gallery. A mapping has several evaluation sets, whose metrics are called ``name/hit@1``.
             preprocess_fn: A function from an item to a row of the model's input.
             collate_fn: A function from a list of (preprocessed) items to the model's input, such as a tokenizer.
+            input_column: The column with the items of a ``datasets.Dataset`` or a frame, see :func:`finetuner.fit`.
+            label_column: The column with the classes. The default is ``label``.
+            score_column: The column with the similarity of each pair.
             epochs: The number of epochs to train, at least 1.
             max_steps: The number of steps after which the training ends, at least 1; None for no limit. A step is an
                 update of the weights.
@@ -244,6 +264,9 @@ class Tuner(TunerFacade):
                 within a batch, so a larger ``batch_size`` with ``micro_batch_size`` is usually better.
             length_groups: The number of groups of similar length that a batch is split into, so that less of it is
                 padding. The loss still compares the whole batch. Without effect on items of one length.
+            cache_frozen: Whether to run the layers at the input that are never trained once, and to begin each step
+                after them, with the same losses and weights, see
+                :class:`~finetuner.tuner.base.training.frozen_prefix.FrozenPrefix`. A folder has the outputs in a file.
             num_items_per_class: How many items of a class a batch contains, see
                 :class:`~finetuner.tuner.base.data.samplers.ClassSampler`.
             keep_all: Whether each item occurs at least once in an epoch. Otherwise large classes are cut, and a warning
@@ -273,6 +296,7 @@ class Tuner(TunerFacade):
                 loss, a gradient or an input is not finite.
             TypeError: If the data is of an unknown kind, or the model does not return ``[N, D]``.
         """
+        train_data, eval_data = read_tables(train_data, eval_data, input_column, label_column, score_column)
         chosen = self.defaults.fill(epochs=epochs, batch_size=batch_size, length_groups=length_groups)
         epochs, batch_size = checks.integer("epochs", chosen["epochs"], 1), chosen["batch_size"]
         self.chosen = self.chosen | chosen
@@ -280,14 +304,16 @@ class Tuner(TunerFacade):
         num_workers = checks.integer("num_workers", num_workers, 0)
         accumulate = checks.integer("gradient_accumulation_steps", gradient_accumulation_steps, 1)
         length_groups = checks.integer("length_groups", chosen["length_groups"], 1)
+        cache_frozen = check_cache_frozen(cache_frozen)
         evaluate_every, log_every = Every.of(evaluate_every, "evaluate_every"), Every.of(log_every, "log_every")
         if micro_batch_size is not None:
             micro_batch_size = checks.integer("micro_batch_size", micro_batch_size, 1)
         if blend is not None and not 0 <= checks.number("blend", blend) <= 1:
             raise ValueError(f"blend must be from 0 to 1, got {blend}")
         self.engine.micro_batch_size = micro_batch_size
+        self.prefix_line, prefix = "", None
         self.encoder.use_functions(preprocess_fn, collate_fn)
-        framework = self.encoder.framework
+        encoder, framework = self.encoder, self.encoder.framework
         training, setup = self.training, self.training.setup
         dataset = as_dataset(framework.convert_dataset(train_data), "train_data")
         self.encoder.check_items(dataset)
@@ -306,6 +332,7 @@ class Tuner(TunerFacade):
             "micro_batch_size": micro_batch_size,
             "gradient_accumulation_steps": accumulate,
             "length_groups": length_groups,
+            "cache_frozen": cache_frozen if isinstance(cache_frozen, bool) else str(cache_frozen),
             "num_items_per_class": getattr(sampler, "num_items_per_class", None),
             "keep_all": keep_all,
             "sampler": type(sampler).__name__,
@@ -318,6 +345,9 @@ class Tuner(TunerFacade):
         }
         progress = training.begin_fit(fit_config, resume is not None)
         training.saves_initial = blend is not None
+        if blend is not None:
+            training.check_blend()
+        self.encoder.forget_origin()
         validation, description = None, None
         if eval_data is not None:
             validation, description = create_validation(eval_data, setup, self.engine, self.seed, batch_size, metrics)
@@ -326,41 +356,26 @@ class Tuner(TunerFacade):
         if eval_data is not None:
             training.config["eval_data"] = description
 
-        batches = Batches(
-            dataset,
-            [],
-            self.encoder.preprocess_fn,
-            self.encoder.collate_fn,
-            None,
-            setup.target_type,
-            self.encoder.uses_pair_inputs(dataset),
-            length_groups,
-        )
+        functions, pairs = (encoder.preprocess_fn, encoder.collate_fn), encoder.uses_pair_inputs(dataset)
+        batches = Batches(dataset, [], *functions, None, setup.target_type, pairs, length_groups)
 
         def loader(epoch: int, start: int) -> Iterable[Batch]:
             batches.begin_epoch(sampler.batches(), (self.seed, epoch), start)
-            return framework.load_batches(batches, num_workers)
+            return framework.load_batches(batches, 0 if prefix else num_workers)
 
         last_step = None if max_steps is None else progress.first_step + max_steps
         state = State(self, progress.first_epoch + epochs, last_step, history=training.history, log=training.log)
         state.continued = training.loaded is not None or progress.batch > 0
-        factor = self.engine.optimization.plan(steps_of_fit(len(sampler), accumulate, epochs, max_steps))
+        factor: Any = self.engine.optimization.plan(steps_of_fit(len(sampler), accumulate, epochs, max_steps))
+        factor = factor if self.engine.optimization.sets_rates else None
         self.engine.begin_training()
         try:
+            if cache_frozen:
+                prefix = FrozenPrefix(training, dataset, cache_frozen, num_workers)
+                batches, self.prefix_line = prefix.begin(length_groups), prefix.line
             loop = training.loop = Loop(
-                state,
-                progress,
-                callbacks,
-                sampler,
-                loader,
-                validation,
-                factor if self.engine.optimization.sets_rates else None,
-                training.begin_average(),
-                accumulate,
-                evaluate_every,
-                log_every,
-                replay_folder(callbacks),
-                training.warned_no_tuples,
+                *(state, progress, callbacks, sampler, loader, validation, factor, training.begin_average()),
+                *(accumulate, evaluate_every, log_every, replay_folder(callbacks), training.warned_no_tuples),
             )
             if training.loaded is not None:
                 load_callbacks(callbacks, training.loaded)
@@ -369,6 +384,8 @@ class Tuner(TunerFacade):
         finally:
             batches.loader = None  # ends the workers
             training.end_fit(state, callbacks)
+            if prefix is not None:
+                prefix.end()
             self.engine.end_training()
         if blend is not None and not state.interrupted:
             training.blend(blend)

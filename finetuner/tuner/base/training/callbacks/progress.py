@@ -51,6 +51,8 @@ class ProgressBar(Callback):
         self.console = self.console or Console(stderr=True)
         if state.tuner.defaults_line:
             self._print(state.tuner.defaults_line)
+        if state.tuner.prefix_line:
+            self._print(state.tuner.prefix_line)
         if state.history and not state.step:
             self._print_row("before", state.history[-1], state.epochs)
         elif state.step:
