@@ -130,7 +130,8 @@ def refine_near(
 
 
 @refine_near.register_fake
-def _(square: Tensor, *others: Any) -> Tensor:
+def refined_shape(square: Tensor, *others: Any) -> Tensor:
+    """What a compiler knows of the result."""
     return torch.empty_like(square)
 
 

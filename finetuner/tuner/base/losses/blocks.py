@@ -4,7 +4,15 @@ The distances of a block fit into a core's cache. The many small operations of a
 computes all N x M distances at once spends most of its time on memory access.
 """
 
-__all__ = ["BLOCK_SIZE", "BLOCK_SIZE_ACCELERATOR", "SECOND_DERIVATIVES", "row_blocks", "rows_per_block", "tile_size", "tile_sizes"]
+__all__ = [
+    "BLOCK_SIZE",
+    "BLOCK_SIZE_ACCELERATOR",
+    "SECOND_DERIVATIVES",
+    "row_blocks",
+    "rows_per_block",
+    "tile_size",
+    "tile_sizes",
+]
 
 # The message where a gradient that was computed with the value is differentiated again.
 SECOND_DERIVATIVES = (
