@@ -1,6 +1,7 @@
-"""The parity suite can fail: six bugs, planted one at a time, are each caught by it."""
+"""The parity suite can fail: eight bugs, planted one at a time, are each caught by it."""
 
 import functools
+import importlib
 
 import pytest
 
@@ -46,9 +47,41 @@ def missing_floor_under_a_root(backend, patch):
     patch.setattr(backend.blocks, "pairwise_distance", naive)
 
 
+def module(backend, name):
+    return importlib.import_module(f"finetuner.tuner.{backend.name}.{name}")
+
+
 def gradient_of_a_block_at_double_rate(backend, patch):
-    right = backend.blocks.grad_wrt_squared_distance
-    patch.setattr(backend.blocks, "grad_wrt_squared_distance", lambda *args: 2 * right(*args))
+    place = backend.blocks if backend.name == "keras" else module(backend, "tile_gradients")
+    right = place.grad_wrt_squared_distance
+    patch.setattr(place, "grad_wrt_squared_distance", lambda *args: 2 * right(*args))
+
+
+def block_that_serves_its_rows_alone(backend, patch):
+    if backend.name == "keras":
+        pytest.skip("Keras' blocks are whole rows")
+    tiles = module(backend, "tiles")
+    right = tiles.Tile
+
+    def alone(*args):
+        tile = right(*args)
+        tile.sides = (0,)
+        return tile
+
+    patch.setattr(tiles, "Tile", alone)
+
+
+def block_without_the_gradient_of_its_columns(backend, patch):
+    if backend.name == "keras":
+        pytest.skip("Keras' blocks are whole rows")
+    place = module(backend, "tile_gradients").RowGradients
+    right = place.__init__
+
+    def init(self, *args):
+        right(self, *args)
+        self.of_references = False
+
+    patch.setattr(place, "__init__", init)
 
 
 @pytest.mark.parametrize(
@@ -60,12 +93,15 @@ def gradient_of_a_block_at_double_rate(backend, patch):
         detached_distance,
         missing_floor_under_a_root,
         gradient_of_a_block_at_double_rate,
+        block_that_serves_its_rows_alone,
+        block_without_the_gradient_of_its_columns,
     ],
 )
 def test_bug_is_caught(backend, monkeypatch, bug):
     rows = 4 if "block" in bug.__name__ else None
     if rows:
         monkeypatch.setattr("finetuner.tuner.base.losses.blocks.rows_per_block", lambda *_: rows)
+        monkeypatch.setattr("finetuner.tuner.base.losses.blocks.tile_size", lambda *_: rows)
     passes_without_a_bug(backend, rows)
     loss_function.cache_clear()
     bug(backend, monkeypatch)

@@ -20,6 +20,7 @@ from ..ops import (
     no_autocast,
     ones_like,
     reduce_any,
+    reduce_sum,
     relu,
     row_numbers,
     row_sums,
@@ -55,7 +56,7 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
             fixed = detached(queries), detached(centres)
             _, count, active = reduce_rows(self.violations, *fixed, relations, "cosine", tiled=False)
             self.logs = distance_statistics(*fixed, relations, "cosine")
-            self.logs["active"] = active / count
+            self.logs["active"] = reduce_sum(active) / reduce_sum(count)
         return reduce(*found, self.reduction)
 
     def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
