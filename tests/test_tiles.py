@@ -1,0 +1,83 @@
+"""Losses in tiles are the losses of the whole batch, for every size of a tile and every way to compute them."""
+
+import numpy as np
+import pytest
+
+from finetuner.tuner.base.losses import blocks
+
+LOSSES = {
+    "TripletLoss": {"margin": 0.2},
+    "TripletLoss:soft": {"margin": None},
+    "TripletLoss:soft, euclidean": {"margin": None, "distance": "euclidean"},
+    "SiameseLoss": {"margin": 0.9},
+    "NTXentLoss": {},
+    "NTXentLoss:cold": {"temperature": 0.005},  # exponents of a range that has to be shifted row by row
+    "SupConLoss": {},
+    "SupConLoss:cold": {"temperature": 0.005},
+    "MultiSimilarityLoss": {},
+    "MultiSimilarityLoss:steep": {"beta": 200.0},
+    "LiftedStructureLoss": {"distance": "sqeuclidean"},
+}
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(23, 4)).astype(np.float32)
+LABELS = {
+    "classes": RNG.integers(0, 5, 23),
+    "sessions": np.stack([RNG.integers(0, 4, 23), RNG.integers(-1, 2, 23)], axis=1),
+    "label sets": RNG.random((23, 5)) < 0.3,
+}
+
+
+@pytest.fixture
+def whole(backend):
+    if backend.name == "keras":
+        pytest.skip("Keras' losses are computed in blocks of rows")
+
+    def compute(loss, *arrays):
+        return backend.value_and_grads(loss, arrays[:1], arrays[1:])
+
+    return compute
+
+
+def in_tiles(monkeypatch, size):
+    monkeypatch.setattr(blocks, "rows_per_block", lambda *_: 1)
+    monkeypatch.setattr(blocks, "tile_size", lambda *_: size)
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_size_gives_the_same(backend, whole, monkeypatch, name, kind, size):
+    loss = backend.loss(name.partition(":")[0], **LOSSES[name])
+    expected, gradients = whole(loss, X, LABELS[kind])
+    in_tiles(monkeypatch, size)
+    found, others = whole(loss, X, LABELS[kind])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    scale = max(np.abs(gradients[0]).max(), 1e-3)
+    np.testing.assert_allclose(others[0], gradients[0], rtol=1e-4, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_many_positives_are_computed_in_blocks_of_rows(backend, whole, monkeypatch, name):
+    loss = backend.loss(name.partition(":")[0], **LOSSES[name])
+    in_tiles(monkeypatch, 5)
+    expected, gradients = whole(loss, X, LABELS["classes"])
+    monkeypatch.setattr(f"finetuner.tuner.{backend.name}.tiles.MAX_LISTED", 0)
+    found, others = whole(loss, X, LABELS["classes"])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    scale = max(np.abs(gradients[0]).max(), 1e-3)
+    np.testing.assert_allclose(others[0], gradients[0], rtol=1e-4, atol=2e-5 * scale)
+
+
+def test_tiles_are_used(backend, whole, monkeypatch):
+    """Without this, the tests above could compare blocks of rows with themselves."""
+    in_tiles(monkeypatch, 5)
+    monkeypatch.setattr(f"finetuner.tuner.{backend.name}.blocks.block_distances", None)
+    for name, options in LOSSES.items():
+        whole(backend.loss(name.partition(":")[0], **options), X, LABELS["classes"])
+
+
+def test_tiles_of_few_rows_are_wide():
+    assert blocks.tile_sizes(4096, 4096, square=True) == (512, 512)
+    assert blocks.tile_sizes(64, 50_000, square=False) == (64, 4096)
+    assert blocks.tile_sizes(64, 100, square=False) == (64, 100)
+    assert blocks.tile_sizes(5000, 7000, square=False) == (512, 512)
