@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import paddle
 from paddle.autograd import PyLayer
 from paddle.distributed.fleet.utils import recompute
+from paddle.jit.sot import psdb
 
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE
@@ -52,6 +53,7 @@ def reduce_rows(
     slices = blocks.row_blocks(queries.shape[0], references.shape[0], on_cpu(queries))
     if len(slices) < 2:
         return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
+    psdb.fallback(recursive=True)  # to_static, as it is by default, must not look into what follows
     rows = tiled_comparison(queries, references, relations, distance) if tiled else None
     if rows is not None:
         numbers = terms(rows, *weights)
@@ -79,6 +81,7 @@ def reduce_both_ways(
     """
     rows = None
     if paddle.in_dynamic_mode() and len(blocks.row_blocks(first.shape[0], second.shape[0], on_cpu(first))) > 1:
+        psdb.fallback(recursive=True)
         rows = tiled_comparison(first, second, relations, distance, both=True)
     if rows is None:
         forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)

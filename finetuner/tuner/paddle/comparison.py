@@ -54,7 +54,7 @@ class Comparison:
 
     def reduce(self, *reductions: Any) -> tuple[Any, ...]:
         """The reductions over the items of each row, ``[B]`` each; two for a :class:`HingeSum`."""
-        return tuple(map(self.reduction, reductions))  # a generator would stop to_static
+        return tuple(map(self.reduction, reductions))  # Paddle's to_static cannot follow a generator
 
     def reduction(self, one: Any) -> Any:
         """A single reduction."""
@@ -73,5 +73,5 @@ class Comparison:
         """Sum of the hinges, number of triplets, and number of active triplets of each row; without a margin, soft."""
         if margin is None:
             return kernels.soft_triplets(self.distances, self.positive, self.negative)
-        # By its module: to_static would take a plain name for this method.
+        # By its module: Paddle's to_static takes a plain name for this method.
         return kernels.triplets(self.distances, self.positive, self.negative, margin)

@@ -19,21 +19,22 @@ class Exclusions:
     Args:
         relations: Of queries and references.
         listed: The positives of each row.
-        size: Of a tile.
+        sizes: The rows and columns of a tile.
     """
 
-    def __init__(self, relations: Relations, listed: Listed, size: int):
-        self.relations, self.size = relations, size
+    def __init__(self, relations: Relations, listed: Listed, sizes: tuple[int, int]):
+        self.relations, self.sizes = relations, sizes
         self.sorted = relations.labels.ndim == 1 and not relations.without_own
         if self.sorted:
             selected = listed.valid.nonzero()
             rows, columns = selected[:, 0], listed.columns.masked_select(listed.valid)
-            self.tiles_in_row = -(-relations.reference_labels.shape[0] // size)
-            count = -(-relations.labels.shape[0] // size) * self.tiles_in_row
-            number = rows // size * self.tiles_in_row + columns // size
+            height, width = sizes
+            self.tiles_in_row = -(-relations.reference_labels.shape[0] // width)
+            count = -(-relations.labels.shape[0] // height) * self.tiles_in_row
+            number = rows // height * self.tiles_in_row + columns // width
             order = number.argsort(stable=True)
-            self.rows, self.columns = rows[order] % size, columns[order] % size
-            self.items = paddle.arange(size)
+            self.rows, self.columns = rows[order] % height, columns[order] % width
+            self.items = paddle.arange(max(sizes))
             self.ends = paddle.searchsorted(number[order], paddle.arange(count + 1)).tolist()
 
     def fill(self, rows: slice, columns: slice, x: Tensor, over: str, side: int, value: float) -> Tensor:
@@ -58,7 +59,7 @@ class Exclusions:
             if start < stop:  # Paddle cannot write to no place
                 x[self.items[start:stop], self.items[start + first : stop + first]] = value
         if over == NEGATIVE:
-            tile = rows.start // self.size * self.tiles_in_row + columns.start // self.size
+            tile = rows.start // self.sizes[0] * self.tiles_in_row + columns.start // self.sizes[1]
             part = slice(self.ends[tile], self.ends[tile + 1])
             if part.start < part.stop:
                 x[self.rows[part], self.columns[part]] = value

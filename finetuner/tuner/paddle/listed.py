@@ -1,7 +1,7 @@
 """The distances of a few listed references of each row, for PaddlePaddle."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import paddle
 from paddle.autograd import PyLayer
@@ -17,8 +17,7 @@ CHUNK = 2**17  # components of references that are in memory at once; they fit i
 CHUNK_ACCELERATOR = 2**24
 
 
-@dataclass
-class Listed:
+class Listed(NamedTuple):
     """The columns of some references of each row. All rows are padded to the length of the longest."""
 
     columns: Tensor  # [N, K] int64

@@ -1,8 +1,7 @@
 """Triplets that a miner has selected from tiles, for PaddlePaddle."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import paddle
 
@@ -10,13 +9,11 @@ from ..base.losses.reductions import NEGATIVE
 from .functional import hinge
 from .listed import Listed, listed_distances
 from .ops import Tensor, detached, row_sums, softplus, where
-from .tile_reductions import along
 
 __all__ = ["MinedTriplets", "mine_triplets"]
 
 
-@dataclass
-class Selection:
+class Selection(NamedTuple):
     """One reference of each row."""
 
     columns: Tensor  # [N] int64
@@ -68,7 +65,7 @@ def mine_triplets(comparison: Any, miner: Any) -> MinedTriplets:
         if miner.neg_strategy == "semihard" and positives is not None:
             limit = positives.distances
             negatives = select_negatives(comparison, True, above=limit, below=limit + margin)
-            negatives = replace(negatives, found=negatives.found & positives.found)
+            negatives = negatives._replace(found=negatives.found & positives.found)
         elif miner.neg_strategy != "all":
             negatives = select_negatives(comparison, miner.neg_strategy == "hard")
     return MinedTriplets(
@@ -108,7 +105,7 @@ def select_negatives(
             rows, others, axis = tile.slices[side], tile.slices[1 - side], 1 - side
             x = tile.exclude(tile.distances.clone(), NEGATIVE, side, worst)
             if above is not None and below is not None:
-                low, high = (along(one[rows], side, x) for one in (above, below))
+                low, high = (tile.along(one[rows], side) for one in (above, below))
                 x.masked_fill_((x <= low) | (x >= high), worst)
             x.scale_(sign)
             place = x.argmin(axis=axis, keepdim=True)

@@ -4,7 +4,7 @@ import paddle
 
 from .functional import PairwiseOperands
 from .ops import Tensor, detached
-from .tile_reductions import Tile, is_positive, tile_sums
+from .tile_reductions import Tile, is_positive_
 
 __all__ = ["RowGradients"]
 
@@ -29,10 +29,10 @@ class RowGradients:
         rows, columns = tile.slices
         gradient = grad_wrt_squared_distance(tile, by_distances, self.distance)
         self.by_queries[rows] -= gradient @ self.references[columns]
-        self.row_sums[rows] += tile_sums(gradient, 0)
+        self.row_sums[rows] += tile.sums(gradient, 0)
         if self.of_references:
             self.by_references[columns] -= paddle.matmul(gradient, self.queries[rows], transpose_x=True)
-            self.column_sums[columns] += tile_sums(gradient, 1)
+            self.column_sums[columns] += tile.sums(gradient, 1)
 
     def results(self) -> tuple[Tensor, Tensor]:
         """The gradients after the last tile. That of the references is 0 if that of the queries contains it."""
@@ -50,7 +50,7 @@ def grad_wrt_squared_distance(tile: Tile, gradient: Tensor, distance: str) -> Te
     It is 0 where the distance is 0.
     """
     if tile.near:
-        gradient.multiply_(is_positive(tile.distances))
+        gradient.multiply_(is_positive_(tile.distances.clone()))
     if distance == "euclidean":
         gradient.divide_(tile.distances.clip(min=MIN_DISTANCE) if tile.near else tile.distances).scale_(0.5)
     return gradient

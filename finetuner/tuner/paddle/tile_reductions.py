@@ -12,7 +12,7 @@ from paddle.nn import functional as F
 
 from ..base.losses.reductions import NEGATIVE, HingeSum, LogSumExp
 from .functional import EXP_CUTOFF
-from .ops import Tensor, detached, softplus, where
+from .ops import Tensor, detached, on_cpu, softplus, where
 
 __all__ = [
     "HingeReduction",
@@ -21,9 +21,7 @@ __all__ = [
     "Tile",
     "TileReduction",
     "TripletReduction",
-    "along",
-    "is_positive",
-    "tile_sums",
+    "is_positive_",
 ]
 
 MAX_FACTORS = 16  # of numbers up to 1 + e^2 whose product is still a normal number
@@ -56,6 +54,17 @@ class Tile:
         self.slices, self.distances, self.near, self.exclude = (rows, columns), distances, near, exclude
         self.sides, self.symmetric = sides, symmetric
         self.known: dict[Any, Tensor] = {}
+        self.ones = paddle.ones_like(distances[:, 0]), paddle.ones_like(distances[0])
+
+    def along(self, numbers: Tensor, side: int) -> Tensor:
+        """Numbers of the rows, or of the columns, as a new array in the shape of the tile."""
+        column, row = (numbers, self.ones[1]) if side == 0 else (self.ones[0], numbers)
+        column, row = column.unsqueeze(1), row.unsqueeze(0)
+        return paddle.matmul(column, row) if on_cpu(numbers) else column * row  # Paddle is slow at broadcasting
+
+    def sums(self, x: Tensor, side: int) -> Tensor:
+        """The sums of the rows, or of the columns, of an array in the shape of the tile."""
+        return x @ self.ones[1] if side == 0 else self.ones[0] @ x  # a product is faster than sum()
 
     def once(self, key: Any, side: int, make: Callable[[], Tensor]) -> Tensor:
         """What ``make`` returns; computed once for both sides if they see the same relations."""
@@ -69,20 +78,9 @@ class Tile:
         return self.once(over, side, lambda: self.exclude(self.distances.clone(), over, side, paddle.inf))
 
 
-def along(numbers: Tensor, side: int, like: Tensor) -> Tensor:
-    """Numbers of the rows, or of the columns, in the shape of a tile."""
-    return numbers[:, None].expand_as(like) if side == 0 else numbers[None, :].expand_as(like)
-
-
-def tile_sums(x: Tensor, side: int) -> Tensor:
-    """The sums of the rows, or of the columns, of a tile."""
-    # A product is faster than sum().
-    return x @ paddle.ones_like(x[0]) if side == 0 else paddle.ones_like(x[:, 0]) @ x
-
-
-def is_positive(x: Tensor) -> Tensor:
-    """1 for numbers above 0, else 0, in the type of ``x``. Faster than booleans."""
-    return F.hardsigmoid(x, slope=3e38, offset=0.0)
+def is_positive_(x: Tensor) -> Tensor:
+    """1 for numbers above 0, else 0, in place. Faster than booleans."""
+    return x.scale_(3e38).clip_(0.0, 1.0)
 
 
 class TileReduction:
@@ -117,7 +115,7 @@ class TileReduction:
 
     def factors(self, tile: Tile, side: int) -> Tensor:
         """The gradient by the numbers of the rows or columns of a tile, in its shape."""
-        return along(self.upstream[side][tile.slices[side]], side, tile.distances)
+        return tile.along(self.upstream[side][tile.slices[side]], side)
 
     def gradient(self, tile: Tile) -> Tensor:
         """The gradient by the distances of a tile, ``[R, C]``."""
@@ -147,16 +145,16 @@ class HingeReduction(TileReduction):
             side,
             lambda: paddle.scale(tile.without(self.one.over, side), -1.0, self.limit).clip_(min=0.0),
         )
-        active = tile.once((self, "active"), side, lambda: is_positive(terms))
-        self.sums[side][tile.slices[side]] += tile_sums(terms, side)
-        self.active[side][tile.slices[side]] += tile_sums(active, side)
+        active = tile.once((self, "active"), side, lambda: is_positive_(terms.clone()))
+        self.sums[side][tile.slices[side]] += tile.sums(terms, side)
+        self.active[side][tile.slices[side]] += tile.sums(active, side)
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         return self.sums[side], self.active[side]
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         gap = paddle.scale(tile.without(self.one.over, side), -1.0, self.limit)
-        return is_positive(gap).multiply_(-self.factors(tile, side))
+        return self.factors(tile, side).multiply_(is_positive_(gap)).scale_(-1.0)
 
 
 class LogSumExpReduction(TileReduction):
@@ -191,12 +189,12 @@ class LogSumExpReduction(TileReduction):
     def add(self, tile: Tile, side: int) -> None:
         rows = tile.slices[side]
         if self.bounded:
-            self.sums[side][rows] += tile_sums(self.exponentials(tile, side), side)
+            self.sums[side][rows] += tile.sums(self.exponentials(tile, side), side)
             return
         exponents, old = self.exponents(tile, side), self.maxima[side][rows].clone()
         new = paddle.maximum(old, exponents.max(axis=1 - side))
-        x = exponents.subtract_(along(new, side, exponents)).clip_(min=EXP_CUTOFF).exp_()
-        added = tile_sums(tile.exclude(x, self.one.over, side, 0.0), side)
+        x = exponents.subtract_(tile.along(new, side)).clip_(min=EXP_CUTOFF).exp_()
+        added = tile.sums(tile.exclude(x, self.one.over, side, 0.0), side)
         self.sums[side][rows] = self.sums[side][rows] * (old - new).exp() + added
         self.maxima[side][rows] = new
 
@@ -217,7 +215,7 @@ class LogSumExpReduction(TileReduction):
     def gradient(self, tile: Tile) -> Tensor:
         if self.bounded and tile.symmetric:
             factors, exponentials = [self.factors(tile, side) for side in tile.sides], self.exponentials(tile, 0)
-            found = (factors[0] + factors[1]).multiply_(exponentials) if len(factors) > 1 else factors[0] * exponentials
+            found = (factors[0].add_(factors[1]) if len(factors) > 1 else factors[0]).multiply_(exponentials)
         else:
             found = super().gradient(tile)
         if self.learnable:
@@ -226,9 +224,9 @@ class LogSumExpReduction(TileReduction):
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         if self.bounded:
-            return self.exponentials(tile, side) * self.factors(tile, side)
-        x = self.exponents(tile, side)
-        x.subtract_(along(self.ends[side][tile.slices[side]], side, x))
+            return self.factors(tile, side).multiply_(self.exponentials(tile, side))
+        ends = tile.along(self.ends[side][tile.slices[side]], side)
+        x = self.exponents(tile, side).subtract_(ends)
         shares = tile.exclude(x.clip_(min=EXP_CUTOFF).exp_(), self.one.over, side, 0.0)
         return shares.multiply_(self.factors(tile, side))
 
@@ -244,26 +242,27 @@ class TripletReduction(TileReduction):
         self.limits = where(one.valid, detached(one.limits), -paddle.inf)
         self.below, self.sums = paddle.zeros_like(self.limits), self.accumulators()[0]
 
-    def gap(self, tile: Tile, side: int, k: int) -> Tensor:
-        """The k-th limits minus the distances."""
-        distances = tile.without(NEGATIVE, side)
-        return along(self.limits[tile.slices[side], k], side, distances) - distances
+    def gap(self, tile: Tile, side: int, limits: Tensor) -> Tensor:
+        """Limits, one of each row, minus the distances."""
+        return tile.along(limits, side).subtract_(tile.without(NEGATIVE, side))
 
     def add(self, tile: Tile, side: int) -> None:
-        rows = tile.slices[side]
-        for k in range(self.limits.shape[1]):
-            terms = self.gap(tile, side, k).clip_(min=0.0)
-            self.sums[rows] += tile_sums(terms, side)
-            self.below[rows, k] += tile_sums(is_positive(terms), side)
+        rows, sums, below = tile.slices[side], [], []
+        for limits in self.limits[rows].unbind(axis=1):
+            terms = self.gap(tile, side, limits).clip_(min=0.0)
+            sums.append(tile.sums(terms, side))
+            below.append(tile.sums(is_positive_(terms), side))
+        self.sums[rows] += paddle.add_n(sums)
+        self.below[rows] += paddle.stack(below, axis=1)
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         return self.sums, self.below.sum(axis=1)
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         above = paddle.zeros_like(tile.distances)
-        for k in range(self.limits.shape[1]):
-            above.add_(is_positive(self.gap(tile, side, k)))
-        return above.multiply_(-self.factors(tile, side))
+        for limits in self.limits[tile.slices[side]].unbind(axis=1):
+            above.add_(is_positive_(self.gap(tile, side, limits)))
+        return self.factors(tile, side).multiply_(above).scale_(-1.0)
 
     def by_parameters(self) -> tuple[Tensor, ...]:
         return (self.below * self.upstream[0][:, None],)
@@ -280,38 +279,42 @@ class SoftTripletReduction(TripletReduction):
         super().__init__(one, like, columns, distance)
         self.bounded, self.factors_of_limits = distance == "cosine", self.limits.exp()
 
-    def ratios(self, tile: Tile, side: int, k: int) -> Tensor:
-        """``1 + e^(limit - d)`` of the k-th limits and all negatives; 1 for what is not a negative."""
+    def ratios(self, tile: Tile, side: int, factors: Tensor) -> Tensor:
+        """``1 + e^(limit - d)`` of limits, one of each row, and all negatives; 1 for what is not a negative."""
 
         def make() -> Tensor:
             return tile.exclude(paddle.scale(tile.distances, -1.0).exp_(), NEGATIVE, side, 0.0)
 
         exponentials = tile.once((self, "exponentials"), side, make)
-        factors = along(self.factors_of_limits[tile.slices[side], k], side, exponentials)
-        return (exponentials * factors).scale_(1.0, 1.0)
+        return tile.along(factors, side).multiply_(exponentials).scale_(1.0, 1.0)
 
     def add(self, tile: Tile, side: int) -> None:
-        rows, width = tile.slices[side], self.limits.shape[1]
+        rows, sums, below = tile.slices[side], [], []
         if not self.bounded:
-            for k in range(width):
-                gap = self.gap(tile, side, k)
-                self.sums[rows] += tile_sums(softplus(gap), side)
-                self.below[rows, k] += tile_sums(F.sigmoid(gap), side)
-            return
-        for start in range(0, width, MAX_FACTORS):
+            for limits in self.limits[rows].unbind(axis=1):
+                gap = self.gap(tile, side, limits)
+                sums.append(tile.sums(softplus(gap), side))
+                below.append(tile.sums(F.sigmoid(gap), side))
+        else:
             product = paddle.ones_like(tile.distances)
-            for k in range(start, min(width, start + MAX_FACTORS)):
-                part = self.ratios(tile, side, k)
+            for k, factors in enumerate(self.factors_of_limits[rows].unbind(axis=1)):
+                part = self.ratios(tile, side, factors)
                 product.multiply_(part)
-                self.below[rows, k] += part.shape[1 - side] - tile_sums(part.reciprocal_(), side)
-            self.sums[rows] += tile_sums(product.log(), side)
+                below.append(part.shape[1 - side] - tile.sums(part.reciprocal_(), side))
+                if k % MAX_FACTORS == MAX_FACTORS - 1:
+                    sums.append(tile.sums(product.log(), side))
+                    product = paddle.ones_like(tile.distances)
+            sums.append(tile.sums(product.log(), side))
+        self.sums[rows] += paddle.add_n(sums)
+        self.below[rows] += paddle.stack(below, axis=1)
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
-        found, width = paddle.zeros_like(tile.distances), self.limits.shape[1]
-        for k in range(width):
+        rows, found = tile.slices[side], paddle.zeros_like(tile.distances)
+        for k in range(self.limits.shape[1]):
             if self.bounded:
-                found.add_(self.ratios(tile, side, k).reciprocal_())
+                found.add_(self.ratios(tile, side, self.factors_of_limits[rows, k]).reciprocal_())
             else:
-                found.subtract_(F.sigmoid(self.gap(tile, side, k)))
+                found.subtract_(F.sigmoid(self.gap(tile, side, self.limits[rows, k])))
         # The derivative by d is minus the sum of the sigmoids, each of which is 1 - 1 / (1 + e^(limit - d)).
-        return found.scale_(1.0, -width if self.bounded else 0.0).multiply_(self.factors(tile, side))
+        found.scale_(1.0, -float(self.limits.shape[1]) if self.bounded else 0.0)
+        return found.multiply_(self.factors(tile, side))

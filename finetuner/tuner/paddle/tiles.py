@@ -84,15 +84,20 @@ class TiledComparison:
         self.operands = prepare_rows(queries, references, distance)
         self.relations, self.distance, self.listed = relations, distance, positives
         self.self_comparison = relations.self_comparison and queries is references
-        self.size = blocks.tile_size(on_cpu(queries))
+        self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, on_cpu(queries))
         self.distances = TileDistances(self.operands, distance)
-        self.exclusions = Exclusions(relations, positives, self.size)
+        self.exclusions = Exclusions(relations, positives, self.sizes)
         self.reverse = Reverse(self) if both else None
 
     def slices(self, side: int) -> list[slice]:
         """The rows, or the columns, of all tiles."""
-        length = (self.operands.queries if side == 0 else self.operands.references).shape[0]
-        return [slice(start, min(start + self.size, length)) for start in range(0, length, self.size)]
+        length, size = self.lengths[side], self.sizes[side]
+        return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """N and M."""
+        return self.operands.queries.shape[0], self.operands.references.shape[0]
 
     def tiles(self) -> Iterator[Tile]:
         """All tiles; of a batch that is compared with itself, those on and above the diagonal."""
