@@ -35,12 +35,12 @@ class RowGradients:
             self.column_sums[columns] += tile.sums(gradient, 1)
 
     def results(self) -> tuple[Tensor, Tensor]:
-        """The gradients after the last tile. That of the references is 0 if that of the queries contains it."""
+        """The gradients after the last tile."""
         # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
         scale = 1 if self.distance == "cosine" else 2
         by_queries = scale * (self.by_queries + self.row_sums[:, None] * self.queries)
         if self.self_comparison or not self.of_references:
-            return by_queries, paddle.zeros_like(self.references)
+            return by_queries, paddle.zeros_like(self.references)  # Paddle does not take None for an input
         return by_queries, scale * (self.by_references + self.column_sums[:, None] * self.references)
 
 
