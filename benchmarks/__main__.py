@@ -13,6 +13,7 @@ from pathlib import Path
 from .report import machine
 
 TABLES = [
+    "limits",
     "triplets",
     "logsumexp",
     "miners",

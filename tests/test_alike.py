@@ -69,7 +69,7 @@ OWN = {
         "optimizers.values_of": "",
         "optimizers.decay_weights": "",
         "optimizers.tensors_and_numbers": "Keras' optimizers have a list of variables",
-        "functional.refine_near_": "Keras has no operations in place",
+        "functional.near_pairs": "compilers do not know how many there are",
         "functional.refined_shape": "compilers of the others follow refine_near",
         "tile_reductions.Workspace": "Paddle has no out=",
         "tile_reductions.Workspace.__init__": "",

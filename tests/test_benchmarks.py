@@ -15,7 +15,7 @@ def test_all_tables_by_default():
 def test_unknown_name_is_an_error(capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["lop"])
-    assert "name must be one of triplets, " in capsys.readouterr().err
+    assert "name must be one of limits, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", TABLES)

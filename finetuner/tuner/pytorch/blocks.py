@@ -47,13 +47,15 @@ def reduce_rows(
         weights: Further tensors with gradients that the terms depend on.
         tiled: Whether the terms need no array of all distances.
     """
-    slices = blocks.row_blocks(len(queries), len(references), queries.device.type == "cpu")
+    on_cpu = queries.device.type == "cpu"
+    if tiled and blocks.suits_tiles(len(queries), len(references), on_cpu):
+        rows = tiled_comparison(queries, references, relations, distance)
+        if rows is not None:
+            numbers = terms(rows, *weights)
+            return numbers if per_row else tuple(number.sum() for number in numbers)
+    slices = blocks.row_blocks(len(queries), len(references), on_cpu)
     if len(slices) < 2:
         return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
-    rows = tiled_comparison(queries, references, relations, distance) if tiled else None
-    if rows is not None:
-        numbers = terms(rows, *weights)
-        return numbers if per_row else tuple(number.sum() for number in numbers)
     operands = prepare_rows(queries, references, distance)
     if not per_row and not torch.compiler.is_compiling():
         sums: tuple[Tensor, ...] = BlockSums.apply(  # type: ignore[no-untyped-call]
@@ -78,7 +80,7 @@ def reduce_both_ways(
     Both are computed from the same tiles.
     """
     rows = None
-    if len(blocks.row_blocks(len(first), len(second), first.device.type == "cpu")) > 1:
+    if blocks.suits_tiles(len(first), len(second), first.device.type == "cpu"):
         rows = tiled_comparison(first, second, relations, distance, both=True)
     if rows is None:
         forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)

@@ -105,11 +105,37 @@ def block_distances(
     )
     norms = own[:, None] + other[None, :]
     square = torch.addmm(norms, queries, references.T, alpha=-1 if distance == "cosine" else -2)
-    fixed, rows = square.detach(), (x.detach() for x in (queries, references, own, other))
-    exact = refine_near(fixed, *rows, distance == "cosine")
-    zero = exact <= MIN_SQUARE  # False for NaN
-    square = torch.where(zero, 0.0, square + (exact - fixed))
-    return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, square))) if distance == "euclidean" else square
+    fixed, operands_of_block = square.detach(), [x.detach() for x in (queries, references, own, other)]
+    if torch.compiler.is_compiling():
+        square = square + (refine_near(fixed, *operands_of_block, distance == "cosine") - fixed)
+    else:
+        pairs, exact = near_pairs(fixed, *operands_of_block, distance == "cosine")
+        square = square.index_put(pairs, exact - fixed[pairs], accumulate=True)
+    if distance != "euclidean":
+        return square
+    zero = square.detach() <= MIN_SQUARE  # False for NaN
+    return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, square)))
+
+
+def near_pairs(
+    square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """The pairs whose products cancel, as rows and columns, and their squared distances from the differences of rows.
+
+    Args:
+        square: From products of the rows, ``[R, C]``.
+        queries: ``[R, D]``.
+        references: ``[C, D]``.
+        own: The squared norms of the queries ``[R]``.
+        other: The squared norms of the references ``[C]``.
+        halved: Whether norms and distances are halved.
+    """
+    rows, columns = (square < NEAR * (own[:, None] + other[None, :])).nonzero(as_tuple=True)  # none for NaN
+    exact = square.new_empty(len(rows))
+    for start in range(0, len(rows), NEAR_AT_ONCE):
+        part = slice(start, start + NEAR_AT_ONCE)
+        exact[part] = (queries[rows[part]] - references[columns[part]]).square_().sum(dim=1)
+    return (rows, columns), exact / 2 if halved else exact
 
 
 @torch.library.custom_op("finetuner::refine_near", mutates_args=())  # compilers cannot follow it
@@ -126,25 +152,14 @@ def refine_near(
         other: The squared norms of the references ``[C]``.
         halved: Whether norms and distances are halved.
     """
-    return refine_near_(square.clone(), queries, references, own, other, halved)
+    pairs, exact = near_pairs(square, queries, references, own, other, halved)
+    return square.index_put(pairs, exact)
 
 
 @refine_near.register_fake
 def refined_shape(square: Tensor, *others: Any) -> Tensor:
     """What a compiler knows of the result."""
     return torch.empty_like(square)
-
-
-def refine_near_(
-    square: Tensor, queries: Tensor, references: Tensor, own: Tensor, other: Tensor, halved: bool
-) -> Tensor:
-    """:func:`refine_near` in place."""
-    rows, columns = (square < NEAR * (own[:, None] + other[None, :])).nonzero(as_tuple=True)  # none for NaN
-    for start in range(0, len(rows), NEAR_AT_ONCE):
-        part = slice(start, start + NEAR_AT_ONCE)
-        exact = (queries[rows[part]] - references[columns[part]]).square_().sum(dim=1)
-        square[rows[part], columns[part]] = exact / 2 if halved else exact
-    return square
 
 
 def pairwise_distance(queries: Tensor, references: Tensor, distance: str) -> Tensor:

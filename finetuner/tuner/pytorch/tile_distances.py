@@ -2,7 +2,7 @@
 
 import torch
 
-from .functional import NEAR, PairwiseOperands, refine_near_
+from .functional import NEAR, PairwiseOperands, near_pairs
 from .ops import Tensor
 
 __all__ = ["TileDistances"]
@@ -30,7 +30,8 @@ class TileDistances:
         if is_near:
             queries, references, own, other = self.operands
             part = queries[rows], references[columns], own[rows], other[columns]
-            refine_near_(square, *part, self.distance == "cosine")
+            pairs, exact = near_pairs(square, *part, self.distance == "cosine")
+            square[pairs] = exact
         if self.distance == "euclidean":
             square.sqrt_()
         return square, is_near

@@ -87,6 +87,7 @@ class TiledComparison:
         self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, queries.device.type == "cpu")
         self.distances = TileDistances(self.operands, distance)
         self.exclusions = Exclusions(relations, positives, self.sizes)
+        self.workspace = Workspace(self.operands.queries.detach(), self.sizes[0] * self.sizes[1])
         self.reverse = Reverse(self) if both else None
 
     def slices(self, side: int) -> list[slice]:
@@ -103,7 +104,7 @@ class TiledComparison:
         """All tiles; of a batch that is compared with itself, those on and above the diagonal."""
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
-        workspace = Workspace(self.operands.queries.detach(), self.sizes[0] * self.sizes[1])
+        workspace = self.workspace
         for rows in self.slices(0):
             for columns in self.slices(1):
                 if self.self_comparison and columns.start < rows.start:

@@ -10,6 +10,7 @@ __all__ = [
     "SECOND_DERIVATIVES",
     "row_blocks",
     "rows_per_block",
+    "suits_tiles",
     "tile_size",
     "tile_sizes",
 ]
@@ -41,10 +42,15 @@ def tile_size(on_cpu: bool = True) -> int:
     return TILE_SIZE if on_cpu else TILE_SIZE_ACCELERATOR
 
 
+def suits_tiles(rows: int, columns: int, on_cpu: bool = True) -> bool:
+    """Whether a matrix ``[rows, columns]`` is so large that tiles are faster than one computation of the whole."""
+    return rows > rows_per_block(columns, on_cpu)
+
+
 def tile_sizes(rows: int, columns: int, square: bool, on_cpu: bool = True) -> tuple[int, int]:
     """The rows and columns of a tile of a matrix ``[rows, columns]``. Of a matrix with few rows it is wider."""
     size = tile_size(on_cpu)
     if square:
-        return size, size
+        return min(size, rows), min(size, rows)
     height = max(1, min(rows, size))
     return height, max(1, min(columns, size * size // height))
