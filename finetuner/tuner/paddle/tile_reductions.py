@@ -5,6 +5,7 @@ of a tile. Side 0 of a tile are its rows, side 1 its columns.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import paddle
@@ -55,6 +56,11 @@ class Tile:
         self.sides, self.symmetric = sides, symmetric
         self.known: dict[Any, Tensor] = {}
         self.ones = paddle.ones_like(distances[:, 0]), paddle.ones_like(distances[0])
+
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """The smallest and the largest distance."""
+        return float(self.distances.min()), float(self.distances.max())
 
     def along(self, numbers: Tensor, side: int) -> Tensor:
         """Numbers of the rows, or of the columns, as a new array in the shape of the tile."""
@@ -239,30 +245,69 @@ class TripletReduction(TileReduction):
 
     def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
         super().__init__(one, like, columns, distance)
+        self.valid = one.valid.astype(like.dtype)
+        self.fixed = where(one.valid, detached(one.limits), 0.0)
         self.limits = where(one.valid, detached(one.limits), -paddle.inf)
+        self.shifts = self.fixed.sum(axis=1) / self.valid.sum(axis=1).clip(min=1)
         self.below, self.sums = paddle.zeros_like(self.limits), self.accumulators()[0]
+        self.extremes: dict[int, tuple[list[float], list[float]]] = {}
 
-    def gap(self, tile: Tile, side: int, limits: Tensor) -> Tensor:
-        """Limits, one of each row, minus the distances."""
-        return tile.along(limits, side).subtract_(tile.without(NEGATIVE, side))
+    def extremes_of_limits(self, rows: slice) -> tuple[list[float], list[float]]:
+        """The smallest and the largest of the k-th limits of some rows, for each k."""
+        if rows.start not in self.extremes:
+            lowest = where(self.one.valid[rows], self.limits[rows], paddle.inf).min(axis=0)
+            self.extremes[rows.start] = lowest.tolist(), self.limits[rows].max(axis=0).tolist()
+        return self.extremes[rows.start]
+
+    def gap(self, tile: Tile, side: int, k: int) -> Tensor:
+        """The k-th limits minus the distances."""
+        return tile.along(self.limits[tile.slices[side], k], side).subtract_(tile.without(NEGATIVE, side))
+
+    def above(self, tile: Tile, side: int, below: list[Tensor] | None = None) -> Tensor:
+        """How many limits are above each negative, ``[R, C]``.
+
+        Limits above or below all distances of the tile are not compared with each.
+
+        Args:
+            tile: The tile.
+            side: Whose limits.
+            below: Takes the number of negatives below each limit, ``[R, K]``, in parts to be summed.
+        """
+
+        def make() -> Tensor:
+            return tile.exclude(paddle.ones_like(tile.distances), NEGATIVE, side, 0.0)
+
+        rows, (least, most) = tile.slices[side], tile.extremes
+        lowest, highest = self.extremes_of_limits(rows)
+        is_above_all = paddle.to_tensor([float(limit > most) for limit in lowest], self.valid.dtype)
+        negatives, known = tile.once("negatives", side, make), self.valid[rows] * is_above_all
+        above, counts = tile.along(known.sum(axis=1), side).multiply_(negatives), {}
+        for k in range(len(lowest)):
+            if not (lowest[k] > most or highest[k] <= least):  # also for NaN
+                compared = is_positive_(self.gap(tile, side, k))
+                above.add_(compared)
+                if below is not None:
+                    counts[k] = tile.sums(compared, side)
+        if below is not None:
+            below.append(known * tile.sums(negatives, side)[:, None])
+            if counts:
+                none = paddle.zeros_like(known[:, 0])
+                below.append(paddle.stack([counts.get(k, none) for k in range(len(lowest))], axis=1))
+        return above
 
     def add(self, tile: Tile, side: int) -> None:
-        rows, sums, below = tile.slices[side], [], []
-        for limits in self.limits[rows].unbind(axis=1):
-            terms = self.gap(tile, side, limits).clip_(min=0.0)
-            sums.append(tile.sums(terms, side))
-            below.append(tile.sums(is_positive_(terms), side))
-        self.sums[rows] += paddle.add_n(sums)
-        self.below[rows] += paddle.stack(below, axis=1)
+        rows, below = tile.slices[side], []
+        above = self.above(tile, side, below)
+        shifted = tile.distances - tile.along(self.shifts[rows], side)
+        self.sums[rows] -= tile.sums(shifted.multiply_(above), side)
+        self.below[rows] += paddle.add_n(below)
 
     def results(self, side: int) -> tuple[Tensor, ...]:
-        return self.sums, self.below.sum(axis=1)
+        sums = self.sums + (self.below * (self.fixed - self.shifts[:, None])).sum(axis=1)
+        return sums, self.below.sum(axis=1)
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
-        above = paddle.zeros_like(tile.distances)
-        for limits in self.limits[tile.slices[side]].unbind(axis=1):
-            above.add_(is_positive_(self.gap(tile, side, limits)))
-        return self.factors(tile, side).multiply_(above).scale_(-1.0)
+        return self.factors(tile, side).multiply_(self.above(tile, side)).scale_(-1.0)
 
     def by_parameters(self) -> tuple[Tensor, ...]:
         return (self.below * self.upstream[0][:, None],)
@@ -279,26 +324,27 @@ class SoftTripletReduction(TripletReduction):
         super().__init__(one, like, columns, distance)
         self.bounded, self.factors_of_limits = distance == "cosine", self.limits.exp()
 
-    def ratios(self, tile: Tile, side: int, factors: Tensor) -> Tensor:
-        """``1 + e^(limit - d)`` of limits, one of each row, and all negatives; 1 for what is not a negative."""
+    def ratios(self, tile: Tile, side: int, k: int) -> Tensor:
+        """``1 + e^(limit - d)`` of the k-th limits and all negatives; 1 for what is not a negative."""
 
         def make() -> Tensor:
             return tile.exclude(paddle.scale(tile.distances, -1.0).exp_(), NEGATIVE, side, 0.0)
 
         exponentials = tile.once((self, "exponentials"), side, make)
+        factors = self.factors_of_limits[tile.slices[side], k]
         return tile.along(factors, side).multiply_(exponentials).scale_(1.0, 1.0)
 
     def add(self, tile: Tile, side: int) -> None:
         rows, sums, below = tile.slices[side], [], []
         if not self.bounded:
-            for limits in self.limits[rows].unbind(axis=1):
-                gap = self.gap(tile, side, limits)
+            for k in range(self.limits.shape[1]):
+                gap = self.gap(tile, side, k)
                 sums.append(tile.sums(softplus(gap), side))
                 below.append(tile.sums(F.sigmoid(gap), side))
         else:
             product = paddle.ones_like(tile.distances)
-            for k, factors in enumerate(self.factors_of_limits[rows].unbind(axis=1)):
-                part = self.ratios(tile, side, factors)
+            for k in range(self.limits.shape[1]):
+                part = self.ratios(tile, side, k)
                 product.multiply_(part)
                 below.append(part.shape[1 - side] - tile.sums(part.reciprocal_(), side))
                 if k % MAX_FACTORS == MAX_FACTORS - 1:
@@ -308,13 +354,16 @@ class SoftTripletReduction(TripletReduction):
         self.sums[rows] += paddle.add_n(sums)
         self.below[rows] += paddle.stack(below, axis=1)
 
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        return self.sums, self.below.sum(axis=1)
+
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
-        rows, found = tile.slices[side], paddle.zeros_like(tile.distances)
+        found = paddle.zeros_like(tile.distances)
         for k in range(self.limits.shape[1]):
             if self.bounded:
-                found.add_(self.ratios(tile, side, self.factors_of_limits[rows, k]).reciprocal_())
+                found.add_(self.ratios(tile, side, k).reciprocal_())
             else:
-                found.subtract_(F.sigmoid(self.gap(tile, side, self.limits[rows, k])))
+                found.subtract_(F.sigmoid(self.gap(tile, side, k)))
         # The derivative by d is minus the sum of the sigmoids, each of which is 1 - 1 / (1 + e^(limit - d)).
         found.scale_(1.0, -float(self.limits.shape[1]) if self.bounded else 0.0)
         return found.multiply_(self.factors(tile, side))
