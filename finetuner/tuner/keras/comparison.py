@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 from ..base.losses.reductions import NEGATIVE, POSITIVE, LogSumExp, Triplets
+from . import kernels
 from .functional import hinge, row_logsumexp
-from .kernels import soft_triplets, triplets
 from .ops import Tensor, cast, detached, reduce_sum, row_sums, softplus, where
 
 __all__ = ["Comparison", "Positives"]
@@ -54,7 +54,7 @@ class Comparison:
 
     def reduce(self, *reductions: Any) -> tuple[Any, ...]:
         """The reductions over the items of each row, ``[B]`` each; two for a :class:`HingeSum`."""
-        return tuple(self.reduction(one) for one in reductions)
+        return tuple(map(self.reduction, reductions))  # Paddle's to_static cannot follow a generator
 
     def reduction(self, one: Any) -> Any:
         """A single reduction."""
@@ -72,5 +72,6 @@ class Comparison:
     def triplets(self, margin: float | None) -> tuple[Tensor, Tensor, Tensor]:
         """Sum of the hinges, number of triplets, and number of active triplets of each row; without a margin, soft."""
         if margin is None:
-            return soft_triplets(self.distances, self.positive, self.negative)
-        return triplets(self.distances, self.positive, self.negative, margin)
+            return kernels.soft_triplets(self.distances, self.positive, self.negative)
+        # By its module: Paddle's to_static takes a plain name for this method.
+        return kernels.triplets(self.distances, self.positive, self.negative, margin)

@@ -107,9 +107,9 @@ def block_distances(
     )
     scaled = queries if distance == "cosine" else 2 * queries
     square = own[:, None] + other[None, :] - ops.matmul(scaled, ops.transpose(references))
-    fixed = ops.stop_gradient(square)
-    rows = map(ops.stop_gradient, (queries, references, own, other))
-    exact = ops.stop_gradient(refine_near(fixed, *rows, distance == "cosine"))
+    fixed, queries, references = map(ops.stop_gradient, (square, queries, references))
+    norms = ops.stop_gradient(own), ops.stop_gradient(other)
+    exact = ops.stop_gradient(refine_near(fixed, queries, references, *norms, distance == "cosine"))
     zero = exact <= MIN_SQUARE  # False for NaN
     square = ops.where(zero, 0.0, square + (exact - fixed))
     return ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, square))) if distance == "euclidean" else square

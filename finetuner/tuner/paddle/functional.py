@@ -116,9 +116,10 @@ def block_distances(
     )
     norms = paddle.add(*broadcast_pairs(own, other))
     square = norms - paddle.matmul(queries if distance == "cosine" else 2 * queries, references, transpose_y=True)
-    exact = refine_near(*(detached(x) for x in (square, queries, references, own, other)), distance == "cosine")
+    fixed, queries, references = detached(square), detached(queries), detached(references)
+    exact = refine_near(fixed, queries, references, detached(own), detached(other), distance == "cosine")
     zero = exact <= MIN_SQUARE  # False for NaN
-    square = square + (exact - detached(square))
+    square = square + (exact - fixed)
     if distance == "euclidean":
         return where(zero, 0.0, paddle.sqrt(where(zero, 1.0, square)))
     return where(zero, 0.0, square)

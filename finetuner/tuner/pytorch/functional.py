@@ -105,11 +105,12 @@ def block_distances(
     )
     norms = own[:, None] + other[None, :]
     square = torch.addmm(norms, queries, references.T, alpha=-1 if distance == "cosine" else -2)
-    fixed, operands_of_block = square.detach(), [x.detach() for x in (queries, references, own, other)]
+    fixed, queries, references = square.detach(), queries.detach(), references.detach()
+    given = fixed, queries, references, own.detach(), other.detach(), distance == "cosine"
     if torch.compiler.is_compiling():
-        square = square + (refine_near(fixed, *operands_of_block, distance == "cosine") - fixed)
+        square = square + (refine_near(*given) - fixed)
     else:
-        pairs, exact = near_pairs(fixed, *operands_of_block, distance == "cosine")
+        pairs, exact = near_pairs(*given)
         square = square.index_put(pairs, exact - fixed[pairs], accumulate=True)
     if distance != "euclidean":
         return square

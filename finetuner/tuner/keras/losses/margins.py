@@ -51,13 +51,13 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
         classes = where(cast(classes, labels.dtype) == labels, classes, -1)  # 0.5 is no class
         relations = Relations(classes, numbers)  # the own class is the positive, all others are negatives
         per_row, tiled = self.reduction == "none", not self.smoothing_epsilon
-        found = reduce_rows(self.terms, queries, centres, relations, "cosine", per_row, tiled=tiled)
+        sums, count, active = reduce_rows(self.terms, queries, centres, relations, "cosine", per_row, tiled=tiled)
         if self.need_logs:
             fixed = detached(queries), detached(centres)
-            _, count, active = reduce_rows(self.violations, *fixed, relations, "cosine", tiled=False)
+            _, rows, violated = reduce_rows(self.violations, *fixed, relations, "cosine", tiled=False)
             self.logs = distance_statistics(*fixed, relations, "cosine")
-            self.logs["active"] = reduce_sum(active) / reduce_sum(count)
-        return reduce(*found, self.reduction)
+            self.logs["active"] = reduce_sum(violated) / reduce_sum(rows)
+        return reduce(sums, count, active, self.reduction)
 
     def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
         (others,) = rows.reduce(LogSumExp(NEGATIVE, -self.scale))  # of scale cos - scale
