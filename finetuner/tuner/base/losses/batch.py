@@ -17,7 +17,7 @@ class BatchLoss(Loss):
     memory bank. Embeddings are ``[N, D]`` and ``[M, D]`` floats. Labels are ``[N]`` integers (classes or instances),
     ``[N, 2]`` integers (session and role), or ``[N, C]`` booleans or floats (label sets, see
     :mod:`finetuner.tuner.base.data.relations`). If the batch itself is among the references, from row ``self_offset``
-    on, no row is its own reference. Large batches are computed in blocks of rows
+    on, no row is its own reference. Large batches are computed in tiles or in blocks of rows
     (:mod:`finetuner.tuner.base.losses.blocks`), so memory grows with N and not with N x M.
 
     Args:

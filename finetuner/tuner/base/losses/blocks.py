@@ -1,7 +1,7 @@
-"""How many rows a loss computes at a time, so that no array of size N x M is needed.
+"""How many distances a loss computes at a time, so that no array of size N x M is needed.
 
-The distances of a block fit into a core's cache. The many small operations of a loss are fast there. A loss that
-computes all N x M distances at once spends most of its time on memory access.
+The distances of a tile, or of a block of rows, fit into a core's cache. The many small operations of a loss are fast
+there. A loss that computes all N x M distances at once spends most of its time on memory access.
 """
 
 __all__ = [
