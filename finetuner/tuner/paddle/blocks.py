@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import paddle
 from paddle.autograd import PyLayer
 from paddle.distributed.fleet.utils import recompute
-from paddle.jit.sot import psdb
+from paddle.jit.sot.utils import no_eval_frame
 
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE
@@ -50,14 +50,13 @@ def reduce_rows(
     """
     if not paddle.in_dynamic_mode():  # compiled, shapes may be open: the batch is computed as a whole
         return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
+    if tiled and blocks.suits_tiles(queries.shape[0], references.shape[0], on_cpu(queries)):
+        found = reduce_tiles(terms, queries, references, relations, distance, weights)
+        if found is not None:
+            return found[0] if per_row else tuple(number.sum() for number in found[0])
     slices = blocks.row_blocks(queries.shape[0], references.shape[0], on_cpu(queries))
     if len(slices) < 2:
         return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
-    psdb.fallback(recursive=True)  # to_static, as it is by default, must not look into what follows
-    rows = tiled_comparison(queries, references, relations, distance) if tiled else None
-    if rows is not None:
-        numbers = terms(rows, *weights)
-        return numbers if per_row else tuple(number.sum() for number in numbers)
     operands = prepare_rows(queries, references, distance)
     if not per_row:
         inputs = BlockInputs(terms, relations, distance, slices, operands)
@@ -79,15 +78,31 @@ def reduce_both_ways(
 
     Both are computed from the same tiles.
     """
-    rows = None
-    if paddle.in_dynamic_mode() and len(blocks.row_blocks(first.shape[0], second.shape[0], on_cpu(first))) > 1:
-        psdb.fallback(recursive=True)
-        rows = tiled_comparison(first, second, relations, distance, both=True)
+    found = None
+    if paddle.in_dynamic_mode() and blocks.suits_tiles(first.shape[0], second.shape[0], on_cpu(first)):
+        found = reduce_tiles(terms, first, second, relations, distance, weights, both=True)
+    if found is not None:
+        return tuple(number.sum() for number in found[0]), tuple(number.sum() for number in found[1])
+    forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
+    return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
+
+
+@no_eval_frame  # to_static, as it is by default, cannot follow what is done in place
+def reduce_tiles(
+    terms: Terms,
+    queries: Tensor,
+    references: Tensor,
+    relations: Any,
+    distance: str,
+    weights: tuple[Tensor, ...],
+    both: bool = False,
+) -> list[tuple[Tensor, ...]] | None:
+    """Numbers of the rows in tiles, for the queries and, if ``both``, the references; None if they cannot be tiled."""
+    rows = tiled_comparison(queries, references, relations, distance, both)
     if rows is None:
-        forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
-        return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
-    found, reverse = terms(rows, *weights), terms(rows.reverse, *weights)
-    return tuple(number.sum() for number in found), tuple(number.sum() for number in reverse)
+        return None
+    found = [terms(rows, *weights)]
+    return [*found, terms(rows.reverse, *weights)] if both else found
 
 
 class FirstDerivative(PyLayer):

@@ -296,7 +296,7 @@ class TripletReduction(TileReduction):
         return above
 
     def add(self, tile: Tile, side: int) -> None:
-        rows, below = tile.slices[side], []
+        rows, below = tile.slices[side], list[Tensor]()
         above = self.above(tile, side, below)
         shifted = tile.distances - tile.along(self.shifts[rows], side)
         self.sums[rows] -= tile.sums(shifted.multiply_(above), side)
