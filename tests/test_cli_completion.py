@@ -90,6 +90,7 @@ def test_a_description_is_shown():
     assert any('"Ftrl":"Keras"' in line for line in lines)
 
 
-def test_scripts_of_shells():
+def test_scripts_of_shells(monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # a process in the background has no shell
     for shell in ("bash", "zsh", "fish"):
         assert "_FINETUNER_COMPLETE" in run("--show-completion", shell).stdout

@@ -81,7 +81,7 @@ def show_progress(width):
         history=[{"val_loss": 0.99315}],
         **{"step": 0, "epochs": 10, "epoch": 1, "batch": 0, "batches": 1234, "batch_items": 256, "loss": 0.93691},
         logs={"active": 0.51234, "positive_distance": 0.12341, "negative_distance": 0.98761, "spread": 0.11111},
-        tuner=SimpleNamespace(engine=engine, defaults_line=""),
+        tuner=SimpleNamespace(engine=engine, defaults_line="", prefix_line=""),
     )
     bar.on_fit_begin(state)
     bar.on_epoch_begin(state)
@@ -116,7 +116,7 @@ def test_progress(width):
 def test_a_file_has_one_line_for_an_epoch():
     console = Console(file=io.StringIO(), width=40, force_terminal=False)
     state = SimpleNamespace(
-        tuner=SimpleNamespace(defaults_line=""),
+        tuner=SimpleNamespace(defaults_line="", prefix_line=""),
         history=[dict.fromkeys(("val_loss", "hit@1", "mAP@R", "active", "spread"), 0.5)],
     )
     ProgressBar(console).on_fit_begin(SimpleNamespace(**vars(state), step=0, epochs=1))
