@@ -69,6 +69,7 @@ OWN = {
         "optimizers.values_of": "",
         "optimizers.decay_weights": "",
         "optimizers.tensors_and_numbers": "Keras' optimizers have a list of variables",
+        "listed.as_numbers": "torch.searchsorted takes equal types alone",
         "functional.near_pairs": "compilers do not know how many there are",
         "functional.refined_shape": "compilers of the others follow refine_near",
         "tile_reductions.Workspace": "Paddle has no out=",
@@ -225,11 +226,11 @@ OWN = {
         "listed.ListedInputs": "Paddle looks for tensors in tuples of arguments",
         "listed.row_differences": "Paddle is slow at implicit broadcasting",
         "tile_reductions.Tile.extremes": "comparisons are slow",
-        "tile_reductions.TripletReduction.extremes_of_limits": "",
-        "tile_reductions.TripletReduction.above": "",
+        "tile_triplets.TripletReduction.extremes_of_limits": "",
+        "tile_triplets.TripletReduction.above": "",
         "tile_reductions.Tile.along": "Paddle is slow at implicit broadcasting",
         "tile_reductions.Tile.sums": "products are faster than its sums",
-        "tile_reductions.TripletReduction.gap": "there are no operations with out=",
+        "tile_triplets.TripletReduction.gap": "there are no operations with out=",
         "tile_reductions.is_positive_": "booleans are slow",
         "tiles.TileInputs": "as ListedInputs",
         "ops.on_cpu": "the compiler cannot follow it",
@@ -300,7 +301,7 @@ FILES = {
     "paddle": {"_import_paddle"},  # after TensorFlow
 }
 # Files that Keras has not: its losses are computed in blocks of rows, since a compiler has to know the number of positives.
-TILES = {"exclusions", "listed", "mined", "tile_distances", "tile_gradients", "tile_reductions", "tiles"}
+TILES = {"exclusions", "listed", "mined", "tile_distances", "tile_gradients", "tile_reductions", "tile_triplets", "tiles"}
 # Names whose arguments or documentation depend on the framework.
 DIFFERENT = {
     "__init__": "by the first line",
@@ -339,7 +340,7 @@ DIFFERENT = {
     "tile_distances.TileDistances.tile": "Paddle has no out=",
     "tile_reductions.Tile": "",
     "tile_reductions.Tile.__init__": "",
-    "tile_reductions.SoftTripletReduction.ratios": "",
+    "tile_triplets.SoftTripletReduction.ratios": "",
     "ops.row_slice": "a compiler's number of rows is open in Keras",
     "kernels.triplets": "by how it counts",
     "kernels.soft_triplets": "",

@@ -81,3 +81,18 @@ def test_tiles_of_few_rows_are_wide():
     assert blocks.tile_sizes(64, 50_000, square=False) == (64, 4096)
     assert blocks.tile_sizes(64, 100, square=False) == (64, 100)
     assert blocks.tile_sizes(5000, 7000, square=False) == (512, 512)
+
+
+@pytest.mark.parametrize("kinds", [("bool", "bool"), ("int64", "int32"), ("uint8", "int64"), ("float32", "int64")])
+def test_labels_of_any_type(backend, whole, monkeypatch, kinds):
+    loss, labels = backend.loss("NTXentLoss"), LABELS["classes"] % 2
+    given = X, labels.astype(kinds[0]), X[:9], labels[:9].astype(kinds[1])
+
+    def compute():
+        return backend.value_and_grads(lambda x, y, z, t: loss(x, y, z, t), [given[0]], given[1:])
+
+    expected, gradients = compute()
+    in_tiles(monkeypatch, 5)
+    found, others = compute()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(others[0], gradients[0], rtol=1e-4, atol=1e-7)

@@ -49,8 +49,12 @@ class Relations:
     ):
         self.self_comparison = reference_labels is None  # the batch is compared with itself
         self.self_offset = 0 if reference_labels is None else self_offset  # where the batch is among the references
-        self.labels = labels = comparable(labels)
-        self.reference_labels = labels if reference_labels is None else comparable(reference_labels)
+        labels = comparable(labels)
+        references = labels if reference_labels is None else comparable(reference_labels)
+        if labels.dtype != references.dtype:  # Paddle compares equal types alone
+            common = "float64" if labels.is_floating_point() or references.is_floating_point() else "int64"
+            labels, references = labels.astype(common), references.astype(common)
+        self.labels, self.reference_labels = labels, references
         # Only sessions differ by direction.
         self.symmetrized = symmetrized and labels.ndim == 2 and not is_label_sets(labels)
         self.without_own = without_own  # whether the batch among the references is left out, not the diagonal alone

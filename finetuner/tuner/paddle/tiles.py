@@ -27,11 +27,10 @@ from .tile_gradients import RowGradients
 from .tile_reductions import (
     HingeReduction,
     LogSumExpReduction,
-    SoftTripletReduction,
     Tile,
     TileReduction,
-    TripletReduction,
 )
+from .tile_triplets import SoftTripletReduction, TripletReduction
 
 __all__ = ["TiledComparison", "tiled_comparison"]
 

@@ -38,10 +38,11 @@ def list_positives(relations: Relations, most: int) -> Listed | None:
 
 def list_classes(relations: Relations, most: int) -> Listed | None:
     """:func:`list_positives` for class labels, by sorting them."""
-    order = torch.argsort(relations.reference_labels, stable=True)
-    ordered = relations.reference_labels[order]
-    first = torch.searchsorted(ordered, relations.labels.contiguous())
-    count = torch.searchsorted(ordered, relations.labels.contiguous(), right=True) - first
+    labels, references = (as_numbers(x) for x in (relations.labels, relations.reference_labels))
+    order = torch.argsort(references, stable=True)
+    ordered = references[order]
+    first = torch.searchsorted(ordered, labels)
+    count = torch.searchsorted(ordered, labels, right=True) - first
     offset = relations.self_offset
     with_own = offset is not None
     width = max(1, int(count.max()) - with_own)  # one of them is the row itself
@@ -56,6 +57,11 @@ def list_classes(relations: Relations, most: int) -> Listed | None:
         place = place[:width] + (columns >= own)[:, :-1]
         columns, valid = columns.gather(1, place), valid.gather(1, place)
     return Listed(columns, valid)
+
+
+def as_numbers(labels: Tensor) -> Tensor:
+    """Labels in a type that can be searched: int64, or float64."""
+    return labels.to(torch.float64 if labels.is_floating_point() else torch.int64).contiguous()
 
 
 def padded(rows: Tensor, columns: Tensor, count: int, width: int) -> Listed:

@@ -26,12 +26,11 @@ from .tile_gradients import RowGradients
 from .tile_reductions import (
     HingeReduction,
     LogSumExpReduction,
-    SoftTripletReduction,
     Tile,
     TileReduction,
-    TripletReduction,
     Workspace,
 )
+from .tile_triplets import SoftTripletReduction, TripletReduction
 
 __all__ = ["TiledComparison", "tiled_comparison"]
 
