@@ -22,7 +22,7 @@ SECOND_DERIVATIVES = (
 
 BLOCK_SIZE = 2**18  # distances in a block: 1 MiB of float32
 TILE_SIZE = 512  # rows and columns of a tile
-TILE_SIZE_ACCELERATOR = 8192
+TILE_SIZE_ACCELERATOR = 4096  # 64 MiB
 BLOCK_SIZE_ACCELERATOR = 2**26  # 256 MiB: on accelerators, starting an operation costs more than memory access
 
 
