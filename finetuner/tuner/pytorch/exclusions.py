@@ -7,7 +7,44 @@ from .listed import Listed
 from .ops import Tensor
 from .relations import Relations
 
-__all__ = ["Exclusions"]
+__all__ = ["Exclusions", "TilePairs"]
+
+
+class TilePairs:
+    """The pairs of rows and their listed positives, sorted by the tile in which their distance is computed.
+
+    Args:
+        listed: The positives of each row.
+        lengths: N and M.
+        sizes: The rows and columns of a tile.
+        upper: Whether only the tiles on and above the diagonal are computed.
+
+    Attributes:
+        shape: Of the list, N and K.
+        anchors: The row of each pair.
+        slots: Its place in the list of the row.
+        rows: Its row in the tile.
+        columns: Its column in the tile.
+    """
+
+    def __init__(self, listed: Listed, lengths: tuple[int, int], sizes: tuple[int, int], upper: bool):
+        (height, width), self.sizes, self.shape = sizes, sizes, listed.valid.shape
+        anchors, slots = listed.valid.nonzero(as_tuple=True)
+        rows, columns = anchors, listed.columns[anchors, slots]
+        if upper:  # the tile of the transposed pair is computed
+            below = rows // height > columns // width
+            rows, columns = torch.where(below, columns, rows), torch.where(below, rows, columns)
+        self.tiles_in_row = -(-lengths[1] // width)
+        count = -(-lengths[0] // height) * self.tiles_in_row
+        number, order = torch.sort(rows // height * self.tiles_in_row + columns // width)
+        self.rows, self.columns = rows[order] % height, columns[order] % width
+        self.anchors, self.slots = anchors[order], slots[order]
+        self.ends = torch.searchsorted(number, torch.arange(count + 1, device=number.device)).tolist()
+
+    def part(self, rows: slice, columns: slice) -> slice:
+        """The pairs of a tile."""
+        tile = rows.start // self.sizes[0] * self.tiles_in_row + columns.start // self.sizes[1]
+        return slice(self.ends[tile], self.ends[tile + 1])
 
 
 class Exclusions:
@@ -18,22 +55,11 @@ class Exclusions:
 
     Args:
         relations: Of queries and references.
-        listed: The positives of each row.
-        sizes: The rows and columns of a tile.
+        pairs: Rows and their positives, for class labels; None for other labels.
     """
 
-    def __init__(self, relations: Relations, listed: Listed, sizes: tuple[int, int]):
-        self.relations, self.sizes = relations, sizes
-        self.sorted = relations.labels.ndim == 1 and not relations.without_own
-        if self.sorted:
-            rows, slots = listed.valid.nonzero(as_tuple=True)
-            columns = listed.columns[rows, slots]
-            height, width = sizes
-            self.tiles_in_row = -(-len(relations.reference_labels) // width)
-            count = -(-len(relations.labels) // height) * self.tiles_in_row
-            number, order = torch.sort(rows // height * self.tiles_in_row + columns // width)
-            self.rows, self.columns = rows[order] % height, columns[order] % width
-            self.ends = torch.searchsorted(number, torch.arange(count + 1, device=number.device)).tolist()
+    def __init__(self, relations: Relations, pairs: TilePairs | None):
+        self.relations, self.pairs = relations, pairs
 
     def fill(self, rows: slice, columns: slice, x: Tensor, over: str, side: int, value: float) -> Tensor:
         """Set what is not in a reduction to ``value``, in place, and return ``x``.
@@ -46,7 +72,7 @@ class Exclusions:
             side: 0 for the relations as the rows see them, 1 as the columns do.
             value: What is written.
         """
-        if not self.sorted:
+        if self.pairs is None:
             positive, negative = self.relations.block(*((rows, columns) if side == 0 else (columns, rows)))
             mask = negative if over == NEGATIVE else positive | negative
             return x.masked_fill_(~(mask if side == 0 else mask.T), value)
@@ -54,7 +80,6 @@ class Exclusions:
         if own is not None:
             x.masked_fill_(own, value)
         if over == NEGATIVE:
-            tile = rows.start // self.sizes[0] * self.tiles_in_row + columns.start // self.sizes[1]
-            part = slice(self.ends[tile], self.ends[tile + 1])
-            x[self.rows[part], self.columns[part]] = value
+            part = self.pairs.part(rows, columns)
+            x[self.pairs.rows[part], self.pairs.columns[part]] = value
         return x

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from ..base.losses.reductions import HingeSum, LogSumExp
+from .exclusions import TilePairs
 from .functional import EXP_CUTOFF
 from .ops import Tensor
 
-__all__ = ["HingeReduction", "LogSumExpReduction", "Tile", "TileReduction"]
+__all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "Tile", "TileReduction"]
 
 MAX_SHIFTED = 60.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
@@ -161,6 +162,29 @@ class HingeReduction(TileReduction):
         distances = tile.without(self.one.over, side)
         active = torch.lt(distances, self.one.limit, out=tile.empty())  # 1 or 0: faster than booleans
         return active.mul_(-self.factors(tile, side))
+
+
+class ListedReduction(TileReduction):
+    """The distances of the listed positives ``[N, K]``, from the tiles that other reductions need. Padding is 0."""
+
+    def __init__(self, one: TilePairs, like: Tensor, columns: int | None, distance: str):
+        super().__init__(one, like, columns, distance)
+        self.found = like.new_zeros(one.shape)
+
+    def add(self, tile: Tile, side: int) -> None:
+        if side == 0:
+            part = self.one.part(*tile.slices)
+            places = self.one.anchors[part], self.one.slots[part]
+            self.found[places] = tile.distances[self.one.rows[part], self.one.columns[part]]
+
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        return (self.found,)
+
+    def gradient(self, tile: Tile) -> Tensor:
+        part = self.one.part(*tile.slices)
+        upstream = self.upstream[0][self.one.anchors[part], self.one.slots[part]]
+        places = self.one.rows[part], self.one.columns[part]
+        return tile.empty().zero_().index_put_(places, upstream, accumulate=True)  # a pair may occur in both orders
 
 
 class LogSumExpReduction(TileReduction):

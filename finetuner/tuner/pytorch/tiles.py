@@ -15,7 +15,7 @@ import torch
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE, HingeSum, LogSumExp, Triplets
 from .comparison import Comparison, Positives
-from .exclusions import Exclusions
+from .exclusions import Exclusions, TilePairs
 from .functional import PairwiseOperands, block_distances, prepare_rows
 from .listed import Listed, list_positives, listed_distances, zero_vectors
 from .mined import MinedTriplets, mine_triplets
@@ -25,6 +25,7 @@ from .tile_distances import TileDistances
 from .tile_gradients import RowGradients
 from .tile_reductions import (
     HingeReduction,
+    ListedReduction,
     LogSumExpReduction,
     Tile,
     TileReduction,
@@ -85,7 +86,11 @@ class TiledComparison:
         self.self_comparison = relations.self_comparison and queries is references
         self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, queries.device.type == "cpu")
         self.distances = TileDistances(self.operands, distance)
-        self.exclusions = Exclusions(relations, positives, self.sizes)
+        self.pairs: TilePairs | None = None
+        if relations.labels.ndim == 1 and not relations.without_own:
+            self.pairs = TilePairs(positives, self.lengths, self.sizes, self.self_comparison)
+        self.exclusions = Exclusions(relations, self.pairs)
+        self.positive_distances: Tensor | None = None  # as far as they come from tiles
         self.workspace = Workspace(self.operands.queries.detach(), self.sizes[0] * self.sizes[1])
         self.reverse = Reverse(self) if both else None
 
@@ -123,18 +128,26 @@ class TiledComparison:
         return found.to(self.operands.queries.dtype)
 
     def positives(self) -> Positives:
-        """The distances of the positives of each row."""
-        return Positives(listed_distances(self.operands, self.listed, self.distance), self.listed.valid)
+        """The distances of the positives of each row: from the tiles, if reductions have been computed before."""
+        distances = self.positive_distances
+        if distances is None:
+            distances = listed_distances(self.operands, self.listed, self.distance)
+        return Positives(distances, self.listed.valid)
 
     def reduce(self, *reductions: Any) -> tuple[Any, ...]:
         """The reductions over the items of each row, ``[N]`` each; two for a :class:`HingeSum`."""
         parameters = [parameter for one in reductions for parameter in parameters_of(one)]
+        with_positives = self.pairs is not None and self.reverse is None and not parameters
+        if with_positives:
+            reductions = (*reductions, self.pairs)
         found = TileReductions.apply(  # type: ignore[no-untyped-call]
             self, reductions, self.operands.queries, self.operands.references, *parameters
         )
         if self.reverse is not None:
             found, self.reverse.found = found[: len(found) // 2], found[len(found) // 2 :]
-        return grouped(reductions, found)
+        if with_positives:
+            *found, self.positive_distances = found
+        return grouped(reductions[: len(reductions) - with_positives], found)
 
     def mined(self, miner: Any) -> "TiledComparison | MinedTriplets":
         """The comparison with the triplets that a miner selects; all of them without a miner."""
@@ -184,7 +197,7 @@ class Reverse:
         return grouped(reductions, self.found)
 
 
-def grouped(reductions: tuple[Any, ...], numbers: tuple[Tensor, ...]) -> tuple[Any, ...]:
+def grouped(reductions: Sequence[Any], numbers: Sequence[Tensor]) -> tuple[Any, ...]:
     """The numbers of each reduction: a tensor, or a tuple of them."""
     each = iter(numbers)
     return tuple(next(each) if isinstance(one, LogSumExp) else (next(each), next(each)) for one in reductions)
@@ -198,7 +211,7 @@ def parameters_of(reduction: Any) -> list[Tensor]:
 
 def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
     """How a reduction goes over the tiles."""
-    kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction}
+    kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction, TilePairs: ListedReduction}
     kind = kinds.get(type(one)) or (SoftTripletReduction if one.soft else TripletReduction)
     queries, references = (x.detach() for x in comparison.operands[:2])
     return kind(one, queries, None if comparison.reverse is None else len(references), comparison.distance)
@@ -262,8 +275,10 @@ def second_derivative(
         sides.append(Comparison(whole.distances.T, whole.positive.T, whole.negative.T))
     left = iter(parameters)
     own = [with_parameter(one, next(left)) if parameters_of(one) else one for one in reductions]
-    found = [value for side in sides for value in side.reduce(*own)]
+    pairs = [one for one in own if isinstance(one, TilePairs)]
+    found = [value for side in sides for value in side.reduce(*own[: len(own) - len(pairs)])]
     values = [value[0] if isinstance(value, tuple) else value for value in found]
+    values += [whole.distances.gather(1, comparison.listed.columns) * comparison.listed.valid for _ in pairs]
     gradients = torch.autograd.grad(values, [*rows, *parameters], upstream, create_graph=True, allow_unused=True)
     if rows[0] is rows[1]:  # autograd gives the sum of both sides for each
         return None, None, gradients[0], None, *gradients[2:]
