@@ -309,7 +309,16 @@ FILES = {
     "paddle": {"_import_paddle"},  # after TensorFlow
 }
 # Files that Keras has not: its losses are computed in blocks of rows, since a compiler has to know the number of positives.
-TILES = {"exclusions", "listed", "mined", "tile_distances", "tile_gradients", "tile_reductions", "tile_triplets", "tiles"}
+TILES = {
+    "exclusions",
+    "listed",
+    "mined",
+    "tile_distances",
+    "tile_gradients",
+    "tile_reductions",
+    "tile_triplets",
+    "tiles",
+}
 # Names whose arguments or documentation depend on the framework.
 DIFFERENT = {
     "__init__": "by the first line",
