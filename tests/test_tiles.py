@@ -68,6 +68,42 @@ def test_many_positives_are_computed_in_blocks_of_rows(backend, whole, monkeypat
     np.testing.assert_allclose(others[0], gradients[0], rtol=1e-4, atol=2e-5 * scale)
 
 
+@pytest.mark.parametrize("mined", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_nan_is_not_hidden(backend, whole, monkeypatch, name, mined):
+    """The row that is not finite has no positive, so it counts in the loss of the others alone."""
+    if mined and not name.startswith("TripletLoss"):
+        pytest.skip("only triplets are mined in tiles")
+    x, labels = X.copy(), np.append(LABELS["classes"][:-1], 9)
+    x[-1] = np.nan
+    miner = {"pos_strategy": "hard", "neg_strategy": "hard"} if mined else None
+    loss = backend.loss(name.partition(":")[0], miner, **LOSSES[name])
+    assert np.isnan(whole(loss, x, labels)[0])
+    in_tiles(monkeypatch, 5)
+    assert np.isnan(whole(loss, x, labels)[0])
+
+
+def test_a_miner_with_a_rule_of_its_own_is_asked(backend, whole, monkeypatch):
+    class Everything(backend.miner.TripletEasyHardMiner):
+        def refine(self, distances, positive, negative):
+            return positive, negative
+
+    loss = backend.losses.TripletLoss(miner=Everything())
+    expected = whole(loss, X, LABELS["classes"])[0]
+    in_tiles(monkeypatch, 5)
+    np.testing.assert_allclose(whole(loss, X, LABELS["classes"])[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("labels", ["large", "not a number"])
+def test_labels_stay_apart(backend, whole, monkeypatch, labels):
+    """Labels that a float would merge, and NaN, which is equal to no label."""
+    y = LABELS["classes"]
+    y = y + 2**60 if labels == "large" else np.where(y == 3, np.nan, y).astype(np.float32)
+    expected = whole(backend.loss("NTXentLoss"), X, y)[0]
+    in_tiles(monkeypatch, 5)
+    np.testing.assert_allclose(whole(backend.loss("NTXentLoss"), X, y)[0], expected, rtol=1e-5)
+
+
 def test_tiles_are_used(backend, whole, monkeypatch):
     """Without this, the tests above could compare blocks of rows with themselves."""
     in_tiles(monkeypatch, 5)

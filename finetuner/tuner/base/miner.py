@@ -91,6 +91,11 @@ class EasyHard(Miner):
                 f"margin={margin!r} with pos_strategy={pos_strategy!r} and neg_strategy={neg_strategy!r}"
             )
 
+    @property
+    def by_strategy(self) -> bool:
+        """Whether the strategies alone decide what is selected: not in a subclass with a ``refine`` of its own."""
+        return type(self).refine.__module__.startswith("finetuner.tuner.")
+
 
 class TripletEasyHardMiner(EasyHard):
     """Selects a positive and a negative for each anchor, by how hard they are.

@@ -198,11 +198,12 @@ def monotone_cosine(x: Tensor) -> Tensor:
 
 def hinge(x: Tensor) -> Tensor:
     """``max(0, x)``, with a gradient of 0 at 0."""
-    return where(x > 0, x, 0.0)
+    return where(x <= 0, 0.0, x)  # NaN stays
 
 
 def farthest(distances: Tensor, mask: Tensor) -> Tensor:
     """Mask of the farthest item of each row among those of ``mask``, the first of equals: to ``[N, M]``."""
+    distances = ops.where(ops.isnan(distances), float("inf"), distances)  # NaN is selected, and the loss is NaN
     index = ops.argmax(ops.where(mask, distances, -float("inf")), axis=1, keepdims=True)
     return mask & ops.equal(ops.arange(ops.shape(distances)[1], dtype=index.dtype), index)
 

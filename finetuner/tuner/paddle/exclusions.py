@@ -24,7 +24,7 @@ class Exclusions:
 
     def __init__(self, relations: Relations, listed: Listed, sizes: tuple[int, int]):
         self.relations, self.sizes = relations, sizes
-        self.sorted = relations.labels.ndim == 1 and not relations.without_own
+        self.sorted = relations.by_class
         if self.sorted:
             selected = listed.valid.nonzero()
             rows, columns = selected[:, 0], listed.columns.masked_select(listed.valid)

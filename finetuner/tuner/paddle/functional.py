@@ -224,11 +224,12 @@ def monotone_cosine(x: Tensor) -> Tensor:
 
 def hinge(x: Tensor) -> Tensor:
     """``max(0, x)``, with a gradient of 0 at 0."""
-    return where(x > 0, x, 0.0)
+    return where(x <= 0, 0.0, x)  # NaN stays
 
 
 def farthest(distances: Tensor, mask: Tensor) -> Tensor:
     """Mask of the farthest item of each row among those of ``mask``, the first of equals: to ``[N, M]``."""
+    distances = where(paddle.isnan(distances), paddle.inf, distances)  # NaN is selected, and the loss is NaN
     index = where(mask, distances, -paddle.inf).argmax(axis=1, keepdim=True)
     return mask & (paddle.arange(distances.shape[1]) == index)
 

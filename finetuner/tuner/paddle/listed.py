@@ -26,7 +26,8 @@ class Listed(NamedTuple):
 
 def list_positives(relations: Relations, most: int) -> Listed | None:
     """The positives of each row in ascending order; None if the longest list has more than ``most``."""
-    if relations.labels.ndim == 1 and not relations.without_own:
+    both = relations.labels, relations.reference_labels
+    if relations.by_class and not any(labels.is_floating_point() for labels in both):  # NaN cannot be sorted
         return list_classes(relations, most)
     rows = blocks.rows_per_block(relations.reference_labels.shape[0], on_cpu(relations.labels))
     found, width = [], 1
@@ -42,9 +43,7 @@ def list_positives(relations: Relations, most: int) -> Listed | None:
 
 def list_classes(relations: Relations, most: int) -> Listed | None:
     """:func:`list_positives` for class labels, by sorting them."""
-    labels, references = relations.labels, relations.reference_labels
-    if labels.dtype != references.dtype or labels.dtype == paddle.bool:  # neither can be searched
-        labels, references = labels.astype("float64"), references.astype("float64")
+    labels, references = relations.labels.astype("int64"), relations.reference_labels.astype("int64")
     order = references.argsort(stable=True)
     ordered = references[order]
     first = paddle.searchsorted(ordered, labels)

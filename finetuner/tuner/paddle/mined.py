@@ -79,7 +79,8 @@ def select_positives(distances: Tensor, listed: Listed, allowed: Tensor, farthes
     """The farthest or the nearest of the listed references of each row, the first of equals."""
     worst = -math.inf if farthest else math.inf
     kept = where(allowed, distances, worst)
-    place = (kept if farthest else -kept).argmax(axis=1, keepdim=True)
+    kept = kept if farthest else -kept
+    place = where(paddle.isnan(kept), math.inf, kept).argmax(axis=1, keepdim=True)
     found = allowed.any(axis=1)
     columns, selected = (x.take_along_axis(place, axis=1)[:, 0] for x in (listed.columns, distances))
     return Selection(columns, found, where(found, selected, 0.0))
@@ -107,11 +108,12 @@ def select_negatives(
             if above is not None and below is not None:
                 low, high = (tile.along(one[rows], side) for one in (above, below))
                 x.masked_fill_((x <= low) | (x >= high), worst)
-            x.scale_(sign)
+            x = x.scale_(sign)
+            x = where(paddle.isnan(x), -math.inf, x)  # NaN is selected, and the loss is NaN
             place = x.argmin(axis=axis, keepdim=True)
             value, place = x.take_along_axis(place, axis=axis).flatten(), place.flatten()
             better = value < best[rows]
             best[rows] = where(better, value, best[rows])
             columns[rows] = where(better, place + others.start, columns[rows])
-    found = paddle.isfinite(best)
+    found = best != math.inf
     return Selection(columns, found, where(found, best * sign, 0.0))

@@ -77,6 +77,11 @@ class Relations:
         return positive & other, negative & other
 
     @property
+    def by_class(self) -> bool:
+        """Whether the negatives of a row are all items but its positives and itself."""
+        return self.labels.ndim == 1 and not self.without_own
+
+    @property
     def is_symmetric(self) -> bool:
         """Whether each relation holds in both directions, for a batch compared with itself."""
         return self.labels.ndim == 1 or self.symmetrized
@@ -98,7 +103,7 @@ class Relations:
             over: ``NEGATIVE`` or ``ANY``.
             positives: How many positives each query has.
         """
-        if self.labels.ndim == 1 and not self.without_own:
+        if self.by_class:
             others = self.reference_labels.shape[0] - (self.self_offset is not None)
             return others - positives if over == NEGATIVE else paddle.full_like(positives, others)
         found = []

@@ -202,7 +202,7 @@ class LogSumExpReduction(TileReduction):
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         sums = self.sums[side]
-        self.found[side] = where(sums > 0, sums.log() + self.maxima[side], self.least)
+        self.found[side] = where(sums == 0, self.least, sums.log() + self.maxima[side])  # NaN stays
         return (self.found[side],)
 
     def prepare(self, upstream: list[Tensor]) -> None:

@@ -205,7 +205,7 @@ def monotone_cosine(x: Tensor) -> Tensor:
 
 def hinge(x: Tensor) -> Tensor:
     """``max(0, x)``, with a gradient of 0 at 0."""
-    return where(x > 0, x, 0.0)
+    return where(x <= 0, 0.0, x)  # NaN stays
 
 
 def farthest(distances: Tensor, mask: Tensor) -> Tensor:

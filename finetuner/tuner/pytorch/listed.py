@@ -22,7 +22,8 @@ class Listed(NamedTuple):
 
 def list_positives(relations: Relations, most: int) -> Listed | None:
     """The positives of each row in ascending order; None if the longest list has more than ``most``."""
-    if relations.labels.ndim == 1 and not relations.without_own:
+    both = relations.labels, relations.reference_labels
+    if relations.by_class and not any(labels.is_floating_point() for labels in both):  # NaN cannot be sorted
         return list_classes(relations, most)
     rows = max(1, CHUNK // max(1, len(relations.reference_labels)))
     found, width = [], 1
@@ -38,7 +39,7 @@ def list_positives(relations: Relations, most: int) -> Listed | None:
 
 def list_classes(relations: Relations, most: int) -> Listed | None:
     """:func:`list_positives` for class labels, by sorting them."""
-    labels, references = (as_numbers(x) for x in (relations.labels, relations.reference_labels))
+    labels, references = (x.to(torch.int64).contiguous() for x in (relations.labels, relations.reference_labels))
     order = torch.argsort(references, stable=True)
     ordered = references[order]
     first = torch.searchsorted(ordered, labels)
@@ -57,11 +58,6 @@ def list_classes(relations: Relations, most: int) -> Listed | None:
         place = place[:width] + (columns >= own)[:, :-1]
         columns, valid = columns.gather(1, place), valid.gather(1, place)
     return Listed(columns, valid)
-
-
-def as_numbers(labels: Tensor) -> Tensor:
-    """Labels in a type that can be searched: int64, or float64."""
-    return labels.to(torch.float64 if labels.is_floating_point() else torch.int64).contiguous()
 
 
 def padded(rows: Tensor, columns: Tensor, count: int, width: int) -> Listed:

@@ -112,8 +112,8 @@ def select_negatives(
                 low, high = (one[rows][:, None] if side == 0 else one[rows][None, :] for one in (above, below))
                 x.masked_fill_((x <= low) | (x >= high), worst)
             value, place = x.mul_(sign).min(dim=1 - side)
-            better = value < best[rows]
+            better = (value < best[rows]) | torch.isnan(value)  # NaN is selected, and the loss is NaN
             best[rows] = torch.where(better, value, best[rows])
             columns[rows] = torch.where(better, place + others.start, columns[rows])
-    found = torch.isfinite(best)
+    found = best != math.inf
     return Selection(columns, found, torch.where(found, best * sign, 0.0))

@@ -72,6 +72,11 @@ class Relations:
         return positive, negative
 
     @property
+    def by_class(self) -> bool:
+        """Whether the negatives of a row are all items but its positives and itself."""
+        return self.labels.ndim == 1 and not self.without_own
+
+    @property
     def is_symmetric(self) -> bool:
         """Whether each relation holds in both directions, for a batch compared with itself."""
         return self.labels.ndim == 1 or self.symmetrized
@@ -93,7 +98,7 @@ class Relations:
             over: ``NEGATIVE`` or ``ANY``.
             positives: How many positives each query has.
         """
-        if self.labels.ndim == 1 and not self.without_own:
+        if self.by_class:
             others = len(self.reference_labels) - (self.self_offset is not None)
             return others - positives if over == NEGATIVE else torch.full_like(positives, others)
         found = []

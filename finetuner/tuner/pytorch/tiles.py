@@ -87,7 +87,7 @@ class TiledComparison:
         self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, queries.device.type == "cpu")
         self.distances = TileDistances(self.operands, distance)
         self.pairs: TilePairs | None = None
-        if relations.labels.ndim == 1 and not relations.without_own:
+        if relations.by_class:
             self.pairs = TilePairs(positives, self.lengths, self.sizes, self.self_comparison)
         self.exclusions = Exclusions(relations, self.pairs)
         self.positive_distances: Tensor | None = None  # as far as they come from tiles

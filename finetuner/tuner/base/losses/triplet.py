@@ -65,7 +65,7 @@ class TripletLoss(BatchLoss):
     @property
     def tiled(self) -> bool:
         """Whether :meth:`terms` needs no array of all distances: a miner of another kind sees whole rows."""
-        return self.miner is None or isinstance(self.miner, TripletEasyHardMiner)
+        return self.miner is None or (isinstance(self.miner, TripletEasyHardMiner) and self.miner.by_strategy)
 
     def explicit_triplets(
         self, embeddings: Tensor, labels: Tensor | None, references: Tensor | None, reference_labels: Tensor | None
