@@ -69,8 +69,11 @@ class Backend:
         """Compile ``function``: "traced" is without code generation, "full" is with all optimizations."""
         raise NotImplementedError
 
-    def mlp(self, *widths, seed=0, dropout=0.0):
-        """A multilayer perceptron from ``[N, widths[0]]`` to ``[N, widths[-1]]``, with ReLU."""
+    def mlp(self, *widths, seed=0, dropout=0.0, name=None):
+        """A multilayer perceptron from ``[N, widths[0]]`` to ``[N, widths[-1]]``, with ReLU.
+
+        With a ``name``, all models have the same names of weights, also where a framework numbers its layers.
+        """
         raise NotImplementedError
 
     def conv(self):

@@ -122,14 +122,15 @@ class KerasBackend(Backend):
 
         return tensorflow.function(function, jit_compile=True)
 
-    def mlp(self, *widths, seed=0, dropout=0.0):
+    def mlp(self, *widths, seed=0, dropout=0.0, name=None):
         keras.utils.set_random_seed(seed)
         layers = [keras.Input((widths[0],))]
         for i in range(1, len(widths)):
             last = i + 1 == len(widths)
-            layers += [keras.layers.Dense(widths[i], None if last else "relu")]
+            own = name and f"{name}{i}"
+            layers += [keras.layers.Dense(widths[i], None if last else "relu", name=own)]
             layers += [] if last else [keras.layers.Dropout(dropout)]
-        return keras.Sequential(layers)
+        return keras.Sequential(layers, name=name)
 
     def conv(self):
         layers = [keras.Input((8, 8, 1))]

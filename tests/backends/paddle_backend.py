@@ -64,7 +64,7 @@ class PaddleBackend(Backend):
         compiled = paddle.jit.to_static(call, full_graph=True)
         return lambda *arguments: compiled(arguments)
 
-    def mlp(self, *widths, seed=0, dropout=0.0):
+    def mlp(self, *widths, seed=0, dropout=0.0, name=None):
         paddle.seed(seed)
         layers = []
         for i in range(len(widths) - 1):

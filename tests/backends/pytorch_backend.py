@@ -59,7 +59,7 @@ class PytorchBackend(Backend):
     def compiled(self, function, how):
         return compile_torch(function, how)
 
-    def mlp(self, *widths, seed=0, dropout=0.0):
+    def mlp(self, *widths, seed=0, dropout=0.0, name=None):
         torch.manual_seed(seed)
         layers = []
         for i in range(len(widths) - 1):
