@@ -19,8 +19,9 @@ from ..data.batches import Batches, ItemFunction, Prepare
 from ..data.conversion import align_labels, as_dataset, as_unlabelled
 from ..data.datasets import Dataset
 from ..data.samplers import RandomSampler
+from ..processes import ALONE, Processes
 from ..registry import create, describe
-from .embedding import blended, embed_batches
+from .embedding import blended, embed_batches, embed_together
 from .encoder_files import check_tensors, read_config, read_tensors, write_encoder
 from .framework import Framework
 from .lora import LoRASource, lora_source
@@ -225,11 +226,14 @@ class Encoder:
         num_workers: int = 0,
         exclude_duplicates: bool = False,
         dims: Sequence[int] | None = None,
+        processes: Processes = ALONE,
     ) -> dict[str, float]:
         """Retrieval metrics of the items of ``queries``, searched in ``index``."""
         query_labels, index_labels = align_labels((queries, index))
         embeddings = [
-            self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side)
+            self.embed_rows(
+                dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side, processes=processes
+            )
             for side, dataset in enumerate((queries, index))
         ]
 
@@ -253,8 +257,12 @@ class Encoder:
         num_workers: int = 0,
         seed: Sequence[int] | None = None,
         side: int = 0,
+        processes: Processes = ALONE,
     ) -> np.ndarray:
-        """Embed the given rows of a dataset, ``[N, D]`` float32; with a ``seed``, augmented."""
+        """Embed the given rows of a dataset, ``[N, D]`` float32; with a ``seed``, augmented.
+
+        Several processes embed a share of the batches each, and get all embeddings.
+        """
         batch_size, pair_inputs = checks.integer("batch_size", batch_size, 1), self.uses_pair_inputs(dataset)
         order = np.arange(len(rows))
         lengths = item_lengths(dataset.x) if dataset.rows_per_item == 1 and seed is None else None
@@ -271,7 +279,9 @@ class Encoder:
             pair_inputs,
             side=side,
         )
-        return embed_batches(self.framework, self.embed_model, batches, order, num_workers)
+        if processes.count == 1:
+            return embed_batches(self.framework, self.embed_model, batches, order, num_workers)
+        return embed_together(self.framework, self.embed_model, batches, order, processes)
 
     def state(self) -> dict[str, Any]:
         """A copy of the model's weights and buffers on the host, by name."""
