@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .functional import MIN_SQUARE, PairwiseOperands
+from .functional import MIN_SQUARE, NEAR, PairwiseOperands
 from .ops import Tensor
 from .relations import Relations
 
-__all__ = ["Listed", "list_positives", "listed_distances", "zero_vectors"]
+__all__ = ["Listed", "list_positives", "listed_distances", "refine_listed", "zero_vectors"]
 
 CHUNK = 2**20  # components of references that are in memory at once
 
@@ -78,6 +78,18 @@ def listed_distances(operands: PairwiseOperands, listed: Listed, distance: str) 
     return ListedDistances.apply(  # type: ignore[no-untyped-call]
         operands, listed.columns, distance, operands.queries, operands.references
     )
+
+
+def refine_listed(distances: Tensor, listed: Listed, operands: PairwiseOperands, distance: str) -> None:
+    """Compute the distances that are small from the differences of the rows, in place: ``[N, K]``."""
+    own, other = (norms.detach() for norms in operands[2:])
+    rows, slots = (listed.valid & (distances < NEAR * (own[:, None] + other[listed.columns]))).nonzero(as_tuple=True)
+    if not len(rows):
+        return
+    few = Listed(listed.columns[rows, slots][:, None], listed.valid[rows, slots][:, None])
+    queries, references = (x.detach() for x in operands[:2])
+    near = PairwiseOperands(queries[rows], references, own[rows], other)
+    distances[rows, slots] = listed_distances(near, few, distance)[:, 0]
 
 
 def from_squares(square: Tensor, zero_vectors: Tensor, distance: str) -> Tensor:

@@ -105,7 +105,7 @@ def select_negatives(
     best = queries.new_full((len(queries),), math.inf)
     columns = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     for tile in comparison.tiles():
-        for side in tile.sides:
+        for side in tile.sides[:1] if tile.on_diagonal else tile.sides:
             rows, others = tile.slices[side], tile.slices[1 - side]
             x = tile.exclude(tile.empty().copy_(tile.distances), NEGATIVE, side, worst)
             if above is not None and below is not None:

@@ -28,7 +28,7 @@ class RowGradients:
         gradient = grad_wrt_squared_distance(tile, by_distances, self.distance)
         self.by_queries[rows].addmm_(gradient, self.references[columns], alpha=-1)
         self.row_sums[rows] += gradient.sum(dim=1)
-        if self.of_references:
+        if self.of_references and not tile.on_diagonal:
             self.by_references[columns].addmm_(gradient.T, self.queries[rows], alpha=-1)
             self.column_sums[columns] += gradient.sum(dim=0)
 

@@ -4,6 +4,7 @@ A reduction adds each tile to its accumulators, returns its numbers, and adds it
 of a tile. Side 0 of a tile are its rows, side 1 its columns.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,13 @@ import torch
 
 from ..base.losses.reductions import HingeSum, LogSumExp
 from .exclusions import TilePairs
-from .functional import EXP_CUTOFF
+from .functional import EXP_CUTOFF, PairwiseOperands
+from .listed import refine_listed
 from .ops import Tensor
 
 __all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "Tile", "TileReduction"]
+
+LOG_2 = math.log(2)  # powers of 2 are faster than those of e
 
 MAX_SHIFTED = 60.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
@@ -37,6 +41,10 @@ class Workspace:
         """Take all arrays back."""
         self.used = 0
 
+    def give_away(self) -> None:
+        """Leave the first array that has been taken to who took it."""
+        self.buffers.pop(0)
+
 
 class Tile:
     """Distances of some rows to some columns, and which of them belong together.
@@ -44,33 +52,42 @@ class Tile:
     Args:
         rows: Which rows.
         columns: Which columns.
-        distances: ``[R, C]``.
+        values: Distances, or exponents to the base 2, ``[R, C]``.
         near: Whether one of the distances may be 0.
         exclude: ``exclude(x, over, side, value)`` sets what is not in a reduction to a value and returns ``x``.
         sides: 0 for the rows, 1 for the columns; those that the tile serves.
         symmetric: Whether the columns see the same relations as the rows.
         workspace: Memory for what is computed.
+        scale: Of exponents ``scale (d - 1)``; None if the values are distances.
+        on_diagonal: Whether the rows are the columns.
     """
 
     def __init__(
         self,
         rows: slice,
         columns: slice,
-        distances: Tensor,
+        values: Tensor,
         near: bool,
         exclude: Callable[[Tensor, str, int, float], Tensor],
         sides: tuple[int, ...],
         symmetric: bool,
         workspace: Workspace,
+        scale: float | None = None,
+        on_diagonal: bool = False,
     ):
-        self.slices, self.distances, self.near, self.exclude = (rows, columns), distances, near, exclude
-        self.workspace = workspace
-        self.sides, self.symmetric = sides, symmetric
+        self.slices, self.values, self.near, self.exclude = (rows, columns), values, near, exclude
+        self.workspace, self.scale = workspace, scale
+        self.sides, self.symmetric, self.on_diagonal = sides, symmetric, on_diagonal
         self.known: dict[Any, Tensor] = {}
+
+    @property
+    def distances(self) -> Tensor:
+        """The distances, ``[R, C]``."""
+        return self.values if self.scale is None else self.values * (LOG_2 / self.scale) + 1
 
     def empty(self) -> Tensor:
         """An array in the shape of the tile, of no certain content."""
-        return self.workspace.take(*self.distances.shape)
+        return self.workspace.take(*self.values.shape)
 
     def once(self, key: Any, side: int, make: Callable[[], Tensor]) -> Tensor:
         """What ``make`` returns; computed once for both sides if they see the same relations."""
@@ -94,13 +111,14 @@ class TileReduction:
 
     Args:
         one: The reduction.
-        like: Rows ``[N, D]``, which decide the number of rows, the type and the device.
+        operands: The rows.
         columns: The number of columns if they are anchors, too, else None.
         distance: The name of the distance.
     """
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        self.one, self.like, self.columns, self.distance = one, like, columns, distance
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        self.one, self.operands, self.columns, self.distance = one, operands, columns, distance
+        self.like = operands.queries.detach()
 
     def accumulators(self, *shape: int, fill: float = 0.0) -> list[Tensor]:
         """Accumulators of the rows and of the columns; the same if a batch is compared with itself."""
@@ -124,11 +142,15 @@ class TileReduction:
         return along(self.upstream[side][tile.slices[side]], side)
 
     def gradient(self, tile: Tile) -> Tensor:
-        """The gradient by the distances of a tile, ``[R, C]``."""
+        """The gradient by the distances of a tile, ``[R, C]``; of one on the diagonal, with its transpose."""
         first, *others = (self.side_gradient(tile, side) for side in tile.sides)
         for other in others:
             first += other
         return first
+
+    def add_gradient(self, tile: Tile, total: Tensor) -> None:
+        """Add :meth:`gradient` to that of other reductions."""
+        total += self.gradient(tile)
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         """The gradient by the distances of a tile through the numbers of its rows, or of its columns."""
@@ -140,10 +162,10 @@ class TileReduction:
 
 
 class HingeReduction(TileReduction):
-    def __init__(self, one: HingeSum, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: HingeSum, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.sums, self.active = self.accumulators(), self.accumulators()
-        self.limit = like.new_tensor(one.limit)
+        self.limit = self.like.new_tensor(one.limit)
 
     def add(self, tile: Tile, side: int) -> None:
         terms = tile.once(
@@ -167,24 +189,39 @@ class HingeReduction(TileReduction):
 class ListedReduction(TileReduction):
     """The distances of the listed positives ``[N, K]``, from the tiles that other reductions need. Padding is 0."""
 
-    def __init__(self, one: TilePairs, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
-        self.found = like.new_zeros(one.shape)
+    def __init__(self, one: TilePairs, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
+        self.found = self.like.new_zeros(one.listed.valid.shape)
+        self.scale: float | None = None
 
     def add(self, tile: Tile, side: int) -> None:
         if side == 0:
             part = self.one.part(*tile.slices)
             places = self.one.anchors[part], self.one.slots[part]
-            self.found[places] = tile.distances[self.one.rows[part], self.one.columns[part]]
+            self.found[places] = tile.values[self.one.rows[part], self.one.columns[part]]
+            self.scale = tile.scale
 
     def results(self, side: int) -> tuple[Tensor, ...]:
+        if self.scale is not None:
+            self.found = torch.where(self.one.listed.valid, self.found * (LOG_2 / self.scale) + 1, 0.0)
+            refine_listed(self.found, self.one.listed, self.operands, self.distance)
         return (self.found,)
 
+    def prepare(self, upstream: list[Tensor]) -> None:
+        super().prepare([torch.where(self.found == 0, 0.0, one) for one in upstream[:1]])
+
     def gradient(self, tile: Tile) -> Tensor:
+        total = tile.empty().zero_()
+        self.add_gradient(tile, total)
+        return total
+
+    def add_gradient(self, tile: Tile, total: Tensor) -> None:
         part = self.one.part(*tile.slices)
         upstream = self.upstream[0][self.one.anchors[part], self.one.slots[part]]
-        places = self.one.rows[part], self.one.columns[part]
-        return tile.empty().zero_().index_put_(places, upstream, accumulate=True)  # a pair may occur in both orders
+        rows, columns = self.one.rows[part], self.one.columns[part]
+        total.index_put_((rows, columns), upstream, accumulate=True)  # a pair may occur in both orders
+        if tile.on_diagonal:
+            total.index_put_((columns, rows), upstream, accumulate=True)
 
 
 class LogSumExpReduction(TileReduction):
@@ -194,11 +231,11 @@ class LogSumExpReduction(TileReduction):
     have the same exponentials. Otherwise the maximum of each row is, as far as it is known.
     """
 
-    def __init__(self, one: LogSumExp, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: LogSumExp, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, torch.Tensor), float(one.scale)
         self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
-        self.least = torch.finfo(like.dtype).min
+        self.least = torch.finfo(self.like.dtype).min
         self.sums = self.accumulators()
         self.maxima = self.accumulators(fill=self.scale if self.bounded else self.least)
         self.found: dict[int, Tensor] = {}
@@ -207,7 +244,12 @@ class LogSumExpReduction(TileReduction):
         """``e^(scale (d - 1))`` of the items that count, else 0."""
 
         def make() -> Tensor:
-            x = torch.mul(tile.distances, self.scale, out=tile.empty()).sub_(self.scale).exp_()
+            if tile.scale is None:
+                x = torch.sub(tile.distances, 1, out=tile.empty()).mul_(self.scale / LOG_2).exp2_()
+            else:
+                # In place, if the exponents are not needed again.
+                last = (tile.symmetric or len(tile.sides) == 1) and not self.learnable
+                x = torch.exp2(tile.values, out=tile.values if last else tile.empty())
             return tile.exclude(x, self.one.over, side, 0.0)
 
         return tile.once(self, side, make)
@@ -243,14 +285,14 @@ class LogSumExpReduction(TileReduction):
         self.by_scale = self.like.new_zeros(())
 
     def gradient(self, tile: Tile) -> Tensor:
-        if self.bounded and tile.symmetric:
-            factors = [self.factors(tile, side) for side in tile.sides]
-            found = torch.add(*factors, out=tile.empty()) if len(factors) > 1 else factors[0]
-            found = torch.mul(self.exponentials(tile, 0), found, out=found if len(factors) > 1 else tile.empty())
+        if self.bounded and tile.symmetric and len(tile.sides) > 1:
+            factors = torch.add(*(self.factors(tile, side) for side in tile.sides), out=tile.empty())
+            found = factors.mul_(self.exponentials(tile, 0))
         else:
             found = super().gradient(tile)
         if self.learnable:
-            self.by_scale += (found * tile.distances).sum() / self.scale
+            by_scale = (found * tile.distances).sum() / self.scale
+            self.by_scale += by_scale / 2 if tile.on_diagonal else by_scale
         return found
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from ..base.losses.reductions import NEGATIVE
+from .functional import PairwiseOperands
 from .ops import Tensor, softplus
 from .tile_reductions import Tile, TileReduction, along
 
@@ -16,8 +17,8 @@ MAX_FACTORS = 16  # of numbers up to 1 + e^2 whose product is still a normal num
 class TripletReduction(TileReduction):
     """Sums of hinges over the negatives below limits, of which each row has K; see :func:`.kernels.triplets`."""
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.fixed = torch.where(one.valid, one.limits.detach(), 0.0)
         # A row per limit: a row of a tile is compared with numbers that stand side by side.
         self.limits = torch.where(one.valid, one.limits.detach(), -torch.inf).T.contiguous()
@@ -56,8 +57,8 @@ class SoftTripletReduction(TripletReduction):
     the logarithm is taken of the product of several terms.
     """
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.bounded, self.factors_of_limits = distance == "cosine", self.limits.exp()
 
     def ratios(self, tile: Tile, side: int, k: int, out: Tensor) -> Tensor:

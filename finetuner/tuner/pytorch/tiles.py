@@ -85,7 +85,6 @@ class TiledComparison:
         self.relations, self.distance, self.listed = relations, distance, positives
         self.self_comparison = relations.self_comparison and queries is references
         self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, queries.device.type == "cpu")
-        self.distances = TileDistances(self.operands, distance)
         self.pairs: TilePairs | None = None
         if relations.by_class:
             self.pairs = TilePairs(positives, self.lengths, self.sizes, self.self_comparison)
@@ -104,11 +103,30 @@ class TiledComparison:
         """N and M."""
         return len(self.operands.queries), len(self.operands.references)
 
-    def tiles(self) -> Iterator[Tile]:
-        """All tiles; of a batch that is compared with itself, those on and above the diagonal."""
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether all tiles are so few that their exponentials are kept for the backward pass."""
+        if (self.self_comparison or self.reverse is not None) and not self.relations.is_symmetric:
+            return False  # rows and columns have different ones
+        rows, columns = (len(self.slices(side)) for side in (0, 1))
+        count = rows * (rows + 1) // 2 if self.self_comparison else rows * columns
+        return count * self.sizes[0] * self.sizes[1] <= blocks.kept_size(self.workspace.like.device.type == "cpu")
+
+    def tiles(self, scale: float | None = None, kept: Sequence[Tile] = ()) -> Iterator[Tile]:
+        """All tiles; of a batch that is compared with itself, those on and above the diagonal.
+
+        Args:
+            scale: Of exponents in place of distances; see :class:`.tile_reductions.Tile`.
+            kept: All tiles of a pass before, if they have been kept.
+        """
+        for tile in kept:
+            self.workspace.reset()
+            yield tile
+        if kept:
+            return
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
-        workspace = self.workspace
+        workspace, computed = self.workspace, TileDistances(self.operands, self.distance, scale)
         for rows in self.slices(0):
             for columns in self.slices(1):
                 if self.self_comparison and columns.start < rows.start:
@@ -116,10 +134,10 @@ class TiledComparison:
                 on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
                 workspace.reset()
                 out = workspace.take(rows.stop - rows.start, columns.stop - columns.start)
-                distances, near = self.distances.tile(rows, columns, out)
+                values, near = computed.tile(rows, columns, out)
                 exclude = partial(self.exclusions.fill, rows, columns)
-                sides = (0, 1) if two_sided and not on_diagonal else (0,)
-                yield Tile(rows, columns, distances, near, exclude, sides, symmetric, workspace)
+                sides = (0, 1) if two_sided else (0,)
+                yield Tile(rows, columns, values, near, exclude, sides, symmetric, workspace, scale, on_diagonal)
 
     def count(self, over: str) -> Tensor:
         """How many items each row has, ``[N]`` floats."""
@@ -213,8 +231,16 @@ def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
     """How a reduction goes over the tiles."""
     kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction, TilePairs: ListedReduction}
     kind = kinds.get(type(one)) or (SoftTripletReduction if one.soft else TripletReduction)
-    queries, references = (x.detach() for x in comparison.operands[:2])
-    return kind(one, queries, None if comparison.reverse is None else len(references), comparison.distance)
+    columns = None if comparison.reverse is None else comparison.lengths[1]
+    return kind(one, comparison.operands, columns, comparison.distance)
+
+
+def scale_of_exponents(over_tiles: Sequence[TileReduction]) -> float | None:
+    """The scale of the exponents that are all that reductions need of the tiles; None if they need distances."""
+    first, *others = over_tiles
+    if isinstance(first, LogSumExpReduction) and all(isinstance(other, ListedReduction) for other in others):
+        return first.scale if first.bounded else None
+    return None
 
 
 class TileReductions(torch.autograd.Function):
@@ -230,13 +256,20 @@ class TileReductions(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
         over_tiles = [tile_reduction(one, comparison) for one in reductions]
-        for tile in comparison.tiles():
-            for one in over_tiles:
-                for side in tile.sides:
+        scale = scale_of_exponents(over_tiles)
+        keep = scale is not None and not parameters and any(ctx.needs_input_grad) and comparison.can_be_kept
+        kept: list[Tile] = []
+        for tile in comparison.tiles(scale):
+            for one in reversed(over_tiles):  # the positives first: exponentials overwrite their exponents
+                for side in tile.sides[:1] if tile.on_diagonal else tile.sides:
                     one.add(tile, side)
+            if keep:
+                comparison.workspace.give_away()
+                kept.append(tile)
         sides = (0,) if comparison.reverse is None else (0, 1)
         results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
         ctx.comparison, ctx.reductions, ctx.over_tiles = comparison, reductions, over_tiles
+        ctx.scale, ctx.kept = scale, kept
         ctx.first = [
             i for i, name in enumerate(name for numbers in results for name in range(len(numbers))) if not name
         ]
@@ -253,10 +286,11 @@ class TileReductions(torch.autograd.Function):
             one.prepare([upstream[i], upstream[i if comparison.reverse is None else i + len(over_tiles)]])
         of_references = ctx.needs_input_grad[3]
         gradients = RowGradients(comparison.operands, comparison.distance, comparison.self_comparison, of_references)
-        for tile in comparison.tiles():
-            by_distances, *others = (one.gradient(tile) for one in over_tiles)
+        first, *others = over_tiles
+        for tile in comparison.tiles(ctx.scale, ctx.kept):
+            by_distances = first.gradient(tile)
             for other in others:
-                by_distances += other
+                other.add_gradient(tile, by_distances)
             gradients.add(tile, by_distances)
         by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
         return None, None, *gradients.results(), *by_parameters
