@@ -20,7 +20,7 @@ __all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "Tile", "T
 
 LOG_2 = math.log(2)  # powers of 2 are faster than those of e
 
-MAX_SHIFTED = 60.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
+MAX_SHIFTED = 64.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
 
 class Workspace:
