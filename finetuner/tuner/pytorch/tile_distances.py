@@ -29,20 +29,22 @@ class TileDistances:
         own, other = self.operands[2:]
         self.own, self.other = (own, other) if scale is None else (factor * own - factor, factor * other)
         self.alpha = -factor if distance == "cosine" else -2.0
-        self.least = float(NEAR * (own.amax() + other.amax()))
+        self.near = float(NEAR * (own.amax() + other.amax()))
 
-    def tile(self, rows: slice, columns: slice, out: Tensor) -> tuple[Tensor, bool]:
-        """The distances ``[R, C]`` of some queries to some references, and whether one of them may be 0."""
+    def tile(self, rows: slice, columns: slice, out: Tensor) -> tuple[Tensor, float]:
+        """The distances ``[R, C]`` of some queries to some references, and the smallest; -inf if one may be 0."""
         queries, references, own, other = self.operands
         norms = torch.add(self.own[rows, None], self.other[None, columns], out=out)
         square = norms.addmm_(queries[rows], references[columns].T, alpha=self.alpha)
         if not self.exact:
-            return square, False
-        is_near = not float(square.amin()) > self.least  # also for NaN
-        if is_near:
+            return square, -math.inf
+        least = float(square.amin())
+        if not least > self.near:  # also for NaN
+            least = -math.inf
             part = queries[rows], references[columns], own[rows], other[columns]
             pairs, exact = near_pairs(square, *part, self.distance == "cosine")
             square[pairs] = exact
         if self.distance == "euclidean":
             square.sqrt_()
-        return square, is_near
+            least = math.sqrt(least) if least > 0 else least
+        return square, least

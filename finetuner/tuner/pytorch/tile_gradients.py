@@ -49,4 +49,4 @@ def grad_wrt_squared_distance(tile: Tile, gradient: Tensor, distance: str) -> Te
     """
     if distance == "euclidean":
         gradient.div_(tile.distances).div_(2)
-    return gradient.masked_fill_(tile.distances == 0, 0.0) if tile.near else gradient
+    return gradient.masked_fill_(tile.distances == 0, 0.0) if tile.is_near else gradient

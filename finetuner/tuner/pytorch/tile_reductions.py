@@ -53,7 +53,7 @@ class Tile:
         rows: Which rows.
         columns: Which columns.
         values: Distances, or exponents to the base 2, ``[R, C]``.
-        near: Whether one of the distances may be 0.
+        least: No distance is smaller; -inf if one may be 0, or if they are exponents.
         exclude: ``exclude(x, over, side, value)`` sets what is not in a reduction to a value and returns ``x``.
         sides: 0 for the rows, 1 for the columns; those that the tile serves.
         symmetric: Whether the columns see the same relations as the rows.
@@ -67,7 +67,7 @@ class Tile:
         rows: slice,
         columns: slice,
         values: Tensor,
-        near: bool,
+        least: float,
         exclude: Callable[[Tensor, str, int, float], Tensor],
         sides: tuple[int, ...],
         symmetric: bool,
@@ -75,10 +75,21 @@ class Tile:
         scale: float | None = None,
         on_diagonal: bool = False,
     ):
-        self.slices, self.values, self.near, self.exclude = (rows, columns), values, near, exclude
+        self.slices, self.values, self.least, self.exclude = (rows, columns), values, least, exclude
         self.workspace, self.scale = workspace, scale
         self.sides, self.symmetric, self.on_diagonal = sides, symmetric, on_diagonal
         self.known: dict[Any, Tensor] = {}
+        self.is_kept = False  # whether only what is known is left of it
+
+    @property
+    def is_near(self) -> bool:
+        """Whether one of the distances may be 0 and matters."""
+        return self.least == -torch.inf and self.scale is None and not self.is_kept
+
+    @property
+    def serves_once(self) -> bool:
+        """Whether all sides see the same relations, so that one array of each kind serves them."""
+        return self.symmetric or len(self.sides) == 1
 
     @property
     def distances(self) -> Tensor:
@@ -89,16 +100,48 @@ class Tile:
         """An array in the shape of the tile, of no certain content."""
         return self.workspace.take(*self.values.shape)
 
-    def once(self, key: Any, side: int, make: Callable[[], Tensor]) -> Tensor:
+    def keep(self, key: Any, x: Tensor) -> None:
+        """Keep an array for the backward pass. It must not be one of the workspace."""
+        if not self.is_kept:
+            self.known, self.is_kept = {}, True
+        self.known[key] = x
+
+    def keep_exponentials(self, scale: float, over: str) -> None:
+        """Keep :meth:`exponentials` that were computed in place of the exponents."""
+        x = self.exponentials(scale, over, 0)
+        self.workspace.give_away()
+        self.keep((scale, over, 0), x)
+
+    def once(self, key: tuple[Any, ...], side: int, make: Callable[[], Tensor]) -> Tensor:
         """What ``make`` returns; computed once for both sides if they see the same relations."""
-        key = key, 0 if self.symmetric else side
+        key = (*key, 0 if self.symmetric else side)
         if key not in self.known:
             self.known[key] = make()
         return self.known[key]
 
+    def exponentials(self, scale: float, over: str, side: int, again: bool = False) -> Tensor:
+        """``e^(scale (d - 1))`` of the items in a reduction, else 0.
+
+        Args:
+            scale: That of the exponents, if the tile has exponents.
+            over: What the reduction is over.
+            side: Of the relations.
+            again: Whether the exponents are needed again.
+        """
+
+        def make() -> Tensor:
+            if self.scale is None:
+                x = torch.sub(self.distances, 1, out=self.empty()).mul_(scale / LOG_2).exp2_()
+            else:
+                in_place = self.serves_once and not again
+                x = torch.exp2(self.values, out=self.values if in_place else self.empty())
+            return self.exclude(x, over, side, 0.0)
+
+        return self.once((scale, over), side, make)
+
     def without(self, over: str, side: int) -> Tensor:
         """The distances, infinite for what is not in a reduction."""
-        return self.once(over, side, lambda: self.exclude(self.empty().copy_(self.distances), over, side, torch.inf))
+        return self.once((over,), side, lambda: self.exclude(self.empty().copy_(self.distances), over, side, torch.inf))
 
 
 def along(numbers: Tensor, side: int) -> Tensor:
@@ -109,12 +152,17 @@ def along(numbers: Tensor, side: int) -> Tensor:
 class TileReduction:
     """A reduction over the tiles of a comparison.
 
+    Attributes:
+        scale_of_exponents: Of the exponents, if these are all that it needs of a tile; None if it needs distances.
+
     Args:
         one: The reduction.
         operands: The rows.
         columns: The number of columns if they are anchors, too, else None.
         distance: The name of the distance.
     """
+
+    scale_of_exponents: float | None = None
 
     def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
         self.one, self.operands, self.columns, self.distance = one, operands, columns, distance
@@ -133,6 +181,17 @@ class TileReduction:
         """The numbers of all rows, or of all columns, after the last tile."""
         raise NotImplementedError
 
+    def can_keep(self, tile: Tile) -> bool:
+        """Whether the gradient can be computed from less than the distances of a tile, see :meth:`keep`."""
+        return False
+
+    def keep(self, tile: Tile) -> None:
+        """Keep what the gradient of a tile needs, in memory that is not used again, after :meth:`add`."""
+
+    def adds_nothing(self, tile: Tile) -> bool:
+        """Whether a tile is known to add nothing to any number."""
+        return False
+
     def prepare(self, upstream: list[Tensor]) -> None:
         """Take the gradient by the first number ``[N]`` of the rows and of the columns."""
         self.upstream = upstream
@@ -150,7 +209,8 @@ class TileReduction:
 
     def add_gradient(self, tile: Tile, total: Tensor) -> None:
         """Add :meth:`gradient` to that of other reductions."""
-        total += self.gradient(tile)
+        if not self.adds_nothing(tile):
+            total += self.gradient(tile)
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         """The gradient by the distances of a tile through the numbers of its rows, or of its columns."""
@@ -201,6 +261,9 @@ class ListedReduction(TileReduction):
             self.found[places] = tile.values[self.one.rows[part], self.one.columns[part]]
             self.scale = tile.scale
 
+    def can_keep(self, tile: Tile) -> bool:
+        return True
+
     def results(self, side: int) -> tuple[Tensor, ...]:
         if self.scale is not None:
             self.found = torch.where(self.one.listed.valid, self.found * (LOG_2 / self.scale) + 1, 0.0)
@@ -235,6 +298,7 @@ class LogSumExpReduction(TileReduction):
         super().__init__(one, operands, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, torch.Tensor), float(one.scale)
         self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
+        self.scale_of_exponents = self.scale if self.bounded else None
         self.least = torch.finfo(self.like.dtype).min
         self.sums = self.accumulators()
         self.maxima = self.accumulators(fill=self.scale if self.bounded else self.least)
@@ -242,17 +306,14 @@ class LogSumExpReduction(TileReduction):
 
     def exponentials(self, tile: Tile, side: int) -> Tensor:
         """``e^(scale (d - 1))`` of the items that count, else 0."""
+        return tile.exponentials(self.scale, self.one.over, side, again=self.learnable)
 
-        def make() -> Tensor:
-            if tile.scale is None:
-                x = torch.sub(tile.distances, 1, out=tile.empty()).mul_(self.scale / LOG_2).exp2_()
-            else:
-                # In place, if the exponents are not needed again.
-                last = (tile.symmetric or len(tile.sides) == 1) and not self.learnable
-                x = torch.exp2(tile.values, out=tile.values if last else tile.empty())
-            return tile.exclude(x, self.one.over, side, 0.0)
+    def can_keep(self, tile: Tile) -> bool:
+        return tile.scale is not None and tile.serves_once and not self.learnable
 
-        return tile.once(self, side, make)
+    def keep(self, tile: Tile) -> None:
+        tile.keep_exponentials(self.scale, self.one.over)
+        tile.keep((self.scale, self.one.over, 0), self.exponentials(tile, 0))
 
     def exponents(self, tile: Tile, side: int) -> Tensor:
         """``scale d`` of the items that count, else the smallest number."""

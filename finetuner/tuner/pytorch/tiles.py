@@ -31,7 +31,7 @@ from .tile_reductions import (
     TileReduction,
     Workspace,
 )
-from .tile_triplets import SoftTripletReduction, TripletReduction
+from .tile_triplets import PolynomialTripletReduction, SoftTripletReduction, TripletReduction
 
 __all__ = ["TiledComparison", "tiled_comparison"]
 
@@ -105,24 +105,22 @@ class TiledComparison:
 
     @property
     def can_be_kept(self) -> bool:
-        """Whether all tiles are so few that their exponentials are kept for the backward pass."""
-        if (self.self_comparison or self.reverse is not None) and not self.relations.is_symmetric:
-            return False  # rows and columns have different ones
+        """Whether there are so few tiles that the backward pass need not compute them again."""
         rows, columns = (len(self.slices(side)) for side in (0, 1))
         count = rows * (rows + 1) // 2 if self.self_comparison else rows * columns
         return count * self.sizes[0] * self.sizes[1] <= blocks.kept_size(self.workspace.like.device.type == "cpu")
 
-    def tiles(self, scale: float | None = None, kept: Sequence[Tile] = ()) -> Iterator[Tile]:
+    def tiles(self, scale: float | None = None, kept: Sequence[Tile] | None = None) -> Iterator[Tile]:
         """All tiles; of a batch that is compared with itself, those on and above the diagonal.
 
         Args:
             scale: Of exponents in place of distances; see :class:`.tile_reductions.Tile`.
-            kept: All tiles of a pass before, if they have been kept.
+            kept: Those of a pass before that are not computed again.
         """
-        for tile in kept:
-            self.workspace.reset()
-            yield tile
-        if kept:
+        if kept is not None:
+            for tile in kept:
+                self.workspace.reset()
+                yield tile
             return
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
@@ -134,10 +132,10 @@ class TiledComparison:
                 on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
                 workspace.reset()
                 out = workspace.take(rows.stop - rows.start, columns.stop - columns.start)
-                values, near = computed.tile(rows, columns, out)
+                values, least = computed.tile(rows, columns, out)
                 exclude = partial(self.exclusions.fill, rows, columns)
                 sides = (0, 1) if two_sided else (0,)
-                yield Tile(rows, columns, values, near, exclude, sides, symmetric, workspace, scale, on_diagonal)
+                yield Tile(rows, columns, values, least, exclude, sides, symmetric, workspace, scale, on_diagonal)
 
     def count(self, over: str) -> Tensor:
         """How many items each row has, ``[N]`` floats."""
@@ -230,7 +228,8 @@ def parameters_of(reduction: Any) -> list[Tensor]:
 def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
     """How a reduction goes over the tiles."""
     kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction, TilePairs: ListedReduction}
-    kind = kinds.get(type(one)) or (SoftTripletReduction if one.soft else TripletReduction)
+    soft = PolynomialTripletReduction if comparison.distance == "cosine" else SoftTripletReduction
+    kind = kinds.get(type(one)) or (soft if one.soft else TripletReduction)
     columns = None if comparison.reverse is None else comparison.lengths[1]
     return kind(one, comparison.operands, columns, comparison.distance)
 
@@ -238,9 +237,7 @@ def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
 def scale_of_exponents(over_tiles: Sequence[TileReduction]) -> float | None:
     """The scale of the exponents that are all that reductions need of the tiles; None if they need distances."""
     first, *others = over_tiles
-    if isinstance(first, LogSumExpReduction) and all(isinstance(other, ListedReduction) for other in others):
-        return first.scale if first.bounded else None
-    return None
+    return first.scale_of_exponents if all(isinstance(other, ListedReduction) for other in others) else None
 
 
 class TileReductions(torch.autograd.Function):
@@ -257,15 +254,18 @@ class TileReductions(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         over_tiles = [tile_reduction(one, comparison) for one in reductions]
         scale = scale_of_exponents(over_tiles)
-        keep = scale is not None and not parameters and any(ctx.needs_input_grad) and comparison.can_be_kept
-        kept: list[Tile] = []
+        keep = any(ctx.needs_input_grad) and comparison.can_be_kept
+        kept: list[Tile] | None = None
         for tile in comparison.tiles(scale):
             for one in reversed(over_tiles):  # the positives first: exponentials overwrite their exponents
                 for side in tile.sides[:1] if tile.on_diagonal else tile.sides:
                     one.add(tile, side)
-            if keep:
-                comparison.workspace.give_away()
-                kept.append(tile)
+            if keep and all(one.can_keep(tile) for one in over_tiles):
+                kept = [] if kept is None else kept
+                if not all(one.adds_nothing(tile) for one in over_tiles):
+                    for one in over_tiles:
+                        one.keep(tile)
+                    kept.append(tile)
         sides = (0,) if comparison.reverse is None else (0, 1)
         results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
         ctx.comparison, ctx.reductions, ctx.over_tiles = comparison, reductions, over_tiles
@@ -288,6 +288,8 @@ class TileReductions(torch.autograd.Function):
         gradients = RowGradients(comparison.operands, comparison.distance, comparison.self_comparison, of_references)
         first, *others = over_tiles
         for tile in comparison.tiles(ctx.scale, ctx.kept):
+            if all(one.adds_nothing(tile) for one in over_tiles):
+                continue
             by_distances = first.gradient(tile)
             for other in others:
                 other.add_gradient(tile, by_distances)
