@@ -16,7 +16,7 @@ from .functional import EXP_CUTOFF, PairwiseOperands
 from .listed import refine_listed
 from .ops import Tensor
 
-__all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "Tile", "TileReduction"]
+__all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "Tile", "TileReduction", "along"]
 
 LOG_2 = math.log(2)  # powers of 2 are faster than those of e
 
@@ -139,9 +139,13 @@ class Tile:
 
         return self.once((scale, over), side, make)
 
-    def without(self, over: str, side: int) -> Tensor:
-        """The distances, infinite for what is not in a reduction."""
-        return self.once((over,), side, lambda: self.exclude(self.empty().copy_(self.distances), over, side, torch.inf))
+    def without(self, over: str, side: int, sign: float = 1.0) -> Tensor:
+        """The distances, or their negatives, infinite for what is not in a reduction."""
+
+        def make() -> Tensor:
+            return self.exclude(torch.mul(self.distances, sign, out=self.empty()), over, side, torch.inf)
+
+        return self.once((over, sign), side, make)
 
 
 def along(numbers: Tensor, side: int) -> Tensor:
