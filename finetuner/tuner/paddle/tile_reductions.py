@@ -11,18 +11,21 @@ from typing import Any
 import paddle
 
 from ..base.losses.reductions import HingeSum, LogSumExp
-from .functional import EXP_CUTOFF
-from .ops import Tensor, on_cpu, where
+from .exclusions import TilePairs
+from .functional import EXP_CUTOFF, PairwiseOperands
+from .listed import refine_listed
+from .ops import Tensor, detached, on_cpu, where
 
 __all__ = [
     "HingeReduction",
+    "ListedReduction",
     "LogSumExpReduction",
     "Tile",
     "TileReduction",
     "is_positive_",
 ]
 
-MAX_SHIFTED = 60.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
+MAX_SHIFTED = 64.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
 
 class Tile:
@@ -31,27 +34,48 @@ class Tile:
     Args:
         rows: Which rows.
         columns: Which columns.
-        distances: ``[R, C]``.
-        near: Whether one of the distances may be 0.
+        values: Distances, or exponents, ``[R, C]``.
+        least: No distance is smaller; -inf if one may be 0, or if they are exponents.
         exclude: ``exclude(x, over, side, value)`` sets what is not in a reduction to a value and returns ``x``.
         sides: 0 for the rows, 1 for the columns; those that the tile serves.
         symmetric: Whether the columns see the same relations as the rows.
+        scale: Of exponents ``scale (d - 1)``; None if the values are distances.
+        on_diagonal: Whether the rows are the columns.
     """
 
     def __init__(
         self,
         rows: slice,
         columns: slice,
-        distances: Tensor,
-        near: bool,
+        values: Tensor,
+        least: float,
         exclude: Callable[[Tensor, str, int, float], Tensor],
         sides: tuple[int, ...],
         symmetric: bool,
+        scale: float | None = None,
+        on_diagonal: bool = False,
     ):
-        self.slices, self.distances, self.near, self.exclude = (rows, columns), distances, near, exclude
-        self.sides, self.symmetric = sides, symmetric
+        self.slices, self.values, self.least, self.exclude = (rows, columns), values, least, exclude
+        self.scale = scale
+        self.sides, self.symmetric, self.on_diagonal = sides, symmetric, on_diagonal
         self.known: dict[Any, Tensor] = {}
-        self.ones = paddle.ones_like(distances[:, 0]), paddle.ones_like(distances[0])
+        self.is_kept = False  # whether only what is known is left of it
+        self.ones = paddle.ones_like(values[:, 0]), paddle.ones_like(values[0])
+
+    @property
+    def is_near(self) -> bool:
+        """Whether one of the distances may be 0 and matters."""
+        return self.least == -paddle.inf and self.scale is None and not self.is_kept
+
+    @property
+    def serves_once(self) -> bool:
+        """Whether all sides see the same relations, so that one array of each kind serves them."""
+        return self.symmetric or len(self.sides) == 1
+
+    @property
+    def distances(self) -> Tensor:
+        """The distances, ``[R, C]``."""
+        return self.values if self.scale is None else paddle.scale(self.values, 1 / self.scale, 1.0)
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
@@ -68,16 +92,50 @@ class Tile:
         """The sums of the rows, or of the columns, of an array in the shape of the tile."""
         return x @ self.ones[1] if side == 0 else self.ones[0] @ x  # a product is faster than sum()
 
-    def once(self, key: Any, side: int, make: Callable[[], Tensor]) -> Tensor:
+    def keep(self, key: Any, x: Tensor) -> None:
+        """Keep an array for the backward pass."""
+        if not self.is_kept:
+            self.known, self.is_kept = {}, True
+        self.known[key] = x
+
+    def keep_exponentials(self, scale: float, over: str) -> None:
+        """Keep :meth:`exponentials` that were computed in place of the exponents."""
+        self.keep((scale, over, 0), self.exponentials(scale, over, 0))
+
+    def once(self, key: tuple[Any, ...], side: int, make: Callable[[], Tensor]) -> Tensor:
         """What ``make`` returns; computed once for both sides if they see the same relations."""
-        key = key, 0 if self.symmetric else side
+        key = (*key, 0 if self.symmetric else side)
         if key not in self.known:
             self.known[key] = make()
         return self.known[key]
 
-    def without(self, over: str, side: int) -> Tensor:
-        """The distances, infinite for what is not in a reduction."""
-        return self.once(over, side, lambda: self.exclude(self.distances.clone(), over, side, paddle.inf))
+    def exponentials(self, scale: float, over: str, side: int, again: bool = False) -> Tensor:
+        """``e^(scale (d - 1))`` of the items in a reduction, else 0.
+
+        Args:
+            scale: That of the exponents, if the tile has exponents.
+            over: What the reduction is over.
+            side: Of the relations.
+            again: Whether the exponents are needed again.
+        """
+
+        def make() -> Tensor:
+            if self.scale is None:
+                x = paddle.scale(self.distances, scale, -scale).exp_()
+            else:
+                in_place = self.serves_once and not again
+                x = self.values.exp_() if in_place else self.values.exp()
+            return self.exclude(x, over, side, 0.0)
+
+        return self.once((scale, over), side, make)
+
+    def without(self, over: str, side: int, sign: float = 1.0) -> Tensor:
+        """The distances, or their negatives, infinite for what is not in a reduction."""
+
+        def make() -> Tensor:
+            return self.exclude(paddle.scale(self.distances, sign), over, side, paddle.inf)
+
+        return self.once((over, sign), side, make)
 
 
 def is_positive_(x: Tensor) -> Tensor:
@@ -88,15 +146,21 @@ def is_positive_(x: Tensor) -> Tensor:
 class TileReduction:
     """A reduction over the tiles of a comparison.
 
+    Attributes:
+        scale_of_exponents: Of the exponents, if these are all that it needs of a tile; None if it needs distances.
+
     Args:
         one: The reduction.
-        like: Rows ``[N, D]``, which decide the number of rows, the type and the device.
+        operands: The rows.
         columns: The number of columns if they are anchors, too, else None.
         distance: The name of the distance.
     """
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        self.one, self.like, self.columns, self.distance = one, like, columns, distance
+    scale_of_exponents: float | None = None
+
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        self.one, self.operands, self.columns, self.distance = one, operands, columns, distance
+        self.like = detached(operands.queries)
 
     def accumulators(self, *shape: int, fill: float = 0.0) -> list[Tensor]:
         """Accumulators of the rows and of the columns; the same if a batch is compared with itself."""
@@ -111,6 +175,17 @@ class TileReduction:
         """The numbers of all rows, or of all columns, after the last tile."""
         raise NotImplementedError
 
+    def can_keep(self, tile: Tile) -> bool:
+        """Whether the gradient can be computed from less than the distances of a tile, see :meth:`keep`."""
+        return False
+
+    def keep(self, tile: Tile) -> None:
+        """Keep what the gradient of a tile needs, in memory that is not used again, after :meth:`add`."""
+
+    def adds_nothing(self, tile: Tile) -> bool:
+        """Whether a tile is known to add nothing to any number."""
+        return False
+
     def prepare(self, upstream: list[Tensor]) -> None:
         """Take the gradient by the first number ``[N]`` of the rows and of the columns."""
         self.upstream = upstream
@@ -120,11 +195,16 @@ class TileReduction:
         return tile.along(self.upstream[side][tile.slices[side]], side)
 
     def gradient(self, tile: Tile) -> Tensor:
-        """The gradient by the distances of a tile, ``[R, C]``."""
+        """The gradient by the distances of a tile, ``[R, C]``; of one on the diagonal, with its transpose."""
         first, *others = (self.side_gradient(tile, side) for side in tile.sides)
         for other in others:
             first.add_(other)
         return first
+
+    def add_gradient(self, tile: Tile, total: Tensor) -> None:
+        """Add :meth:`gradient` to that of other reductions."""
+        if not self.adds_nothing(tile):
+            total.add_(self.gradient(tile))
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         """The gradient by the distances of a tile through the numbers of its rows, or of its columns."""
@@ -136,8 +216,8 @@ class TileReduction:
 
 
 class HingeReduction(TileReduction):
-    def __init__(self, one: HingeSum, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: HingeSum, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.sums, self.active = self.accumulators(), self.accumulators()
         self.limit = float(one.limit)
 
@@ -159,6 +239,48 @@ class HingeReduction(TileReduction):
         return self.factors(tile, side).multiply_(is_positive_(gap)).scale_(-1.0)
 
 
+class ListedReduction(TileReduction):
+    """The distances of the listed positives ``[N, K]``, from the tiles that other reductions need. Padding is 0."""
+
+    def __init__(self, one: TilePairs, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
+        self.found = paddle.zeros(one.listed.valid.shape, self.like.dtype)
+        self.scale: float | None = None
+
+    def add(self, tile: Tile, side: int) -> None:
+        part = self.one.part(*tile.slices)
+        if side == 0 and part.start < part.stop:  # Paddle cannot write to no place
+            places = self.one.anchors[part], self.one.slots[part]
+            self.found[places] = tile.values[self.one.rows[part], self.one.columns[part]]
+        self.scale = tile.scale
+
+    def can_keep(self, tile: Tile) -> bool:
+        return True
+
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        if self.scale is not None:
+            self.found = where(self.one.listed.valid, self.found / self.scale + 1, 0.0)
+            refine_listed(self.found, self.one.listed, self.operands, self.distance)
+        return (self.found,)
+
+    def prepare(self, upstream: list[Tensor]) -> None:
+        super().prepare([where(self.found == 0, 0.0, one) for one in upstream[:1]])
+
+    def gradient(self, tile: Tile) -> Tensor:
+        total = paddle.zeros_like(tile.values)
+        self.add_gradient(tile, total)
+        return total
+
+    def add_gradient(self, tile: Tile, total: Tensor) -> None:
+        part = self.one.part(*tile.slices)
+        if part.start < part.stop:
+            upstream = self.upstream[0][self.one.anchors[part], self.one.slots[part]]
+            rows, columns = self.one.rows[part], self.one.columns[part]
+            paddle.index_put_(total, (rows, columns), upstream, accumulate=True)  # a pair may occur in both orders
+            if tile.on_diagonal:
+                paddle.index_put_(total, (columns, rows), upstream, accumulate=True)
+
+
 class LogSumExpReduction(TileReduction):
     """Log-sum-exp.
 
@@ -166,23 +288,25 @@ class LogSumExpReduction(TileReduction):
     have the same exponentials. Otherwise the maximum of each row is, as far as it is known.
     """
 
-    def __init__(self, one: LogSumExp, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: LogSumExp, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, paddle.Tensor), float(one.scale)
         self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
-        self.least = float(paddle.finfo(like.dtype).min)
+        self.scale_of_exponents = self.scale if self.bounded else None
+        self.least = float(paddle.finfo(self.like.dtype).min)
         self.sums = self.accumulators()
         self.maxima = self.accumulators(fill=self.scale if self.bounded else self.least)
         self.found: dict[int, Tensor] = {}
 
     def exponentials(self, tile: Tile, side: int) -> Tensor:
         """``e^(scale (d - 1))`` of the items that count, else 0."""
+        return tile.exponentials(self.scale, self.one.over, side, again=self.learnable)
 
-        def make() -> Tensor:
-            x = paddle.scale(tile.distances, self.scale, -self.scale).exp_()
-            return tile.exclude(x, self.one.over, side, 0.0)
+    def can_keep(self, tile: Tile) -> bool:
+        return tile.scale is not None and tile.serves_once and not self.learnable
 
-        return tile.once(self, side, make)
+    def keep(self, tile: Tile) -> None:
+        tile.keep_exponentials(self.scale, self.one.over)
 
     def exponents(self, tile: Tile, side: int) -> Tensor:
         """``scale d`` of the items that count, else the smallest number."""
@@ -221,7 +345,8 @@ class LogSumExpReduction(TileReduction):
         else:
             found = super().gradient(tile)
         if self.learnable:
-            self.by_scale += (found * tile.distances).sum() / self.scale
+            by_scale = (found * tile.distances).sum() / self.scale
+            self.by_scale += by_scale / 2 if tile.on_diagonal else by_scale
         return found
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:

@@ -6,6 +6,7 @@ import paddle
 from paddle.nn import functional as F
 
 from ..base.losses.reductions import NEGATIVE
+from .functional import PairwiseOperands
 from .ops import Tensor, detached, softplus, where
 from .tile_reductions import Tile, TileReduction, is_positive_
 
@@ -17,9 +18,9 @@ MAX_FACTORS = 16  # of numbers up to 1 + e^2 whose product is still a normal num
 class TripletReduction(TileReduction):
     """Sums of hinges over the negatives below limits, of which each row has K; see :func:`.kernels.triplets`."""
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
-        self.valid = one.valid.astype(like.dtype)
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
+        self.valid = one.valid.astype(self.like.dtype)
         self.fixed = where(one.valid, detached(one.limits), 0.0)
         self.limits = where(one.valid, detached(one.limits), -paddle.inf)
         self.shifts = self.fixed.sum(axis=1) / self.valid.sum(axis=1).clip(min=1)
@@ -54,7 +55,7 @@ class TripletReduction(TileReduction):
         rows, (least, most) = tile.slices[side], tile.extremes
         lowest, highest = self.extremes_of_limits(rows)
         is_above_all = paddle.to_tensor([float(limit > most) for limit in lowest], self.valid.dtype)
-        negatives, known = tile.once("negatives", side, make), self.valid[rows] * is_above_all
+        negatives, known = tile.once(("negatives",), side, make), self.valid[rows] * is_above_all
         above, counts = tile.along(known.sum(axis=1), side).multiply_(negatives), {}
         for k in range(len(lowest)):
             if not (lowest[k] > most or highest[k] <= least):  # also for NaN
@@ -94,8 +95,8 @@ class SoftTripletReduction(TripletReduction):
     the logarithm is taken of the product of several terms.
     """
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.bounded, self.factors_of_limits = distance == "cosine", self.limits.exp()
 
     def ratios(self, tile: Tile, side: int, k: int) -> Tensor:

@@ -11,7 +11,7 @@ __all__ = ["TileDistances"]
 
 
 class TileDistances:
-    """Distances of tiles, or exponents ``scale (d - 1)`` to the base 2.
+    """Distances of tiles, or exponents ``scale (d - 1)``, here to the base 2.
 
     An error of 1e-7 in a distance is one of ``scale`` times as much in its exponential, so exponents need no near pairs
     from differences.
