@@ -31,7 +31,7 @@ from .tile_reductions import (
     Tile,
     TileReduction,
 )
-from .tile_triplets import SoftTripletReduction, TripletReduction
+from .tile_triplets import PolynomialTripletReduction, SoftTripletReduction, TripletReduction
 
 __all__ = ["TiledComparison", "tiled_comparison"]
 
@@ -211,7 +211,8 @@ def parameters_of(reduction: Any) -> list[Tensor]:
 def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
     """How a reduction goes over the tiles."""
     kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction, TilePairs: ListedReduction}
-    kind = kinds.get(type(one)) or (SoftTripletReduction if one.soft else TripletReduction)
+    soft = PolynomialTripletReduction if comparison.distance == "cosine" else SoftTripletReduction
+    kind = kinds.get(type(one)) or (soft if one.soft else TripletReduction)
     columns = None if comparison.reverse is None else comparison.lengths[1]
     return kind(one, comparison.operands, columns, comparison.distance)
 

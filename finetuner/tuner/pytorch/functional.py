@@ -113,14 +113,14 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
     if distance == "cosine":
         queries = l2_normalize(queries)
         references = queries if self_comparison else l2_normalize(references)
-    norms = both_sides(row_squares, queries, references)
+    norms = both_sides(squared_norms, queries, references)
     zero_vectors = [(norm.detach() == 0).to(norm.dtype) for norm in norms]  # of unit vectors
     offset = references.detach().mean(dim=0)
     dominates = (offset * offset).sum() > 0.9 * norms[1].detach().mean()
     if torch.compiler.is_compiling() or dominates:
         offset = torch.where(dominates, offset, 0.0)
         queries, references = both_sides(lambda x: x - offset, queries, references)
-        norms = both_sides(row_squares, queries, references)
+        norms = both_sides(squared_norms, queries, references)
     norms = [torch.where(torch.isinf(norm), torch.nan, norm) for norm in norms]
     if distance == "cosine":
         norms = [(norm + zero) / 2 for norm, zero in zip(norms, zero_vectors, strict=True)]
@@ -133,7 +133,7 @@ def both_sides(function: Callable[[Tensor], Tensor], queries: Tensor, references
     return [found, found if queries is references else function(references)]
 
 
-def row_squares(x: Tensor) -> Tensor:
+def squared_norms(x: Tensor) -> Tensor:
     """The squared length of each row: ``[N, D]`` to ``[N]``."""
     return (x * x).sum(dim=1)
 

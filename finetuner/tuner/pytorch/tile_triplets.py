@@ -131,7 +131,7 @@ class PolynomialTripletReduction(LimitReduction):
     def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
         super().__init__(one, operands, columns, distance)
         # A row per limit: f is 0 for padding.
-        self.parts = [PolynomialPart(f) for f in (self.limits - 1).exp().split(MAX_FACTORS)]
+        self.parts = [PolynomialPart(f) for f in torch.split((self.limits - 1).exp(), MAX_FACTORS)]
 
     def add(self, tile: Tile, side: int) -> None:
         z = tile.exponentials(self.scale_of_exponents, NEGATIVE, side)
