@@ -363,6 +363,7 @@ DIFFERENT = {
     "tile_reductions.Tile": "",
     "tile_reductions.Tile.__init__": "",
     "tile_reductions.Tile.keep": "",
+    "tile_triplets.TripletReduction.above": "Paddle compares with all but extreme limits",
     "ops.row_slice": "a compiler's number of rows is open in Keras",
     "kernels.triplets": "by how it counts",
     "kernels.soft_triplets": "",

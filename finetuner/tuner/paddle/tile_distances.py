@@ -14,8 +14,7 @@ class TileDistances:
     """Distances of tiles, or exponents ``scale (d - 1)``.
 
     An error of 1e-7 in a distance is one of ``scale`` times as much in its exponential, so exponents need no near pairs
-    from differences. All terms of the squared distances are columns of one product:
-    ``[-2 q, |q|^2, 1] @ [r, 1, |r|^2]``.
+    from differences.
 
     Args:
         operands: The rows.
@@ -27,6 +26,7 @@ class TileDistances:
         self.operands = PairwiseOperands(*(detached(x) for x in operands))
         self.distance, self.exact = distance, scale is None
         queries, references, own, other = self.operands
+        # All terms of the squared distances are columns of one product: [-2 q, |q|^2, 1] @ [r, 1, |r|^2].
         factor = 1 if distance == "cosine" else 2
         columns = [-factor * queries, own[:, None] - (scale is not None), paddle.ones_like(own)[:, None]]
         self.left = paddle.concat(columns, axis=1) * (1.0 if scale is None else scale)

@@ -11,7 +11,7 @@ __all__ = ["TileDistances"]
 
 
 class TileDistances:
-    """Distances of tiles, or exponents ``scale (d - 1)``, here to the base 2.
+    """Distances of tiles, or exponents ``scale (d - 1)``.
 
     An error of 1e-7 in a distance is one of ``scale`` times as much in its exponential, so exponents need no near pairs
     from differences.
@@ -25,7 +25,7 @@ class TileDistances:
     def __init__(self, operands: PairwiseOperands, distance: str, scale: float | None = None):
         self.operands = PairwiseOperands(*(x.detach() for x in operands))
         self.distance, self.exact = distance, scale is None
-        factor = 1.0 if scale is None else scale / math.log(2)
+        factor = 1.0 if scale is None else scale / math.log(2)  # powers of 2 are faster than those of e
         own, other = self.operands[2:]
         self.own, self.other = (own, other) if scale is None else (factor * own - factor, factor * other)
         self.alpha = -factor if distance == "cosine" else -2.0
