@@ -4,7 +4,7 @@ import paddle
 
 from .functional import PairwiseOperands
 from .ops import Tensor, detached
-from .tile_reductions import Tile, is_positive_
+from .tile import Tile, is_positive_
 
 __all__ = ["RowGradients"]
 

@@ -8,7 +8,8 @@ from paddle.nn import functional as F
 from ..base.losses.reductions import NEGATIVE
 from .functional import PairwiseOperands
 from .ops import Tensor, detached, softplus, where
-from .tile_reductions import Tile, TileReduction, is_positive_
+from .tile import Tile, is_positive_
+from .tile_reductions import TileReduction
 
 __all__ = ["PolynomialTripletReduction", "SoftTripletReduction", "TripletReduction"]
 

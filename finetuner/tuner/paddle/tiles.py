@@ -22,14 +22,15 @@ from .listed import Listed, list_positives, listed_distances
 from .mined import MinedTriplets, mine_triplets
 from .ops import Tensor, on_cpu, refuse_second_derivatives
 from .relations import Relations
+from .tile import Tile
 from .tile_distances import TileDistances
 from .tile_gradients import RowGradients
 from .tile_reductions import (
     HingeReduction,
     ListedReduction,
     LogSumExpReduction,
-    Tile,
     TileReduction,
+    parameters_of,
 )
 from .tile_triplets import PolynomialTripletReduction, SoftTripletReduction, TripletReduction
 
@@ -200,12 +201,6 @@ def grouped(reductions: tuple[Any, ...], numbers: tuple[Tensor, ...]) -> tuple[A
     """The numbers of each reduction: a tensor, or a tuple of them."""
     each = iter(numbers)
     return tuple(next(each) if isinstance(one, LogSumExp) else (next(each), next(each)) for one in reductions)
-
-
-def parameters_of(reduction: Any) -> list[Tensor]:
-    """The tensors with a gradient that a reduction depends on."""
-    parameter = getattr(reduction, "scale", getattr(reduction, "limits", None))
-    return [parameter] if isinstance(parameter, paddle.Tensor) else []
 
 
 def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:

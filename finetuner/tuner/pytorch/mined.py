@@ -9,7 +9,7 @@ from ..base.losses.reductions import NEGATIVE
 from .functional import hinge
 from .listed import Listed, listed_distances
 from .ops import Tensor, softplus
-from .tile_reductions import Tile, along
+from .tile import Tile, along
 
 __all__ = ["MinedTriplets", "mine_triplets"]
 

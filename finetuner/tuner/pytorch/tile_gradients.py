@@ -4,7 +4,7 @@ import torch
 
 from .functional import PairwiseOperands
 from .ops import Tensor
-from .tile_reductions import Tile
+from .tile import Tile
 
 __all__ = ["RowGradients"]
 

@@ -7,7 +7,8 @@ import torch
 from ..base.losses.reductions import NEGATIVE
 from .functional import PairwiseOperands
 from .ops import Tensor, softplus
-from .tile_reductions import Tile, TileReduction, along
+from .tile import Tile, along
+from .tile_reductions import TileReduction
 
 __all__ = ["PolynomialTripletReduction", "SoftTripletReduction", "TripletReduction"]
 

@@ -6,7 +6,6 @@ again and multiplies its gradient with the embeddings. No array of size N x M ex
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,16 +20,17 @@ from .listed import Listed, list_positives, listed_distances, zero_vectors
 from .mined import MinedTriplets, mine_triplets
 from .ops import Tensor
 from .relations import Relations
+from .tile import Tile, Workspace
 from .tile_distances import TileDistances
 from .tile_gradients import RowGradients
 from .tile_reductions import (
     HingeReduction,
     ListedReduction,
     LogSumExpReduction,
-    Tile,
     TileReduction,
-    Workspace,
+    parameters_of,
 )
+from .tile_second_derivatives import second_derivative
 from .tile_triplets import PolynomialTripletReduction, SoftTripletReduction, TripletReduction
 
 __all__ = ["TiledComparison", "tiled_comparison"]
@@ -219,12 +219,6 @@ def grouped(reductions: Sequence[Any], numbers: Sequence[Tensor]) -> tuple[Any, 
     return tuple(next(each) if isinstance(one, LogSumExp) else (next(each), next(each)) for one in reductions)
 
 
-def parameters_of(reduction: Any) -> list[Tensor]:
-    """The tensors with a gradient that a reduction depends on."""
-    parameter = getattr(reduction, "scale", getattr(reduction, "limits", None))
-    return [parameter] if isinstance(parameter, torch.Tensor) else []
-
-
 def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
     """How a reduction goes over the tiles."""
     kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction, TilePairs: ListedReduction}
@@ -296,37 +290,3 @@ class TileReductions(torch.autograd.Function):
             gradients.add(tile, by_distances)
         by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
         return None, None, *gradients.results(), *by_parameters
-
-
-def second_derivative(
-    comparison: TiledComparison, reductions: tuple[Any, ...], upstream: tuple[Tensor, ...]
-) -> tuple[Tensor | None, ...]:
-    """The gradient of the reductions as a function that can be differentiated."""
-    # Aliases of the inputs: limits are functions of the rows, and that path is not a part of this gradient.
-    rows = aliases(comparison.operands[:2])
-    parameters = aliases([parameter for one in reductions for parameter in parameters_of(one)])
-    whole = comparison.whole(*rows)
-    sides = [whole]
-    if comparison.reverse is not None:
-        sides.append(Comparison(whole.distances.T, whole.positive.T, whole.negative.T))
-    left = iter(parameters)
-    own = [with_parameter(one, next(left)) if parameters_of(one) else one for one in reductions]
-    pairs = [one for one in own if isinstance(one, TilePairs)]
-    found = [value for side in sides for value in side.reduce(*own[: len(own) - len(pairs)])]
-    values = [value[0] if isinstance(value, tuple) else value for value in found]
-    values += [whole.distances.gather(1, comparison.listed.columns) * comparison.listed.valid for _ in pairs]
-    gradients = torch.autograd.grad(values, [*rows, *parameters], upstream, create_graph=True, allow_unused=True)
-    if rows[0] is rows[1]:  # autograd gives the sum of both sides for each
-        return None, None, gradients[0], None, *gradients[2:]
-    return None, None, *gradients
-
-
-def aliases(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same tensors by themselves: a gradient by an alias leaves out how its tensor was computed."""
-    made = [x.view_as(x) for x in tensors]
-    return made if len(made) != 2 or tensors[0] is not tensors[1] else [made[0], made[0]]
-
-
-def with_parameter(reduction: Any, parameter: Tensor) -> Any:
-    """A reduction with another tensor in place of its own."""
-    return replace(reduction, **{"scale" if isinstance(reduction, LogSumExp) else "limits": parameter})
