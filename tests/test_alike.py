@@ -305,8 +305,8 @@ OWN = {
 }
 # Files that a backend alone has.
 FILES = {
-    # Models of transformers, and peft; Paddle cannot differentiate a backward pass.
-    "pytorch": {"text", "vision", "lora", "frozen_graph", "frozen_text", "tile_second_derivatives"},
+    # Models of transformers, and peft; Paddle cannot differentiate a backward pass and is slow at small operations.
+    "pytorch": {"text", "vision", "lora", "frozen_graph", "frozen_text", "tile_second_derivatives", "bands"},
     # Keras' configs, compile and fit; what keras.ops does not have; PyTorch's optimizers; models of KerasHub.
     "keras": {"interop", "gradients", "named_optimizers", "sampled", "text"},
     "paddle": {"_import_paddle"},  # after TensorFlow

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .bands import Bands, band_gradients, band_squares, sorted_bands
 from .functional import MIN_SQUARE, NEAR, PairwiseOperands
 from .ops import Tensor
 from .relations import Relations
@@ -18,6 +19,7 @@ class Listed(NamedTuple):
 
     columns: Tensor  # [N, K] int64
     valid: Tensor  # [N, K] boolean, False for padding
+    bands: Bands | None = None  # of class labels of a batch that is compared with itself
 
 
 def list_positives(relations: Relations, most: int) -> Listed | None:
@@ -57,7 +59,8 @@ def list_classes(relations: Relations, most: int) -> Listed | None:
         own = torch.arange(len(columns), device=order.device)[:, None] + offset
         place = place[:width] + (columns >= own)[:, :-1]
         columns, valid = columns.gather(1, place), valid.gather(1, place)
-    return Listed(columns, valid)
+    bands = sorted_bands(order, first[:, None] + place, valid) if relations.self_comparison else None
+    return Listed(columns, valid, bands)
 
 
 def padded(rows: Tensor, columns: Tensor, count: int, width: int) -> Listed:
@@ -76,7 +79,7 @@ def listed_distances(operands: PairwiseOperands, listed: Listed, distance: str) 
     Padding has the distance of some reference.
     """
     return ListedDistances.apply(  # type: ignore[no-untyped-call]
-        operands, listed.columns, distance, operands.queries, operands.references
+        operands, listed, distance, operands.queries, operands.references
     )
 
 
@@ -117,15 +120,20 @@ class ListedDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operands: PairwiseOperands, columns: Tensor, distance: str, queries: Tensor, references: Tensor
+        ctx: Any, operands: PairwiseOperands, listed: Listed, distance: str, queries: Tensor, references: Tensor
     ) -> Tensor:
         own, other = zero_vectors(operands, distance)
-        found = []
-        for rows in chunks(columns, queries.shape[1]):
-            differences = queries[rows][:, None, :] - references[columns[rows]]
-            square = differences.square_().sum(dim=2)
-            found.append(from_squares(square, own[rows][:, None] + other[columns[rows]], distance))
-        distances = torch.cat(found)
+        columns, bands = listed.columns, listed.bands if operands.queries is operands.references else None
+        if bands is not None:
+            distances = from_squares(band_squares(queries, bands), own[:, None] + other[columns], distance)
+        else:
+            found = []
+            for rows in chunks(columns, queries.shape[1]):
+                differences = queries[rows][:, None, :] - references[columns[rows]]
+                square = differences.square_().sum(dim=2)
+                found.append(from_squares(square, own[rows][:, None] + other[columns[rows]], distance))
+            distances = torch.cat(found)
+        ctx.bands, ctx.valid = bands, listed.valid
         ctx.save_for_backward(columns, queries, references, distances, operands.queries, operands.references)
         ctx.distance, ctx.zeros = distance, (own, other)
         return distances
@@ -143,6 +151,8 @@ class ListedDistances(torch.autograd.Function):
         if ctx.distance == "euclidean":
             zero = distances == 0
             scale = torch.where(zero, 0.0, upstream / torch.where(zero, 1.0, distances))
+        if ctx.bands is not None:
+            return None, None, None, band_gradients(queries, ctx.bands, torch.where(ctx.valid, scale, 0.0)), None
         by_queries, by_references = torch.zeros_like(queries), torch.zeros_like(references)
         for rows in chunks(columns, queries.shape[1]):
             part = (queries[rows][:, None, :] - references[columns[rows]]).mul_(scale[rows][:, :, None])
