@@ -68,6 +68,39 @@ def test_many_positives_are_computed_in_blocks_of_rows(backend, whole, monkeypat
     np.testing.assert_allclose(others[0], gradients[0], rtol=1e-4, atol=2e-5 * scale)
 
 
+@pytest.mark.parametrize("changed", ["nothing is kept", "two limits at a time"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_other_ways_give_the_same(backend, whole, monkeypatch, name, changed):
+    loss = backend.loss(name.partition(":")[0], **LOSSES[name])
+    expected, gradients = whole(loss, X, LABELS["classes"])
+    in_tiles(monkeypatch, 5)
+    if changed == "nothing is kept":
+        monkeypatch.setattr(blocks, "kept_size", lambda *_: 0)
+    else:
+        monkeypatch.setattr(f"finetuner.tuner.{backend.name}.tile_triplets.MAX_FACTORS", 2)
+    found, others = whole(loss, X, LABELS["classes"])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    scale = max(np.abs(gradients[0]).max(), 1e-3)
+    np.testing.assert_allclose(others[0], gradients[0], rtol=1e-4, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("miner", [None, {"pos_strategy": "hard", "neg_strategy": "hard"}])
+def test_classes_that_are_apart(backend, whole, monkeypatch, distance, miner):
+    """Most tiles have no distance below a limit, and some have only such distances."""
+    centres = np.repeat(np.eye(4), 4, axis=0)
+    x, labels = (centres + 0.05 * RNG.normal(size=centres.shape)).astype(np.float32), np.arange(16) // 4
+    labels[4:6] = 0  # some of the second class
+    loss = backend.loss("TripletLoss", miner, distance=distance, margin=0.1)
+    expected, gradients = whole(loss, x, labels)
+    assert expected > 0
+    for size in (4, 8):
+        in_tiles(monkeypatch, size)
+        found, others = whole(loss, x, labels)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        np.testing.assert_allclose(others[0], gradients[0], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("mined", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
 def test_nan_is_not_hidden(backend, whole, monkeypatch, name, mined):

@@ -7,7 +7,46 @@ from .listed import Listed
 from .ops import Tensor
 from .relations import Relations
 
-__all__ = ["Exclusions"]
+__all__ = ["Exclusions", "TilePairs"]
+
+
+class TilePairs:
+    """The pairs of rows and their listed positives, sorted by the tile in which their distance is computed.
+
+    Args:
+        listed: The positives of each row.
+        lengths: N and M.
+        sizes: The rows and columns of a tile.
+        upper: Whether only the tiles on and above the diagonal are computed.
+
+    Attributes:
+        listed: The positives of each row.
+        anchors: The row of each pair.
+        slots: Its place in the list of the row.
+        rows: Its row in the tile.
+        columns: Its column in the tile.
+    """
+
+    def __init__(self, listed: Listed, lengths: tuple[int, int], sizes: tuple[int, int], upper: bool):
+        (height, width), self.sizes, self.listed = sizes, sizes, listed
+        selected = listed.valid.nonzero()
+        anchors, slots = selected[:, 0], selected[:, 1]
+        rows, columns = anchors, listed.columns.masked_select(listed.valid)
+        if upper:  # the tile of the transposed pair is computed
+            below = rows // height > columns // width
+            rows, columns = paddle.where(below, columns, rows), paddle.where(below, rows, columns)
+        self.tiles_in_row = -(-lengths[1] // width)
+        count = -(-lengths[0] // height) * self.tiles_in_row
+        number = rows // height * self.tiles_in_row + columns // width
+        order = number.argsort(stable=True)
+        self.rows, self.columns = rows[order] % height, columns[order] % width
+        self.anchors, self.slots = anchors[order], slots[order]
+        self.ends = paddle.searchsorted(number[order], paddle.arange(count + 1)).tolist()
+
+    def part(self, rows: slice, columns: slice) -> slice:
+        """The pairs of a tile."""
+        tile = rows.start // self.sizes[0] * self.tiles_in_row + columns.start // self.sizes[1]
+        return slice(self.ends[tile], self.ends[tile + 1])
 
 
 class Exclusions:
@@ -18,24 +57,11 @@ class Exclusions:
 
     Args:
         relations: Of queries and references.
-        listed: The positives of each row.
-        sizes: The rows and columns of a tile.
+        pairs: Rows and their positives, for class labels; None for other labels.
     """
 
-    def __init__(self, relations: Relations, listed: Listed, sizes: tuple[int, int]):
-        self.relations, self.sizes = relations, sizes
-        self.sorted = relations.by_class
-        if self.sorted:
-            selected = listed.valid.nonzero()
-            rows, columns = selected[:, 0], listed.columns.masked_select(listed.valid)
-            height, width = sizes
-            self.tiles_in_row = -(-relations.reference_labels.shape[0] // width)
-            count = -(-relations.labels.shape[0] // height) * self.tiles_in_row
-            number = rows // height * self.tiles_in_row + columns // width
-            order = number.argsort(stable=True)
-            self.rows, self.columns = rows[order] % height, columns[order] % width
-            self.items = paddle.arange(max(sizes))
-            self.ends = paddle.searchsorted(number[order], paddle.arange(count + 1)).tolist()
+    def __init__(self, relations: Relations, pairs: TilePairs | None):
+        self.relations, self.pairs = relations, pairs
 
     def fill(self, rows: slice, columns: slice, x: Tensor, over: str, side: int, value: float) -> Tensor:
         """Set what is not in a reduction to ``value``, in place, and return ``x``.
@@ -48,19 +74,20 @@ class Exclusions:
             side: 0 for the relations as the rows see them, 1 as the columns do.
             value: What is written.
         """
-        if not self.sorted:
+        if self.pairs is None:
             positive, negative = self.relations.block(*((rows, columns) if side == 0 else (columns, rows)))
             mask = negative if over == NEGATIVE else positive | negative
             return x.masked_fill_(~(mask if side == 0 else mask.T), value)
-        if self.relations.self_offset is not None:
+        offset = self.relations.self_offset
+        if offset is not None:
             # The column of the tile in which its first row is itself.
-            first = rows.start + self.relations.self_offset - columns.start
+            first = rows.start + offset - columns.start
             start, stop = max(0, -first), min(x.shape[0], x.shape[1] - first)
             if start < stop:  # Paddle cannot write to no place
-                x[self.items[start:stop], self.items[start + first : stop + first]] = value
+                own = paddle.arange(start, stop)
+                x[own, own + first] = value
         if over == NEGATIVE:
-            tile = rows.start // self.sizes[0] * self.tiles_in_row + columns.start // self.sizes[1]
-            part = slice(self.ends[tile], self.ends[tile + 1])
+            part = self.pairs.part(rows, columns)
             if part.start < part.stop:
-                x[self.rows[part], self.columns[part]] = value
+                x[self.pairs.rows[part], self.pairs.columns[part]] = value
         return x

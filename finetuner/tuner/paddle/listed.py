@@ -7,11 +7,11 @@ import paddle
 from paddle.autograd import PyLayer
 
 from ..base.losses import blocks
-from .functional import MIN_SQUARE, PairwiseOperands
+from .functional import MIN_SQUARE, NEAR, PairwiseOperands
 from .ops import Tensor, detached, on_cpu, refuse_second_derivatives, where
 from .relations import Relations
 
-__all__ = ["Listed", "list_positives", "listed_distances", "zero_vectors"]
+__all__ = ["Listed", "list_positives", "listed_distances", "refine_listed", "zero_vectors"]
 
 CHUNK = 2**17  # components of references that are in memory at once; they fit into a core's cache
 CHUNK_ACCELERATOR = 2**24
@@ -81,6 +81,20 @@ def listed_distances(operands: PairwiseOperands, listed: Listed, distance: str) 
     """
     inputs = ListedInputs(operands, listed.columns, distance)
     return ListedDistances.apply(inputs, operands.queries, operands.references)
+
+
+def refine_listed(distances: Tensor, listed: Listed, operands: PairwiseOperands, distance: str) -> None:
+    """Compute the distances that are small from the differences of the rows, in place: ``[N, K]``."""
+    queries, references, own, other = (detached(x) for x in operands)
+    listed_norms = other.gather(listed.columns.flatten()).reshape(listed.columns.shape)
+    near = listed.valid & (distances < NEAR * (own[:, None] + listed_norms))
+    places = near.nonzero()
+    if not places.shape[0]:
+        return
+    rows, slots = places[:, 0], places[:, 1]
+    few = Listed(listed.columns[rows, slots][:, None], listed.valid[rows, slots][:, None])
+    pairs = PairwiseOperands(queries.gather(rows), references, own.gather(rows), other)
+    distances[rows, slots] = listed_distances(pairs, few, distance)[:, 0]
 
 
 def from_squares(square: Tensor, zero_vectors: Tensor, distance: str) -> Tensor:

@@ -102,7 +102,7 @@ def select_negatives(
     best = paddle.full_like(queries[:, 0], math.inf)
     columns = paddle.zeros([queries.shape[0]], dtype="int64")
     for tile in comparison.tiles():
-        for side in tile.sides:
+        for side in tile.sides[:1] if tile.on_diagonal else tile.sides:
             rows, others, axis = tile.slices[side], tile.slices[1 - side], 1 - side
             x = tile.exclude(tile.distances.clone(), NEGATIVE, side, worst)
             if above is not None and below is not None:

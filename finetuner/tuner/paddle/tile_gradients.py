@@ -4,7 +4,7 @@ import paddle
 
 from .functional import PairwiseOperands
 from .ops import Tensor, detached
-from .tile_reductions import Tile, is_positive_
+from .tile import Tile, is_positive_
 
 __all__ = ["RowGradients"]
 
@@ -30,7 +30,7 @@ class RowGradients:
         gradient = grad_wrt_squared_distance(tile, by_distances, self.distance)
         self.by_queries[rows] -= gradient @ self.references[columns]
         self.row_sums[rows] += tile.sums(gradient, 0)
-        if self.of_references:
+        if self.of_references and not tile.on_diagonal:
             self.by_references[columns] -= paddle.matmul(gradient, self.queries[rows], transpose_x=True)
             self.column_sums[columns] += tile.sums(gradient, 1)
 
@@ -49,8 +49,8 @@ def grad_wrt_squared_distance(tile: Tile, gradient: Tensor, distance: str) -> Te
 
     It is 0 where the distance is 0.
     """
-    if tile.near:
+    if tile.is_near:
         gradient.multiply_(is_positive_(tile.distances.clone()))
     if distance == "euclidean":
-        gradient.divide_(tile.distances.clip(min=MIN_DISTANCE) if tile.near else tile.distances).scale_(0.5)
+        gradient.divide_(tile.distances.clip(min=MIN_DISTANCE) if tile.is_near else tile.distances).scale_(0.5)
     return gradient

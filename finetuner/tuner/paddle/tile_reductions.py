@@ -4,99 +4,46 @@ A reduction adds each tile to its accumulators, returns its numbers, and adds it
 of a tile. Side 0 of a tile are its rows, side 1 its columns.
 """
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import paddle
 
 from ..base.losses.reductions import HingeSum, LogSumExp
-from .functional import EXP_CUTOFF
-from .ops import Tensor, on_cpu, where
+from .exclusions import TilePairs
+from .functional import EXP_CUTOFF, PairwiseOperands
+from .listed import refine_listed
+from .ops import Tensor, detached, where
+from .tile import Tile, is_positive_
 
 __all__ = [
     "HingeReduction",
+    "ListedReduction",
     "LogSumExpReduction",
-    "Tile",
     "TileReduction",
-    "is_positive_",
+    "parameters_of",
 ]
 
-MAX_SHIFTED = 60.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
-
-
-class Tile:
-    """Distances of some rows to some columns, and which of them belong together.
-
-    Args:
-        rows: Which rows.
-        columns: Which columns.
-        distances: ``[R, C]``.
-        near: Whether one of the distances may be 0.
-        exclude: ``exclude(x, over, side, value)`` sets what is not in a reduction to a value and returns ``x``.
-        sides: 0 for the rows, 1 for the columns; those that the tile serves.
-        symmetric: Whether the columns see the same relations as the rows.
-    """
-
-    def __init__(
-        self,
-        rows: slice,
-        columns: slice,
-        distances: Tensor,
-        near: bool,
-        exclude: Callable[[Tensor, str, int, float], Tensor],
-        sides: tuple[int, ...],
-        symmetric: bool,
-    ):
-        self.slices, self.distances, self.near, self.exclude = (rows, columns), distances, near, exclude
-        self.sides, self.symmetric = sides, symmetric
-        self.known: dict[Any, Tensor] = {}
-        self.ones = paddle.ones_like(distances[:, 0]), paddle.ones_like(distances[0])
-
-    @cached_property
-    def extremes(self) -> tuple[float, float]:
-        """The smallest and the largest distance."""
-        return float(self.distances.min()), float(self.distances.max())
-
-    def along(self, numbers: Tensor, side: int) -> Tensor:
-        """Numbers of the rows, or of the columns, as a new array in the shape of the tile."""
-        column, row = (numbers, self.ones[1]) if side == 0 else (self.ones[0], numbers)
-        column, row = column.unsqueeze(1), row.unsqueeze(0)
-        return paddle.matmul(column, row) if on_cpu(numbers) else column * row  # Paddle is slow at broadcasting
-
-    def sums(self, x: Tensor, side: int) -> Tensor:
-        """The sums of the rows, or of the columns, of an array in the shape of the tile."""
-        return x @ self.ones[1] if side == 0 else self.ones[0] @ x  # a product is faster than sum()
-
-    def once(self, key: Any, side: int, make: Callable[[], Tensor]) -> Tensor:
-        """What ``make`` returns; computed once for both sides if they see the same relations."""
-        key = key, 0 if self.symmetric else side
-        if key not in self.known:
-            self.known[key] = make()
-        return self.known[key]
-
-    def without(self, over: str, side: int) -> Tensor:
-        """The distances, infinite for what is not in a reduction."""
-        return self.once(over, side, lambda: self.exclude(self.distances.clone(), over, side, paddle.inf))
-
-
-def is_positive_(x: Tensor) -> Tensor:
-    """1 for numbers above 0, else 0, in place. Faster than booleans."""
-    return x.scale_(3e38).clip_(0.0, 1.0)
+MAX_SHIFTED = 64.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
 
 class TileReduction:
     """A reduction over the tiles of a comparison.
 
+    Attributes:
+        scale_of_exponents: Of the exponents, if these are all that it needs of a tile; None if it needs distances.
+
     Args:
         one: The reduction.
-        like: Rows ``[N, D]``, which decide the number of rows, the type and the device.
+        operands: The rows.
         columns: The number of columns if they are anchors, too, else None.
         distance: The name of the distance.
     """
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        self.one, self.like, self.columns, self.distance = one, like, columns, distance
+    scale_of_exponents: float | None = None
+
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        self.one, self.operands, self.columns, self.distance = one, operands, columns, distance
+        self.like = detached(operands.queries)
 
     def accumulators(self, *shape: int, fill: float = 0.0) -> list[Tensor]:
         """Accumulators of the rows and of the columns; the same if a batch is compared with itself."""
@@ -111,6 +58,17 @@ class TileReduction:
         """The numbers of all rows, or of all columns, after the last tile."""
         raise NotImplementedError
 
+    def can_keep(self, tile: Tile) -> bool:
+        """Whether the gradient can be computed from less than the distances of a tile, see :meth:`keep`."""
+        return False
+
+    def keep(self, tile: Tile) -> None:
+        """Keep what the gradient of a tile needs, in memory that is not used again, after :meth:`add`."""
+
+    def adds_nothing(self, tile: Tile) -> bool:
+        """Whether a tile is known to add nothing to any number."""
+        return False
+
     def prepare(self, upstream: list[Tensor]) -> None:
         """Take the gradient by the first number ``[N]`` of the rows and of the columns."""
         self.upstream = upstream
@@ -120,11 +78,16 @@ class TileReduction:
         return tile.along(self.upstream[side][tile.slices[side]], side)
 
     def gradient(self, tile: Tile) -> Tensor:
-        """The gradient by the distances of a tile, ``[R, C]``."""
+        """The gradient by the distances of a tile, ``[R, C]``; of one on the diagonal, with its transpose."""
         first, *others = (self.side_gradient(tile, side) for side in tile.sides)
         for other in others:
             first.add_(other)
         return first
+
+    def add_gradient(self, tile: Tile, total: Tensor) -> None:
+        """Add :meth:`gradient` to that of other reductions."""
+        if not self.adds_nothing(tile):
+            total.add_(self.gradient(tile))
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         """The gradient by the distances of a tile through the numbers of its rows, or of its columns."""
@@ -136,8 +99,8 @@ class TileReduction:
 
 
 class HingeReduction(TileReduction):
-    def __init__(self, one: HingeSum, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: HingeSum, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.sums, self.active = self.accumulators(), self.accumulators()
         self.limit = float(one.limit)
 
@@ -159,6 +122,48 @@ class HingeReduction(TileReduction):
         return self.factors(tile, side).multiply_(is_positive_(gap)).scale_(-1.0)
 
 
+class ListedReduction(TileReduction):
+    """The distances of the listed positives ``[N, K]``, from the tiles that other reductions need. Padding is 0."""
+
+    def __init__(self, one: TilePairs, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
+        self.found = paddle.zeros(one.listed.valid.shape, self.like.dtype)
+        self.scale: float | None = None
+
+    def add(self, tile: Tile, side: int) -> None:
+        part = self.one.part(*tile.slices)
+        if side == 0 and part.start < part.stop:  # Paddle cannot write to no place
+            places = self.one.anchors[part], self.one.slots[part]
+            self.found[places] = tile.values[self.one.rows[part], self.one.columns[part]]
+        self.scale = tile.scale
+
+    def can_keep(self, tile: Tile) -> bool:
+        return True
+
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        if self.scale is not None:
+            self.found = where(self.one.listed.valid, self.found / self.scale + 1, 0.0)
+            refine_listed(self.found, self.one.listed, self.operands, self.distance)
+        return (self.found,)
+
+    def prepare(self, upstream: list[Tensor]) -> None:
+        super().prepare([where(self.found == 0, 0.0, one) for one in upstream[:1]])
+
+    def gradient(self, tile: Tile) -> Tensor:
+        total = paddle.zeros_like(tile.values)
+        self.add_gradient(tile, total)
+        return total
+
+    def add_gradient(self, tile: Tile, total: Tensor) -> None:
+        part = self.one.part(*tile.slices)
+        if part.start < part.stop:
+            upstream = self.upstream[0][self.one.anchors[part], self.one.slots[part]]
+            rows, columns = self.one.rows[part], self.one.columns[part]
+            paddle.index_put_(total, (rows, columns), upstream, accumulate=True)  # a pair may occur in both orders
+            if tile.on_diagonal:
+                paddle.index_put_(total, (columns, rows), upstream, accumulate=True)
+
+
 class LogSumExpReduction(TileReduction):
     """Log-sum-exp.
 
@@ -166,23 +171,25 @@ class LogSumExpReduction(TileReduction):
     have the same exponentials. Otherwise the maximum of each row is, as far as it is known.
     """
 
-    def __init__(self, one: LogSumExp, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: LogSumExp, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, paddle.Tensor), float(one.scale)
         self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
-        self.least = float(paddle.finfo(like.dtype).min)
+        self.scale_of_exponents = self.scale if self.bounded else None
+        self.least = float(paddle.finfo(self.like.dtype).min)
         self.sums = self.accumulators()
         self.maxima = self.accumulators(fill=self.scale if self.bounded else self.least)
         self.found: dict[int, Tensor] = {}
 
     def exponentials(self, tile: Tile, side: int) -> Tensor:
         """``e^(scale (d - 1))`` of the items that count, else 0."""
+        return tile.exponentials(self.scale, self.one.over, side, again=self.learnable)
 
-        def make() -> Tensor:
-            x = paddle.scale(tile.distances, self.scale, -self.scale).exp_()
-            return tile.exclude(x, self.one.over, side, 0.0)
+    def can_keep(self, tile: Tile) -> bool:
+        return tile.scale is not None and tile.serves_once and not self.learnable
 
-        return tile.once(self, side, make)
+    def keep(self, tile: Tile) -> None:
+        tile.keep_exponentials(self.scale, self.one.over)
 
     def exponents(self, tile: Tile, side: int) -> Tensor:
         """``scale d`` of the items that count, else the smallest number."""
@@ -221,7 +228,8 @@ class LogSumExpReduction(TileReduction):
         else:
             found = super().gradient(tile)
         if self.learnable:
-            self.by_scale += (found * tile.distances).sum() / self.scale
+            by_scale = (found * tile.distances).sum() / self.scale
+            self.by_scale += by_scale / 2 if tile.on_diagonal else by_scale
         return found
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
@@ -234,3 +242,9 @@ class LogSumExpReduction(TileReduction):
 
     def by_parameters(self) -> tuple[Tensor, ...]:
         return (self.by_scale.reshape(self.one.scale.shape),) if self.learnable else ()
+
+
+def parameters_of(reduction: Any) -> list[Tensor]:
+    """The tensors with a gradient that a reduction depends on."""
+    parameter = getattr(reduction, "scale", getattr(reduction, "limits", None))
+    return [parameter] if isinstance(parameter, paddle.Tensor) else []

@@ -6,24 +6,44 @@ import paddle
 from paddle.nn import functional as F
 
 from ..base.losses.reductions import NEGATIVE
+from .functional import PairwiseOperands
 from .ops import Tensor, detached, softplus, where
-from .tile_reductions import Tile, TileReduction, is_positive_
+from .tile import Tile, is_positive_
+from .tile_reductions import TileReduction
 
-__all__ = ["SoftTripletReduction", "TripletReduction"]
+__all__ = ["PolynomialTripletReduction", "SoftTripletReduction", "TripletReduction"]
 
-MAX_FACTORS = 16  # of numbers up to 1 + e^2 whose product is still a normal number
+MAX_FACTORS = 16  # of a polynomial
+MAX_PRODUCT = 40  # of numbers up to 1 + e^2 whose product is a normal number
 
 
-class TripletReduction(TileReduction):
-    """Sums of hinges over the negatives below limits, of which each row has K; see :func:`.kernels.triplets`."""
+class LimitReduction(TileReduction):
+    """A sum over the limits of each row, of which there are K, and its negatives."""
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
-        self.valid = one.valid.astype(like.dtype)
-        self.fixed = where(one.valid, detached(one.limits), 0.0)
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.limits = where(one.valid, detached(one.limits), -paddle.inf)
-        self.shifts = self.fixed.sum(axis=1) / self.valid.sum(axis=1).clip(min=1)
         self.below, self.sums = paddle.zeros_like(self.limits), self.accumulators()[0]
+
+    def gap(self, tile: Tile, side: int, k: int) -> Tensor:
+        """The k-th limits minus the distances."""
+        return tile.along(self.limits[tile.slices[side], k], side).subtract_(tile.without(NEGATIVE, side))
+
+    def results(self, side: int) -> tuple[Tensor, ...]:
+        return self.sums, self.below.sum(axis=1)
+
+    def by_parameters(self) -> tuple[Tensor, ...]:
+        return (self.below * self.upstream[0][:, None],)
+
+
+class TripletReduction(LimitReduction):
+    """Sums of hinges over the negatives below limits; see :func:`.kernels.triplets`."""
+
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
+        self.valid = one.valid.astype(self.like.dtype)
+        self.fixed = where(one.valid, detached(one.limits), 0.0)
+        self.shifts = self.fixed.sum(axis=1) / self.valid.sum(axis=1).clip(min=1)
         self.extremes: dict[int, tuple[list[float], list[float]]] = {}
 
     def extremes_of_limits(self, rows: slice) -> tuple[list[float], list[float]]:
@@ -32,10 +52,6 @@ class TripletReduction(TileReduction):
             lowest = where(self.one.valid[rows], self.limits[rows], paddle.inf).min(axis=0)
             self.extremes[rows.start] = lowest.tolist(), self.limits[rows].max(axis=0).tolist()
         return self.extremes[rows.start]
-
-    def gap(self, tile: Tile, side: int, k: int) -> Tensor:
-        """The k-th limits minus the distances."""
-        return tile.along(self.limits[tile.slices[side], k], side).subtract_(tile.without(NEGATIVE, side))
 
     def above(self, tile: Tile, side: int, below: list[Tensor] | None = None) -> Tensor:
         """How many limits are above each negative, ``[R, C]``.
@@ -54,7 +70,7 @@ class TripletReduction(TileReduction):
         rows, (least, most) = tile.slices[side], tile.extremes
         lowest, highest = self.extremes_of_limits(rows)
         is_above_all = paddle.to_tensor([float(limit > most) for limit in lowest], self.valid.dtype)
-        negatives, known = tile.once("negatives", side, make), self.valid[rows] * is_above_all
+        negatives, known = tile.once(("negatives",), side, make), self.valid[rows] * is_above_all
         above, counts = tile.along(known.sum(axis=1), side).multiply_(negatives), {}
         for k in range(len(lowest)):
             if not (lowest[k] > most or highest[k] <= least):  # also for NaN
@@ -83,61 +99,117 @@ class TripletReduction(TileReduction):
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         return self.factors(tile, side).multiply_(self.above(tile, side)).scale_(-1.0)
 
-    def by_parameters(self) -> tuple[Tensor, ...]:
-        return (self.below * self.upstream[0][:, None],)
 
-
-class SoftTripletReduction(TripletReduction):
-    """Sums of ``log(1 + e^(limit - d))`` over the negatives.
-
-    Cosine distances are so small that ``e^limit`` and ``e^-d`` are computed once for each row and each distance, and
-    the logarithm is taken of the product of several terms.
-    """
-
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
-        self.bounded, self.factors_of_limits = distance == "cosine", self.limits.exp()
-
-    def ratios(self, tile: Tile, side: int, k: int) -> Tensor:
-        """``1 + e^(limit - d)`` of the k-th limits and all negatives; 1 for what is not a negative."""
-
-        def make() -> Tensor:
-            return tile.exclude(paddle.scale(tile.distances, -1.0).exp_(), NEGATIVE, side, 0.0)
-
-        exponentials = tile.once((self, "exponentials"), side, make)
-        factors = self.factors_of_limits[tile.slices[side], k]
-        return tile.along(factors, side).multiply_(exponentials).scale_(1.0, 1.0)
+class SoftTripletReduction(LimitReduction):
+    """Sums of ``log(1 + e^(limit - d))``."""
 
     def add(self, tile: Tile, side: int) -> None:
         rows, sums, below = tile.slices[side], [], []
-        if not self.bounded:
-            for k in range(self.limits.shape[1]):
-                gap = self.gap(tile, side, k)
-                sums.append(tile.sums(softplus(gap), side))
-                below.append(tile.sums(F.sigmoid(gap), side))
-        else:
-            product = paddle.ones_like(tile.distances)
-            for k in range(self.limits.shape[1]):
-                part = self.ratios(tile, side, k)
-                product.multiply_(part)
-                below.append(part.shape[1 - side] - tile.sums(part.reciprocal_(), side))
-                if k % MAX_FACTORS == MAX_FACTORS - 1:
-                    sums.append(tile.sums(product.log(), side))
-                    product = paddle.ones_like(tile.distances)
-            sums.append(tile.sums(product.log(), side))
+        for k in range(self.limits.shape[1]):
+            gap = self.gap(tile, side, k)
+            sums.append(tile.sums(softplus(gap), side))
+            below.append(tile.sums(F.sigmoid(gap), side))
         self.sums[rows] += paddle.add_n(sums)
         self.below[rows] += paddle.stack(below, axis=1)
 
+    def side_gradient(self, tile: Tile, side: int) -> Tensor:
+        found = paddle.zeros_like(tile.values)
+        for k in range(self.limits.shape[1]):
+            found.subtract_(F.sigmoid(self.gap(tile, side, k)))
+        return found.multiply_(self.factors(tile, side))
+
+
+class PolynomialTripletReduction(LimitReduction):
+    r"""Sums of ``log(1 + e^(limit - d))``, for the cosine distance.
+
+    Its values are so small that :math:`f_k = e^{m_k - 1}` and :math:`z = e^{1 - d}` are computed once for each limit
+    and each distance. The sum over the limits of a row is the logarithm of a polynomial of z,
+    :math:`p(z) = \prod_k (1 + f_k z)`, all of whose coefficients are positive. The sigmoids of a distance add up to
+    :math:`z p'(z) / p(z)`. Those of a limit are a sum of :math:`z^r / p(z)`, weighted by the coefficients of the other
+    factors.
+    """
+
+    scale_of_exponents = -1.0
+
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
+        f = (self.limits - 1).exp().T  # 0 for padding
+        starts = range(0, f.shape[0], MAX_FACTORS)
+        self.parts = [PolynomialPart(f[start : start + MAX_FACTORS].contiguous()) for start in starts]
+
+    def add(self, tile: Tile, side: int) -> None:
+        z = tile.exponentials(self.scale_of_exponents, NEGATIVE, side)
+        for part in self.parts:
+            part.add(tile, side, z, self.sums)
+
+    def can_keep(self, tile: Tile) -> bool:
+        return tile.scale is not None and tile.serves_once
+
+    def keep(self, tile: Tile) -> None:
+        tile.keep_exponentials(self.scale_of_exponents, NEGATIVE)
+
     def results(self, side: int) -> tuple[Tensor, ...]:
-        return self.sums, self.below.sum(axis=1)
+        self.below = paddle.concat([part.sums_of_sigmoids() for part in self.parts]).T
+        return super().results(side)
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
-        found = paddle.zeros_like(tile.distances)
-        for k in range(self.limits.shape[1]):
-            if self.bounded:
-                found.add_(self.ratios(tile, side, k).reciprocal_())
-            else:
-                found.subtract_(F.sigmoid(self.gap(tile, side, k)))
-        # The derivative by d is minus the sum of the sigmoids, each of which is 1 - 1 / (1 + e^(limit - d)).
-        found.scale_(1.0, -float(self.limits.shape[1]) if self.bounded else 0.0)
-        return found.multiply_(self.factors(tile, side))
+        z = tile.exponentials(self.scale_of_exponents, NEGATIVE, side)
+        first, *others = (part.slopes(tile, side, z) for part in self.parts)
+        for other in others:
+            first.add_(other)
+        return first.multiply_(self.factors(tile, side)).scale_(-1.0)
+
+
+class PolynomialPart:
+    """The polynomial ``p`` of some limits of each row.
+
+    Args:
+        f: ``[K, N]``.
+    """
+
+    def __init__(self, f: Tensor):
+        self.f, self.powers = f, paddle.zeros_like(f)  # sums of z^(r + 1) / p(z)
+        self.coefficients = [paddle.ones_like(f[0])] + [paddle.zeros_like(f[0]) for _ in f]
+        for one in f:
+            lower = self.coefficients
+            self.coefficients = lower[:1] + [x + one * y for x, y in zip(lower[1:], lower[:-1], strict=True)]
+
+    def values(self, tile: Tile, side: int, z: Tensor, slopes: Tensor | None = None) -> Tensor:
+        """``p(z)`` of a tile by Horner's rule, and ``p'(z)`` in ``slopes``."""
+        highest, *others = (tile.along(one[tile.slices[side]], side) for one in reversed(self.coefficients))
+        for one in others:
+            if slopes is not None:
+                slopes.multiply_(z).add_(highest)
+            highest.multiply_(z).add_(one)
+        return highest
+
+    def add(self, tile: Tile, side: int, z: Tensor, sums: Tensor) -> None:
+        """Add the logarithms of a tile to ``sums``, and to the sums of its powers."""
+        rows, axis = tile.slices[side], 1 - side
+        values = self.values(tile, side, z)
+        powers = values.reciprocal().multiply_(z)
+        for r in range(self.f.shape[0]):
+            if r:
+                powers.multiply_(z)
+            self.powers[r, rows] += tile.sums(powers, side)
+        factors = 2 * self.f.shape[0]
+        while factors <= MAX_PRODUCT and values.shape[axis] % 2 == 0:  # the logarithm of a product of columns
+            values = paddle.multiply(*paddle.chunk(values, 2, axis=axis))
+            factors *= 2
+        sums[rows] += values.log().sum(axis=axis)
+
+    def slopes(self, tile: Tile, side: int, z: Tensor) -> Tensor:
+        """``z p'(z) / p(z)`` of a tile."""
+        slopes = paddle.zeros_like(z)
+        return self.values(tile, side, z, slopes).reciprocal_().multiply_(slopes).multiply_(z)
+
+    def sums_of_sigmoids(self) -> Tensor:
+        """For each limit, the sum of its sigmoids: ``[K, N]``."""
+        # The coefficients of the product of all factors but one: [K, N] of each power.
+        count, none = self.f.shape[0], paddle.zeros_like(self.f)
+        others = [paddle.ones_like(self.f)] + [none] * (count - 1)
+        for k, one in enumerate(self.f):
+            factors = one.expand_as(self.f) * (paddle.arange(count) != k).astype(one.dtype)[:, None]
+            others = others[:1] + [x + factors * y for x, y in zip(others[1:], others[:-1], strict=True)]
+        powers = paddle.stack(others, axis=1) * self.powers
+        return self.f * powers.sum(axis=1)

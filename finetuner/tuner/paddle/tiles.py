@@ -5,7 +5,7 @@ columns, so half of the tiles are enough. The forward pass computes the reductio
 again and multiplies its gradient with the embeddings. No array of size N x M exists.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,21 +16,23 @@ from paddle.autograd import PyLayer
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE, HingeSum, LogSumExp, Triplets
 from .comparison import Positives
-from .exclusions import Exclusions
+from .exclusions import Exclusions, TilePairs
 from .functional import PairwiseOperands, prepare_rows
 from .listed import Listed, list_positives, listed_distances
 from .mined import MinedTriplets, mine_triplets
-from .ops import Tensor, detached, on_cpu, refuse_second_derivatives
+from .ops import Tensor, on_cpu, refuse_second_derivatives
 from .relations import Relations
+from .tile import Tile
 from .tile_distances import TileDistances
 from .tile_gradients import RowGradients
 from .tile_reductions import (
     HingeReduction,
+    ListedReduction,
     LogSumExpReduction,
-    Tile,
     TileReduction,
+    parameters_of,
 )
-from .tile_triplets import SoftTripletReduction, TripletReduction
+from .tile_triplets import PolynomialTripletReduction, SoftTripletReduction, TripletReduction
 
 __all__ = ["TiledComparison", "tiled_comparison"]
 
@@ -84,8 +86,11 @@ class TiledComparison:
         self.relations, self.distance, self.listed = relations, distance, positives
         self.self_comparison = relations.self_comparison and queries is references
         self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, on_cpu(queries))
-        self.distances = TileDistances(self.operands, distance)
-        self.exclusions = Exclusions(relations, positives, self.sizes)
+        self.pairs: TilePairs | None = None
+        if relations.by_class:
+            self.pairs = TilePairs(positives, self.lengths, self.sizes, self.self_comparison)
+        self.exclusions = Exclusions(relations, self.pairs)
+        self.positive_distances: Tensor | None = None  # as far as they come from tiles
         self.reverse = Reverse(self) if both else None
 
     def slices(self, side: int) -> list[slice]:
@@ -98,19 +103,35 @@ class TiledComparison:
         """N and M."""
         return self.operands.queries.shape[0], self.operands.references.shape[0]
 
-    def tiles(self) -> Iterator[Tile]:
-        """All tiles; of a batch that is compared with itself, those on and above the diagonal."""
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether there are so few tiles that the backward pass need not compute them again."""
+        rows, columns = (len(self.slices(side)) for side in (0, 1))
+        count = rows * (rows + 1) // 2 if self.self_comparison else rows * columns
+        return count * self.sizes[0] * self.sizes[1] <= blocks.kept_size(on_cpu(self.operands.queries))
+
+    def tiles(self, scale: float | None = None, kept: Sequence[Tile] | None = None) -> Iterator[Tile]:
+        """All tiles; of a batch that is compared with itself, those on and above the diagonal.
+
+        Args:
+            scale: Of exponents in place of distances; see :class:`.tile_reductions.Tile`.
+            kept: Those of a pass before that are not computed again.
+        """
+        if kept is not None:
+            yield from kept
+            return
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
+        computed = TileDistances(self.operands, self.distance, scale)
         for rows in self.slices(0):
             for columns in self.slices(1):
                 if self.self_comparison and columns.start < rows.start:
                     continue
                 on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
-                distances, near = self.distances.tile(rows, columns)
+                values, least = computed.tile(rows, columns)
                 exclude = partial(self.exclusions.fill, rows, columns)
-                sides = (0, 1) if two_sided and not on_diagonal else (0,)
-                yield Tile(rows, columns, distances, near, exclude, sides, symmetric)
+                sides = (0, 1) if two_sided else (0,)
+                yield Tile(rows, columns, values, least, exclude, sides, symmetric, scale, on_diagonal)
 
     def count(self, over: str) -> Tensor:
         """How many items each row has, ``[N]`` floats."""
@@ -119,17 +140,25 @@ class TiledComparison:
         return found.astype(self.operands.queries.dtype)
 
     def positives(self) -> Positives:
-        """The distances of the positives of each row."""
-        return Positives(listed_distances(self.operands, self.listed, self.distance), self.listed.valid)
+        """The distances of the positives of each row: from the tiles, if reductions have been computed before."""
+        distances = self.positive_distances
+        if distances is None:
+            distances = listed_distances(self.operands, self.listed, self.distance)
+        return Positives(distances, self.listed.valid)
 
     def reduce(self, *reductions: Any) -> tuple[Any, ...]:
         """The reductions over the items of each row, ``[N]`` each; two for a :class:`HingeSum`."""
         parameters = [parameter for one in reductions for parameter in parameters_of(one)]
+        with_positives = self.pairs is not None and self.reverse is None and not parameters
+        if with_positives:
+            reductions = (*reductions, self.pairs)
         inputs = TileInputs(self, reductions)
         found = TileReductions.apply(inputs, self.operands.queries, self.operands.references, *parameters)
         if self.reverse is not None:
             found, self.reverse.found = found[: len(found) // 2], found[len(found) // 2 :]
-        return grouped(reductions, found)
+        if with_positives:
+            *found, self.positive_distances = found
+        return grouped(reductions[: len(reductions) - with_positives], found)
 
     def mined(self, miner: Any) -> "TiledComparison | MinedTriplets":
         """The comparison with the triplets that a miner selects; all of them without a miner."""
@@ -174,18 +203,19 @@ def grouped(reductions: tuple[Any, ...], numbers: tuple[Tensor, ...]) -> tuple[A
     return tuple(next(each) if isinstance(one, LogSumExp) else (next(each), next(each)) for one in reductions)
 
 
-def parameters_of(reduction: Any) -> list[Tensor]:
-    """The tensors with a gradient that a reduction depends on."""
-    parameter = getattr(reduction, "scale", getattr(reduction, "limits", None))
-    return [parameter] if isinstance(parameter, paddle.Tensor) else []
-
-
 def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
     """How a reduction goes over the tiles."""
-    kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction}
-    kind = kinds.get(type(one)) or (SoftTripletReduction if one.soft else TripletReduction)
-    queries, references = (detached(x) for x in comparison.operands[:2])
-    return kind(one, queries, None if comparison.reverse is None else references.shape[0], comparison.distance)
+    kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction, TilePairs: ListedReduction}
+    soft = PolynomialTripletReduction if comparison.distance == "cosine" else SoftTripletReduction
+    kind = kinds.get(type(one)) or (soft if one.soft else TripletReduction)
+    columns = None if comparison.reverse is None else comparison.lengths[1]
+    return kind(one, comparison.operands, columns, comparison.distance)
+
+
+def scale_of_exponents(over_tiles: Sequence[TileReduction]) -> float | None:
+    """The scale of the exponents that are all that reductions need of the tiles; None if they need distances."""
+    first, *others = over_tiles
+    return first.scale_of_exponents if all(isinstance(other, ListedReduction) for other in others) else None
 
 
 @dataclass
@@ -205,14 +235,24 @@ class TileReductions(PyLayer):
     ) -> tuple[Tensor, ...]:
         comparison = inputs.comparison
         over_tiles = [tile_reduction(one, comparison) for one in inputs.reductions]
-        for tile in comparison.tiles():
-            for one in over_tiles:
-                for side in tile.sides:
+        scale = scale_of_exponents(over_tiles)
+        ctx.needs_gradient = [not x.stop_gradient for x in (queries, references, *parameters)]
+        keep = any(ctx.needs_gradient) and comparison.can_be_kept
+        kept: list[Tile] | None = None
+        for tile in comparison.tiles(scale):
+            for one in reversed(over_tiles):  # the positives first: exponentials overwrite their exponents
+                for side in tile.sides[:1] if tile.on_diagonal else tile.sides:
                     one.add(tile, side)
+            if keep and all(one.can_keep(tile) for one in over_tiles):
+                kept = [] if kept is None else kept
+                if not all(one.adds_nothing(tile) for one in over_tiles):
+                    for one in over_tiles:
+                        one.keep(tile)
+                    kept.append(tile)
         sides = (0,) if comparison.reverse is None else (0, 1)
         results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
         ctx.comparison, ctx.over_tiles = comparison, over_tiles
-        ctx.needs_gradient = [not x.stop_gradient for x in (queries, references, *parameters)]
+        ctx.scale, ctx.kept = scale, kept
         ctx.first = [
             i for i, name in enumerate(name for numbers in results for name in range(len(numbers))) if not name
         ]
@@ -228,10 +268,13 @@ class TileReductions(PyLayer):
             one.prepare([upstream[i], upstream[i if comparison.reverse is None else i + len(over_tiles)]])
         of_references = ctx.needs_gradient[1]
         gradients = RowGradients(comparison.operands, comparison.distance, comparison.self_comparison, of_references)
-        for tile in comparison.tiles():
-            by_distances, *others = (one.gradient(tile) for one in over_tiles)
+        first, *others = over_tiles
+        for tile in comparison.tiles(ctx.scale, ctx.kept):
+            if all(one.adds_nothing(tile) for one in over_tiles):
+                continue
+            by_distances = first.gradient(tile)
             for other in others:
-                by_distances.add_(other)
+                other.add_gradient(tile, by_distances)
             gradients.add(tile, by_distances)
         by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
         found = zip(ctx.needs_gradient, (*gradients.results(), *by_parameters), strict=True)

@@ -20,7 +20,7 @@ class TilePairs:
         upper: Whether only the tiles on and above the diagonal are computed.
 
     Attributes:
-        shape: Of the list, N and K.
+        listed: The positives of each row.
         anchors: The row of each pair.
         slots: Its place in the list of the row.
         rows: Its row in the tile.
@@ -28,7 +28,7 @@ class TilePairs:
     """
 
     def __init__(self, listed: Listed, lengths: tuple[int, int], sizes: tuple[int, int], upper: bool):
-        (height, width), self.sizes, self.shape = sizes, sizes, listed.valid.shape
+        (height, width), self.sizes, self.listed = sizes, sizes, listed
         anchors, slots = listed.valid.nonzero(as_tuple=True)
         rows, columns = anchors, listed.columns[anchors, slots]
         if upper:  # the tile of the transposed pair is computed

@@ -4,6 +4,7 @@ Each function guards its own edge cases, because the frameworks' gradients diffe
 bounds, ties): a value without a usable gradient is replaced before the operation that would return NaN.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 MIN_NORM = 1e-12  # a vector whose components are all at most this is treated as the zero vector
+PLAIN_NORMS = (1e-6, 1e18)  # norms whose squares are normal numbers of float32, with a margin
 ROUNDING = (
     16 * torch.finfo(torch.float32).eps
 )  # relative to the squared norms; smaller squared distances are rounding errors
@@ -49,11 +51,46 @@ def l2_normalize(x: Tensor) -> Tensor:
 
     Dividing by the largest component first avoids over- and underflow for every float32 norm.
     """
+    if torch.compiler.is_compiling():
+        return unit_rows(x)
+    rows: Tensor = L2Normalize.apply(x)[0]  # type: ignore[no-untyped-call]
+    return rows
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """:func:`l2_normalize` in operations that have derivatives of every order."""
     largest = x.detach().abs().amax(dim=1, keepdim=True)
     zero = largest <= MIN_NORM
     x = torch.where(zero, 0.0, x / torch.where(zero, 1.0, largest))
     square = (x * x).sum(dim=1, keepdim=True)
     return x / torch.sqrt(torch.where(zero, 1.0, square))
+
+
+class L2Normalize(torch.autograd.Function):
+    """:func:`l2_normalize` in few passes over memory, unless a row is very short or very long."""
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor | None]:
+        norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        if len(x) and float(norms.amin()) > PLAIN_NORMS[0] and float(norms.amax()) < PLAIN_NORMS[1]:  # not NaN
+            return x / norms, norms
+        return unit_rows(x), None
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        ctx.save_for_backward(*inputs, *output)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, *others: Any) -> Tensor:
+        x, rows, norms = ctx.saved_tensors
+        differentiated = torch.is_grad_enabled()  # the gradient itself
+        if norms is None or differentiated:
+            with torch.enable_grad():
+                x = x if differentiated else x.detach().requires_grad_()
+                return torch.autograd.grad(unit_rows(x), x, upstream, create_graph=differentiated)[0]
+        product = upstream * rows
+        along = product.sum(dim=1, keepdim=True)
+        return torch.addcmul(upstream, rows, along, value=-1, out=product).div_(norms)
 
 
 class PairwiseOperands(NamedTuple):
@@ -76,18 +113,29 @@ def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> Pairwise
     if distance == "cosine":
         queries = l2_normalize(queries)
         references = queries if self_comparison else l2_normalize(references)
-        is_zero_vector = [(x.detach() == 0).all(dim=1).to(x.dtype) for x in (queries, references)]
-    fixed = references.detach()
-    offset = fixed.mean(dim=0)
-    dominates = (offset * offset).sum() > 0.9 * (fixed * fixed).sum(dim=1).mean()
-    offset = torch.where(dominates, offset, 0.0)
-    queries = queries - offset
-    references = queries if self_comparison else references - offset
-    norms = [(x * x).sum(dim=1) for x in (queries, references)]
+    norms = both_sides(squared_norms, queries, references)
+    zero_vectors = [(norm.detach() == 0).to(norm.dtype) for norm in norms]  # of unit vectors
+    offset = references.detach().mean(dim=0)
+    dominates = (offset * offset).sum() > 0.9 * norms[1].detach().mean()
+    if torch.compiler.is_compiling() or dominates:
+        offset = torch.where(dominates, offset, 0.0)
+        queries, references = both_sides(lambda x: x - offset, queries, references)
+        norms = both_sides(squared_norms, queries, references)
     norms = [torch.where(torch.isinf(norm), torch.nan, norm) for norm in norms]
     if distance == "cosine":
-        norms = [(norms[side] + is_zero_vector[side]) / 2 for side in (0, 1)]
+        norms = [(norm + zero) / 2 for norm, zero in zip(norms, zero_vectors, strict=True)]
     return PairwiseOperands(queries, references, *norms)
+
+
+def both_sides(function: Callable[[Tensor], Tensor], queries: Tensor, references: Tensor) -> list[Tensor]:
+    """A function of queries and of references; computed once for a batch that is compared with itself."""
+    found = function(queries)
+    return [found, found if queries is references else function(references)]
+
+
+def squared_norms(x: Tensor) -> Tensor:
+    """The squared length of each row: ``[N, D]`` to ``[N]``."""
+    return (x * x).sum(dim=1)
 
 
 def block_distances(

@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .functional import MIN_SQUARE, PairwiseOperands
+from .bands import Bands, band_gradients, band_squares, sorted_bands
+from .functional import MIN_SQUARE, NEAR, PairwiseOperands
 from .ops import Tensor
 from .relations import Relations
 
-__all__ = ["Listed", "list_positives", "listed_distances", "zero_vectors"]
+__all__ = ["Listed", "list_positives", "listed_distances", "refine_listed", "zero_vectors"]
 
 CHUNK = 2**20  # components of references that are in memory at once
 
@@ -18,6 +19,7 @@ class Listed(NamedTuple):
 
     columns: Tensor  # [N, K] int64
     valid: Tensor  # [N, K] boolean, False for padding
+    bands: Bands | None = None  # of class labels of a batch that is compared with itself
 
 
 def list_positives(relations: Relations, most: int) -> Listed | None:
@@ -57,7 +59,8 @@ def list_classes(relations: Relations, most: int) -> Listed | None:
         own = torch.arange(len(columns), device=order.device)[:, None] + offset
         place = place[:width] + (columns >= own)[:, :-1]
         columns, valid = columns.gather(1, place), valid.gather(1, place)
-    return Listed(columns, valid)
+    bands = sorted_bands(order, first[:, None] + place, valid) if relations.self_comparison else None
+    return Listed(columns, valid, bands)
 
 
 def padded(rows: Tensor, columns: Tensor, count: int, width: int) -> Listed:
@@ -76,8 +79,20 @@ def listed_distances(operands: PairwiseOperands, listed: Listed, distance: str) 
     Padding has the distance of some reference.
     """
     return ListedDistances.apply(  # type: ignore[no-untyped-call]
-        operands, listed.columns, distance, operands.queries, operands.references
+        operands, listed, distance, operands.queries, operands.references
     )
+
+
+def refine_listed(distances: Tensor, listed: Listed, operands: PairwiseOperands, distance: str) -> None:
+    """Compute the distances that are small from the differences of the rows, in place: ``[N, K]``."""
+    own, other = (norms.detach() for norms in operands[2:])
+    rows, slots = (listed.valid & (distances < NEAR * (own[:, None] + other[listed.columns]))).nonzero(as_tuple=True)
+    if not len(rows):
+        return
+    few = Listed(listed.columns[rows, slots][:, None], listed.valid[rows, slots][:, None])
+    queries, references = (x.detach() for x in operands[:2])
+    near = PairwiseOperands(queries[rows], references, own[rows], other)
+    distances[rows, slots] = listed_distances(near, few, distance)[:, 0]
 
 
 def from_squares(square: Tensor, zero_vectors: Tensor, distance: str) -> Tensor:
@@ -105,15 +120,20 @@ class ListedDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operands: PairwiseOperands, columns: Tensor, distance: str, queries: Tensor, references: Tensor
+        ctx: Any, operands: PairwiseOperands, listed: Listed, distance: str, queries: Tensor, references: Tensor
     ) -> Tensor:
         own, other = zero_vectors(operands, distance)
-        found = []
-        for rows in chunks(columns, queries.shape[1]):
-            differences = queries[rows][:, None, :] - references[columns[rows]]
-            square = differences.square_().sum(dim=2)
-            found.append(from_squares(square, own[rows][:, None] + other[columns[rows]], distance))
-        distances = torch.cat(found)
+        columns, bands = listed.columns, listed.bands if operands.queries is operands.references else None
+        if bands is not None:
+            distances = from_squares(band_squares(queries, bands), own[:, None] + other[columns], distance)
+        else:
+            found = []
+            for rows in chunks(columns, queries.shape[1]):
+                differences = queries[rows][:, None, :] - references[columns[rows]]
+                square = differences.square_().sum(dim=2)
+                found.append(from_squares(square, own[rows][:, None] + other[columns[rows]], distance))
+            distances = torch.cat(found)
+        ctx.bands, ctx.valid = bands, listed.valid
         ctx.save_for_backward(columns, queries, references, distances, operands.queries, operands.references)
         ctx.distance, ctx.zeros = distance, (own, other)
         return distances
@@ -131,6 +151,8 @@ class ListedDistances(torch.autograd.Function):
         if ctx.distance == "euclidean":
             zero = distances == 0
             scale = torch.where(zero, 0.0, upstream / torch.where(zero, 1.0, distances))
+        if ctx.bands is not None:
+            return None, None, None, band_gradients(queries, ctx.bands, torch.where(ctx.valid, scale, 0.0)), None
         by_queries, by_references = torch.zeros_like(queries), torch.zeros_like(references)
         for rows in chunks(columns, queries.shape[1]):
             part = (queries[rows][:, None, :] - references[columns[rows]]).mul_(scale[rows][:, :, None])

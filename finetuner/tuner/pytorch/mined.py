@@ -10,8 +10,11 @@ from ..base.processes import Processes
 from .functional import hinge
 from .listed import Listed, listed_distances
 from .ops import Tensor, softplus
+from .tile import Tile, along
 
 __all__ = ["MinedTriplets", "mine_triplets"]
+
+FAR = 2.0**22  # more than the columns of a tile; their sum is exact
 
 
 class Selection(NamedTuple):
@@ -101,21 +104,20 @@ def select_negatives(
         above: ``[N]``; only negatives with a larger distance are selected from.
         below: ``[N]``; only negatives with a smaller distance are selected from.
     """
-    queries = comparison.operands.queries
-    sign, worst = (1.0, math.inf) if nearest else (-1.0, -math.inf)
+    queries, sign = comparison.operands.queries, 1.0 if nearest else -1.0
     best = queries.new_full((len(queries),), math.inf)
     columns = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     for tile in comparison.tiles():
-        for side in tile.sides:
+        for side in tile.sides[:1] if tile.on_diagonal else tile.sides:
             rows, others = tile.slices[side], tile.slices[1 - side]
-            x = tile.exclude(tile.empty().copy_(tile.distances), NEGATIVE, side, worst)
+            x = tile.without(NEGATIVE, side, sign)
             if above is not None and below is not None:
-                low, high = (one[rows][:, None] if side == 0 else one[rows][None, :] for one in (above, below))
-                x.masked_fill_((x <= low) | (x >= high), worst)
-            value, place = x.mul_(sign).min(dim=1 - side)
-            better = (value < best[rows]) | torch.isnan(value)  # NaN is selected, and the loss is NaN
+                low, high = (along(sign * one[rows], side) for one in ((above, below) if nearest else (below, above)))
+                x = tile.empty().copy_(x).masked_fill_((x <= low) | (x >= high), math.inf)
+            value = x.amin(dim=1 - side)
+            better = ~(value >= best[rows])  # NaN is selected, and the loss is NaN
             best[rows] = torch.where(better, value, best[rows])
-            columns[rows] = torch.where(better, place + others.start, columns[rows])
+            columns[rows] = torch.where(better, first_place(x, value, side, tile) + others.start, columns[rows])
     best, columns = nearest_of_all(comparison.processes, best, columns)
     found = best != math.inf
     return Selection(columns, found, torch.where(found, best * sign, 0.0))
@@ -131,3 +133,13 @@ def nearest_of_all(processes: Processes, best: Tensor, columns: Tensor) -> tuple
     best = values.amin(dim=0)  # NaN if there is one
     chosen = torch.where((values == best) | torch.isnan(values), places, torch.iinfo(places.dtype).max)
     return best, chosen.amin(dim=0)
+
+
+def first_place(x: Tensor, smallest: Tensor, side: int, tile: Tile) -> Tensor:
+    """The first place of the smallest number of each row, or column, of a tile. Faster than ``argmin``."""
+    if smallest.isnan().any():
+        return x.argmin(dim=1 - side)
+    others = torch.ne(x, along(smallest, side), out=tile.empty())  # 1 or 0
+    numbers = torch.arange(x.shape[1 - side], dtype=x.dtype, device=x.device)
+    places = torch.add(along(numbers, 1 - side), others, alpha=FAR, out=others).amin(dim=1 - side)
+    return places.to(torch.int64)

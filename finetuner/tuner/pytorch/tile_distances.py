@@ -1,5 +1,7 @@
 """The distances of a tile, without a gradient, for PyTorch."""
 
+import math
+
 import torch
 
 from .functional import NEAR, PairwiseOperands, near_pairs
@@ -9,29 +11,40 @@ __all__ = ["TileDistances"]
 
 
 class TileDistances:
-    """Distances of tiles.
+    """Distances of tiles, or exponents ``scale (d - 1)``.
 
-    All terms of the squared distances are columns of one product: ``[-2 q, |q|^2, 1] @ [r, 1, |r|^2]``.
+    An error of 1e-7 in a distance is one of ``scale`` times as much in its exponential, so exponents need no near pairs
+    from differences.
+
+    Args:
+        operands: The rows.
+        distance: The name of the distance.
+        scale: Of exponents; None for distances.
     """
 
-    def __init__(self, operands: PairwiseOperands, distance: str):
+    def __init__(self, operands: PairwiseOperands, distance: str, scale: float | None = None):
         self.operands = PairwiseOperands(*(x.detach() for x in operands))
-        self.distance = distance
-        queries, references, own, other = self.operands
-        scale = 1 if distance == "cosine" else 2
-        self.left = torch.cat([-scale * queries, own[:, None], torch.ones_like(own)[:, None]], dim=1)
-        self.right = torch.cat([references, torch.ones_like(other)[:, None], other[:, None]], dim=1)
-        self.least = float(NEAR * (own.amax() + other.amax()))
+        self.distance, self.exact = distance, scale is None
+        factor = 1.0 if scale is None else scale / math.log(2)  # powers of 2 are faster than those of e
+        own, other = self.operands[2:]
+        self.own, self.other = (own, other) if scale is None else (factor * own - factor, factor * other)
+        self.alpha = -factor if distance == "cosine" else -2.0
+        self.near = float(NEAR * (own.amax() + other.amax()))
 
-    def tile(self, rows: slice, columns: slice, out: Tensor) -> tuple[Tensor, bool]:
-        """The distances ``[R, C]`` of some queries to some references, and whether one of them may be 0."""
-        square = torch.mm(self.left[rows], self.right[columns].T, out=out)
-        is_near = not float(square.amin()) > self.least  # also for NaN
-        if is_near:
-            queries, references, own, other = self.operands
+    def tile(self, rows: slice, columns: slice, out: Tensor) -> tuple[Tensor, float]:
+        """The distances ``[R, C]`` of some queries to some references, and the smallest; -inf if one may be 0."""
+        queries, references, own, other = self.operands
+        norms = torch.add(self.own[rows, None], self.other[None, columns], out=out)
+        square = norms.addmm_(queries[rows], references[columns].T, alpha=self.alpha)
+        if not self.exact:
+            return square, -math.inf
+        least = float(square.amin())
+        if not least > self.near:  # also for NaN
+            least = -math.inf
             part = queries[rows], references[columns], own[rows], other[columns]
             pairs, exact = near_pairs(square, *part, self.distance == "cosine")
             square[pairs] = exact
         if self.distance == "euclidean":
             square.sqrt_()
-        return square, is_near
+            least = math.sqrt(least) if least > 0 else least
+        return square, least

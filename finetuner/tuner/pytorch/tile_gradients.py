@@ -4,7 +4,7 @@ import torch
 
 from .functional import PairwiseOperands
 from .ops import Tensor
-from .tile_reductions import Tile
+from .tile import Tile
 
 __all__ = ["RowGradients"]
 
@@ -28,7 +28,7 @@ class RowGradients:
         gradient = grad_wrt_squared_distance(tile, by_distances, self.distance)
         self.by_queries[rows].addmm_(gradient, self.references[columns], alpha=-1)
         self.row_sums[rows] += gradient.sum(dim=1)
-        if self.of_references:
+        if self.of_references and not tile.on_diagonal:
             self.by_references[columns].addmm_(gradient.T, self.queries[rows], alpha=-1)
             self.column_sums[columns] += gradient.sum(dim=0)
 
@@ -49,4 +49,4 @@ def grad_wrt_squared_distance(tile: Tile, gradient: Tensor, distance: str) -> Te
     """
     if distance == "euclidean":
         gradient.div_(tile.distances).div_(2)
-    return gradient.masked_fill_(tile.distances == 0, 0.0) if tile.near else gradient
+    return gradient.masked_fill_(tile.distances == 0, 0.0) if tile.is_near else gradient

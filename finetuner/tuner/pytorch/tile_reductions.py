@@ -4,7 +4,6 @@ A reduction adds each tile to its accumulators, returns its numbers, and adds it
 of a tile. Side 0 of a tile are its rows, side 1 its columns.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,96 +11,34 @@ import torch
 from ..base.losses.reductions import HingeSum, LogSumExp
 from ..base.processes import ALONE, Processes
 from .exclusions import TilePairs
-from .functional import EXP_CUTOFF
+from .functional import EXP_CUTOFF, PairwiseOperands
+from .listed import refine_listed
 from .ops import Tensor
+from .tile import LOG_2, Tile, along
 
-__all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "Tile", "TileReduction"]
+__all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "TileReduction", "parameters_of"]
 
-MAX_SHIFTED = 60.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
-
-
-class Workspace:
-    """Memory of the size of a tile that is used again: new memory is slower than what is computed in it."""
-
-    def __init__(self, like: Tensor, size: int):
-        self.like, self.size, self.used = like, size, 0
-        self.buffers: list[Tensor] = []
-
-    def take(self, rows: int, columns: int) -> Tensor:
-        """An array ``[rows, columns]`` of no certain content, until :meth:`reset`."""
-        if self.used == len(self.buffers):
-            self.buffers.append(self.like.new_empty(self.size))
-        self.used += 1
-        return self.buffers[self.used - 1][: rows * columns].view(rows, columns)
-
-    def reset(self) -> None:
-        """Take all arrays back."""
-        self.used = 0
-
-
-class Tile:
-    """Distances of some rows to some columns, and which of them belong together.
-
-    Args:
-        rows: Which rows.
-        columns: Which columns.
-        distances: ``[R, C]``.
-        near: Whether one of the distances may be 0.
-        exclude: ``exclude(x, over, side, value)`` sets what is not in a reduction to a value and returns ``x``.
-        sides: 0 for the rows, 1 for the columns; those that the tile serves.
-        symmetric: Whether the columns see the same relations as the rows.
-        workspace: Memory for what is computed.
-    """
-
-    def __init__(
-        self,
-        rows: slice,
-        columns: slice,
-        distances: Tensor,
-        near: bool,
-        exclude: Callable[[Tensor, str, int, float], Tensor],
-        sides: tuple[int, ...],
-        symmetric: bool,
-        workspace: Workspace,
-    ):
-        self.slices, self.distances, self.near, self.exclude = (rows, columns), distances, near, exclude
-        self.workspace = workspace
-        self.sides, self.symmetric = sides, symmetric
-        self.known: dict[Any, Tensor] = {}
-
-    def empty(self) -> Tensor:
-        """An array in the shape of the tile, of no certain content."""
-        return self.workspace.take(*self.distances.shape)
-
-    def once(self, key: Any, side: int, make: Callable[[], Tensor]) -> Tensor:
-        """What ``make`` returns; computed once for both sides if they see the same relations."""
-        key = key, 0 if self.symmetric else side
-        if key not in self.known:
-            self.known[key] = make()
-        return self.known[key]
-
-    def without(self, over: str, side: int) -> Tensor:
-        """The distances, infinite for what is not in a reduction."""
-        return self.once(over, side, lambda: self.exclude(self.empty().copy_(self.distances), over, side, torch.inf))
-
-
-def along(numbers: Tensor, side: int) -> Tensor:
-    """Numbers of the rows, or of the columns, in the shape of a tile: ``[R, 1]`` or ``[1, C]``."""
-    return numbers[:, None] if side == 0 else numbers[None, :]
+MAX_SHIFTED = 64.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
 
 class TileReduction:
     """A reduction over the tiles of a comparison.
 
+    Attributes:
+        scale_of_exponents: Of the exponents, if these are all that it needs of a tile; None if it needs distances.
+
     Args:
         one: The reduction.
-        like: Rows ``[N, D]``, which decide the number of rows, the type and the device.
+        operands: The rows.
         columns: The number of columns if they are anchors, too, else None.
         distance: The name of the distance.
     """
 
-    def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
-        self.one, self.like, self.columns, self.distance = one, like, columns, distance
+    scale_of_exponents: float | None = None
+
+    def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
+        self.one, self.operands, self.columns, self.distance = one, operands, columns, distance
+        self.like = operands.queries.detach()
         self.processes: Processes = ALONE  # that share the tiles
 
     def accumulators(self, *shape: int, fill: float = 0.0) -> list[Tensor]:
@@ -127,6 +64,17 @@ class TileReduction:
         """The numbers of all rows, or of all columns, after the last tile."""
         raise NotImplementedError
 
+    def can_keep(self, tile: Tile) -> bool:
+        """Whether the gradient can be computed from less than the distances of a tile, see :meth:`keep`."""
+        return False
+
+    def keep(self, tile: Tile) -> None:
+        """Keep what the gradient of a tile needs, in memory that is not used again, after :meth:`add`."""
+
+    def adds_nothing(self, tile: Tile) -> bool:
+        """Whether a tile is known to add nothing to any number."""
+        return False
+
     def prepare(self, upstream: list[Tensor]) -> None:
         """Take the gradient by the first number ``[N]`` of the rows and of the columns."""
         self.upstream = upstream
@@ -136,11 +84,16 @@ class TileReduction:
         return along(self.upstream[side][tile.slices[side]], side)
 
     def gradient(self, tile: Tile) -> Tensor:
-        """The gradient by the distances of a tile, ``[R, C]``."""
+        """The gradient by the distances of a tile, ``[R, C]``; of one on the diagonal, with its transpose."""
         first, *others = (self.side_gradient(tile, side) for side in tile.sides)
         for other in others:
             first += other
         return first
+
+    def add_gradient(self, tile: Tile, total: Tensor) -> None:
+        """Add :meth:`gradient` to that of other reductions."""
+        if not self.adds_nothing(tile):
+            total += self.gradient(tile)
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
         """The gradient by the distances of a tile through the numbers of its rows, or of its columns."""
@@ -152,10 +105,10 @@ class TileReduction:
 
 
 class HingeReduction(TileReduction):
-    def __init__(self, one: HingeSum, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: HingeSum, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.sums, self.active = self.accumulators(), self.accumulators()
-        self.limit = like.new_tensor(one.limit)
+        self.limit = self.like.new_tensor(one.limit)
 
     def add(self, tile: Tile, side: int) -> None:
         terms = tile.once(
@@ -182,27 +135,45 @@ class HingeReduction(TileReduction):
 class ListedReduction(TileReduction):
     """The distances of the listed positives ``[N, K]``, from the tiles that other reductions need. Padding is 0."""
 
-    def __init__(self, one: TilePairs, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
-        self.found = like.new_zeros(one.shape)
+    def __init__(self, one: TilePairs, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
+        self.found = self.like.new_zeros(one.listed.valid.shape)
+        self.scale: float | None = None
 
     def add(self, tile: Tile, side: int) -> None:
         if side == 0:
             part = self.one.part(*tile.slices)
             places = self.one.anchors[part], self.one.slots[part]
-            self.found[places] = tile.distances[self.one.rows[part], self.one.columns[part]]
+            self.found[places] = tile.values[self.one.rows[part], self.one.columns[part]]
+            self.scale = tile.scale
+
+    def can_keep(self, tile: Tile) -> bool:
+        return True
 
     def partial_sums(self) -> list[Tensor]:
         return [self.found]
 
     def results(self, side: int) -> tuple[Tensor, ...]:
+        if self.scale is not None:
+            self.found = torch.where(self.one.listed.valid, self.found * (LOG_2 / self.scale) + 1, 0.0)
+            refine_listed(self.found, self.one.listed, self.operands, self.distance)
         return (self.found,)
 
+    def prepare(self, upstream: list[Tensor]) -> None:
+        super().prepare([torch.where(self.found == 0, 0.0, one) for one in upstream[:1]])
+
     def gradient(self, tile: Tile) -> Tensor:
+        total = tile.empty().zero_()
+        self.add_gradient(tile, total)
+        return total
+
+    def add_gradient(self, tile: Tile, total: Tensor) -> None:
         part = self.one.part(*tile.slices)
         upstream = self.upstream[0][self.one.anchors[part], self.one.slots[part]]
-        places = self.one.rows[part], self.one.columns[part]
-        return tile.empty().zero_().index_put_(places, upstream, accumulate=True)  # a pair may occur in both orders
+        rows, columns = self.one.rows[part], self.one.columns[part]
+        total.index_put_((rows, columns), upstream, accumulate=True)  # a pair may occur in both orders
+        if tile.on_diagonal:
+            total.index_put_((columns, rows), upstream, accumulate=True)
 
 
 class LogSumExpReduction(TileReduction):
@@ -212,23 +183,26 @@ class LogSumExpReduction(TileReduction):
     have the same exponentials. Otherwise the maximum of each row is, as far as it is known.
     """
 
-    def __init__(self, one: LogSumExp, like: Tensor, columns: int | None, distance: str):
-        super().__init__(one, like, columns, distance)
+    def __init__(self, one: LogSumExp, operands: PairwiseOperands, columns: int | None, distance: str):
+        super().__init__(one, operands, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, torch.Tensor), float(one.scale)
         self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
-        self.least = torch.finfo(like.dtype).min
+        self.scale_of_exponents = self.scale if self.bounded else None
+        self.least = torch.finfo(self.like.dtype).min
         self.sums = self.accumulators()
         self.maxima = self.accumulators(fill=self.scale if self.bounded else self.least)
         self.found: dict[int, Tensor] = {}
 
     def exponentials(self, tile: Tile, side: int) -> Tensor:
         """``e^(scale (d - 1))`` of the items that count, else 0."""
+        return tile.exponentials(self.scale, self.one.over, side, again=self.learnable)
 
-        def make() -> Tensor:
-            x = torch.mul(tile.distances, self.scale, out=tile.empty()).sub_(self.scale).exp_()
-            return tile.exclude(x, self.one.over, side, 0.0)
+    def can_keep(self, tile: Tile) -> bool:
+        return tile.scale is not None and tile.serves_once and not self.learnable
 
-        return tile.once(self, side, make)
+    def keep(self, tile: Tile) -> None:
+        tile.keep_exponentials(self.scale, self.one.over)
+        tile.keep((self.scale, self.one.over, 0), self.exponentials(tile, 0))
 
     def exponents(self, tile: Tile, side: int) -> Tensor:
         """``scale d`` of the items that count, else the smallest number."""
@@ -272,14 +246,14 @@ class LogSumExpReduction(TileReduction):
         self.by_scale = self.like.new_zeros(())
 
     def gradient(self, tile: Tile) -> Tensor:
-        if self.bounded and tile.symmetric:
-            factors = [self.factors(tile, side) for side in tile.sides]
-            found = torch.add(*factors, out=tile.empty()) if len(factors) > 1 else factors[0]
-            found = torch.mul(self.exponentials(tile, 0), found, out=found if len(factors) > 1 else tile.empty())
+        if self.bounded and tile.symmetric and len(tile.sides) > 1:
+            factors = torch.add(*(self.factors(tile, side) for side in tile.sides), out=tile.empty())
+            found = factors.mul_(self.exponentials(tile, 0))
         else:
             found = super().gradient(tile)
         if self.learnable:
-            self.by_scale += (found * tile.distances).sum() / self.scale
+            by_scale = (found * tile.distances).sum() / self.scale
+            self.by_scale += by_scale / 2 if tile.on_diagonal else by_scale
         return found
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:
@@ -291,3 +265,9 @@ class LogSumExpReduction(TileReduction):
 
     def by_parameters(self) -> tuple[Tensor, ...]:
         return (self.processes.add(self.by_scale),) if self.learnable else ()
+
+
+def parameters_of(reduction: Any) -> list[Tensor]:
+    """The tensors with a gradient that a reduction depends on."""
+    parameter = getattr(reduction, "scale", getattr(reduction, "limits", None))
+    return [parameter] if isinstance(parameter, torch.Tensor) else []

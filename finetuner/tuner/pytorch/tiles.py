@@ -6,7 +6,6 @@ again and multiplies its gradient with the embeddings. No array of size N x M ex
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE, HingeSum, LogSumExp, Triplets
-from ..base.processes import work_is_shared_by
+from ..base.processes import ALONE, work_is_shared_by
 from .comparison import Comparison, Positives
 from .exclusions import Exclusions, TilePairs
 from .functional import PairwiseOperands, block_distances, prepare_rows
@@ -22,17 +21,18 @@ from .listed import Listed, list_positives, listed_distances, zero_vectors
 from .mined import MinedTriplets, mine_triplets
 from .ops import Tensor
 from .relations import Relations
+from .tile import Tile, Workspace
 from .tile_distances import TileDistances
 from .tile_gradients import RowGradients
 from .tile_reductions import (
     HingeReduction,
     ListedReduction,
     LogSumExpReduction,
-    Tile,
     TileReduction,
-    Workspace,
+    parameters_of,
 )
-from .tile_triplets import SoftTripletReduction, TripletReduction
+from .tile_second_derivatives import second_derivative
+from .tile_triplets import PolynomialTripletReduction, SoftTripletReduction, TripletReduction
 
 __all__ = ["TiledComparison", "tiled_comparison"]
 
@@ -86,7 +86,6 @@ class TiledComparison:
         self.relations, self.distance, self.listed = relations, distance, positives
         self.self_comparison = relations.self_comparison and queries is references
         self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, queries.device.type == "cpu")
-        self.distances = TileDistances(self.operands, distance)
         self.pairs: TilePairs | None = None
         if relations.by_class:
             self.pairs = TilePairs(positives, self.lengths, self.sizes, self.self_comparison)
@@ -95,6 +94,8 @@ class TiledComparison:
         self.workspace = Workspace(self.operands.queries.detach(), self.sizes[0] * self.sizes[1])
         self.reverse = Reverse(self) if both else None
         self.processes = work_is_shared_by.get()
+        if self.num_tiles < self.processes.count:
+            self.processes = ALONE
 
     def slices(self, side: int) -> list[slice]:
         """The rows, or the columns, of all tiles."""
@@ -106,16 +107,38 @@ class TiledComparison:
         """N and M."""
         return len(self.operands.queries), len(self.operands.references)
 
-    def tiles(self) -> Iterator[Tile]:
+    @property
+    def num_tiles(self) -> int:
+        """The number of all tiles."""
+        rows, columns = (len(self.slices(side)) for side in (0, 1))
+        return rows * (rows + 1) // 2 if self.self_comparison else rows * columns
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether there are so few tiles that the backward pass need not compute them again."""
+        return self.num_tiles * self.sizes[0] * self.sizes[1] <= blocks.kept_size(
+            self.workspace.like.device.type == "cpu"
+        )
+
+    def tiles(self, scale: float | None = None, kept: Sequence[Tile] | None = None) -> Iterator[Tile]:
         """All tiles; of a batch that is compared with itself, those on and above the diagonal.
 
         Where several processes share the work, these are the tiles of this process, and what is computed from them must
         be brought together.
+
+        Args:
+            scale: Of exponents in place of distances; see :class:`.tile_reductions.Tile`.
+            kept: Those of a pass before that are not computed again.
         """
+        if kept is not None:
+            for tile in kept:
+                self.workspace.reset()
+                yield tile
+            return
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
-        workspace = self.workspace
         number, processes = -1, self.processes
+        workspace, computed = self.workspace, TileDistances(self.operands, self.distance, scale)
         for rows in self.slices(0):
             for columns in self.slices(1):
                 if self.self_comparison and columns.start < rows.start:
@@ -126,10 +149,10 @@ class TiledComparison:
                 on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
                 workspace.reset()
                 out = workspace.take(rows.stop - rows.start, columns.stop - columns.start)
-                distances, near = self.distances.tile(rows, columns, out)
+                values, least = computed.tile(rows, columns, out)
                 exclude = partial(self.exclusions.fill, rows, columns)
-                sides = (0, 1) if two_sided and not on_diagonal else (0,)
-                yield Tile(rows, columns, distances, near, exclude, sides, symmetric, workspace)
+                sides = (0, 1) if two_sided else (0,)
+                yield Tile(rows, columns, values, least, exclude, sides, symmetric, workspace, scale, on_diagonal)
 
     def count(self, over: str) -> Tensor:
         """How many items each row has, ``[N]`` floats."""
@@ -213,18 +236,19 @@ def grouped(reductions: Sequence[Any], numbers: Sequence[Tensor]) -> tuple[Any, 
     return tuple(next(each) if isinstance(one, LogSumExp) else (next(each), next(each)) for one in reductions)
 
 
-def parameters_of(reduction: Any) -> list[Tensor]:
-    """The tensors with a gradient that a reduction depends on."""
-    parameter = getattr(reduction, "scale", getattr(reduction, "limits", None))
-    return [parameter] if isinstance(parameter, torch.Tensor) else []
-
-
 def tile_reduction(one: Any, comparison: TiledComparison) -> TileReduction:
     """How a reduction goes over the tiles."""
     kinds: dict[type, Any] = {HingeSum: HingeReduction, LogSumExp: LogSumExpReduction, TilePairs: ListedReduction}
-    kind = kinds.get(type(one)) or (SoftTripletReduction if one.soft else TripletReduction)
-    queries, references = (x.detach() for x in comparison.operands[:2])
-    return kind(one, queries, None if comparison.reverse is None else len(references), comparison.distance)
+    soft = PolynomialTripletReduction if comparison.distance == "cosine" else SoftTripletReduction
+    kind = kinds.get(type(one)) or (soft if one.soft else TripletReduction)
+    columns = None if comparison.reverse is None else comparison.lengths[1]
+    return kind(one, comparison.operands, columns, comparison.distance)
+
+
+def scale_of_exponents(over_tiles: Sequence[TileReduction]) -> float | None:
+    """The scale of the exponents that are all that reductions need of the tiles; None if they need distances."""
+    first, *others = over_tiles
+    return first.scale_of_exponents if all(isinstance(other, ListedReduction) for other in others) else None
 
 
 class TileReductions(torch.autograd.Function):
@@ -240,15 +264,25 @@ class TileReductions(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
         over_tiles = [tile_reduction(one, comparison) for one in reductions]
-        for tile in comparison.tiles():
-            for one in over_tiles:
-                for side in tile.sides:
+        scale = scale_of_exponents(over_tiles)
+        keep = any(ctx.needs_input_grad) and comparison.can_be_kept
+        kept: list[Tile] | None = None
+        for tile in comparison.tiles(scale):
+            for one in reversed(over_tiles):  # the positives first: exponentials overwrite their exponents
+                for side in tile.sides[:1] if tile.on_diagonal else tile.sides:
                     one.add(tile, side)
+            if keep and all(one.can_keep(tile) for one in over_tiles):
+                kept = [] if kept is None else kept
+                if not all(one.adds_nothing(tile) for one in over_tiles):
+                    for one in over_tiles:
+                        one.keep(tile)
+                    kept.append(tile)
         for one in over_tiles:
             one.merge(comparison.processes)
         sides = (0,) if comparison.reverse is None else (0, 1)
         results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
         ctx.comparison, ctx.reductions, ctx.over_tiles = comparison, reductions, over_tiles
+        ctx.scale, ctx.kept = scale, kept
         ctx.first = [
             i for i, name in enumerate(name for numbers in results for name in range(len(numbers))) if not name
         ]
@@ -265,45 +299,14 @@ class TileReductions(torch.autograd.Function):
             one.prepare([upstream[i], upstream[i if comparison.reverse is None else i + len(over_tiles)]])
         of_references = ctx.needs_input_grad[3]
         gradients = RowGradients(comparison.operands, comparison.distance, comparison.self_comparison, of_references)
-        for tile in comparison.tiles():
-            by_distances, *others = (one.gradient(tile) for one in over_tiles)
+        first, *others = over_tiles
+        for tile in comparison.tiles(ctx.scale, ctx.kept):
+            if all(one.adds_nothing(tile) for one in over_tiles):
+                continue
+            by_distances = first.gradient(tile)
             for other in others:
-                by_distances += other
+                other.add_gradient(tile, by_distances)
             gradients.add(tile, by_distances)
         by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
         by_rows = [x if x is None else comparison.processes.add(x) for x in gradients.results()]
         return None, None, *by_rows, *by_parameters
-
-
-def second_derivative(
-    comparison: TiledComparison, reductions: tuple[Any, ...], upstream: tuple[Tensor, ...]
-) -> tuple[Tensor | None, ...]:
-    """The gradient of the reductions as a function that can be differentiated."""
-    # Aliases of the inputs: limits are functions of the rows, and that path is not a part of this gradient.
-    rows = aliases(comparison.operands[:2])
-    parameters = aliases([parameter for one in reductions for parameter in parameters_of(one)])
-    whole = comparison.whole(*rows)
-    sides = [whole]
-    if comparison.reverse is not None:
-        sides.append(Comparison(whole.distances.T, whole.positive.T, whole.negative.T))
-    left = iter(parameters)
-    own = [with_parameter(one, next(left)) if parameters_of(one) else one for one in reductions]
-    pairs = [one for one in own if isinstance(one, TilePairs)]
-    found = [value for side in sides for value in side.reduce(*own[: len(own) - len(pairs)])]
-    values = [value[0] if isinstance(value, tuple) else value for value in found]
-    values += [whole.distances.gather(1, comparison.listed.columns) * comparison.listed.valid for _ in pairs]
-    gradients = torch.autograd.grad(values, [*rows, *parameters], upstream, create_graph=True, allow_unused=True)
-    if rows[0] is rows[1]:  # autograd gives the sum of both sides for each
-        return None, None, gradients[0], None, *gradients[2:]
-    return None, None, *gradients
-
-
-def aliases(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same tensors by themselves: a gradient by an alias leaves out how its tensor was computed."""
-    made = [x.view_as(x) for x in tensors]
-    return made if len(made) != 2 or tensors[0] is not tensors[1] else [made[0], made[0]]
-
-
-def with_parameter(reduction: Any, parameter: Tensor) -> Any:
-    """A reduction with another tensor in place of its own."""
-    return replace(reduction, **{"scale" if isinstance(reduction, LogSumExp) else "limits": parameter})

@@ -7,7 +7,9 @@ there. A loss that computes all N x M distances at once spends most of its time 
 __all__ = [
     "BLOCK_SIZE",
     "BLOCK_SIZE_ACCELERATOR",
+    "KEPT_SIZE",
     "SECOND_DERIVATIVES",
+    "kept_size",
     "row_blocks",
     "rows_per_block",
     "suits_tiles",
@@ -23,6 +25,7 @@ SECOND_DERIVATIVES = (
 BLOCK_SIZE = 2**18  # distances in a block: 1 MiB of float32
 TILE_SIZE = 512  # rows and columns of a tile
 TILE_SIZE_ACCELERATOR = 4096  # 64 MiB
+KEPT_SIZE = 10 * 2**20  # distances in tiles that are kept for the backward pass: 40 MiB
 BLOCK_SIZE_ACCELERATOR = 2**26  # 256 MiB: on accelerators, starting an operation costs more than memory access
 
 
@@ -35,6 +38,11 @@ def row_blocks(rows: int, columns: int, on_cpu: bool = True) -> list[tuple[int, 
     """The first row and the number of rows of each block of a matrix ``[rows, columns]``."""
     step = rows_per_block(columns, on_cpu)
     return [(start, min(step, rows - start)) for start in range(0, rows, step)]
+
+
+def kept_size(on_cpu: bool = True) -> int:
+    """How many distances of tiles are kept for the backward pass at most."""
+    return KEPT_SIZE if on_cpu else BLOCK_SIZE_ACCELERATOR
 
 
 def tile_size(on_cpu: bool = True) -> int:
