@@ -169,7 +169,7 @@ class LogSumExpReduction(TileReduction):
     def __init__(self, one: LogSumExp, like: Tensor, columns: int | None, distance: str):
         super().__init__(one, like, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, paddle.Tensor), float(one.scale)
-        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
+        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED and one.log_weights is None
         self.least = float(paddle.finfo(like.dtype).min)
         self.sums = self.accumulators()
         self.maxima = self.accumulators(fill=self.scale if self.bounded else self.least)
@@ -185,8 +185,11 @@ class LogSumExpReduction(TileReduction):
         return tile.once(self, side, make)
 
     def exponents(self, tile: Tile, side: int) -> Tensor:
-        """``scale d`` of the items that count, else the smallest number."""
-        return tile.exclude(tile.distances * self.scale, self.one.over, side, self.least)
+        """``scale d + log w`` of the items that count, else the smallest number."""
+        x = tile.distances * self.scale
+        if self.one.log_weights is not None:
+            x.add_(tile.along(self.one.log_weights[tile.slices[1 - side]], 1 - side))
+        return tile.exclude(x, self.one.over, side, self.least)
 
     def add(self, tile: Tile, side: int) -> None:
         rows = tile.slices[side]

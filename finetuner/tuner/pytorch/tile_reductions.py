@@ -197,7 +197,7 @@ class LogSumExpReduction(TileReduction):
     def __init__(self, one: LogSumExp, like: Tensor, columns: int | None, distance: str):
         super().__init__(one, like, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, torch.Tensor), float(one.scale)
-        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
+        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED and one.log_weights is None
         self.least = torch.finfo(like.dtype).min
         self.sums = self.accumulators()
         self.maxima = self.accumulators(fill=self.scale if self.bounded else self.least)
@@ -213,8 +213,11 @@ class LogSumExpReduction(TileReduction):
         return tile.once(self, side, make)
 
     def exponents(self, tile: Tile, side: int) -> Tensor:
-        """``scale d`` of the items that count, else the smallest number."""
-        return tile.exclude(torch.mul(tile.distances, self.scale, out=tile.empty()), self.one.over, side, self.least)
+        """``scale d + log w`` of the items that count, else the smallest number."""
+        x = torch.mul(tile.distances, self.scale, out=tile.empty())
+        if self.one.log_weights is not None:
+            x.add_(along(self.one.log_weights[tile.slices[1 - side]], 1 - side))
+        return tile.exclude(x, self.one.over, side, self.least)
 
     def add(self, tile: Tile, side: int) -> None:
         rows, axis = tile.slices[side], 1 - side
