@@ -12,7 +12,7 @@ def class_mask(classes: Tensor, centres: Tensor) -> Tensor:
     # A class that does not exist is marked beyond the end.
     size = centres.shape[0]
     known = where((classes >= 0) & (classes < size), classes, size)
-    marks = paddle.zeros([size + 1], dtype="int32").put_along_axis(known, 1, axis=0)
+    marks = paddle.scatter(paddle.zeros([size + 1]), known, paddle.ones_like(known, dtype="float32"))
     return marks[:size] > 0
 
 
@@ -25,7 +25,11 @@ def draw_classes(classes: Tensor, in_batch: Tensor, random: Tensor, count: int) 
         random: Random numbers ``[C]``, at least 0; those of the smallest are drawn.
         count: How many others are drawn at least, if there are as many.
     """
-    count = min(in_batch.shape[0], classes.shape[0] + count)
+    size = in_batch.shape[0]
+    if paddle.in_dynamic_mode():
+        count = min(size, classes.shape[0] + count)
+    else:  # the number of items may be open
+        count = paddle.clip(paddle.shape(classes)[0] + count, max=size)
     return paddle.topk(where(in_batch, -1.0, random), count, largest=False, sorted=False)[1].sort()
 
 
