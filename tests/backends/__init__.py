@@ -36,8 +36,8 @@ class Backend:
         if weights is not None:
             loss.make_weights(weights)
         if sampled is not None:
-            numbers = self.tensor(np.array(sampled, "int32" if self.name == "keras" else "int64"))
-            loss.sampled_classes = lambda classes, in_batch: numbers
+            dtype = "int32" if self.name == "keras" else "int64"
+            loss.sampled_classes = lambda classes, in_batch: self.tensor(sampled, dtype)
         return loss
 
     def tensor(self, x, dtype=None):

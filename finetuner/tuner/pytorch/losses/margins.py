@@ -49,7 +49,8 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
             return self.compute(queries, labels, centres)
 
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
-        numbers, weights = row_numbers(centres), ()
+        numbers = row_numbers(centres)
+        weights: tuple[Tensor, ...] = ()
         classes = cast(labels, numbers.dtype)
         classes = where(cast(classes, labels.dtype) == labels, classes, -1)  # 0.5 is no class
         if self.sample < 1 and self.training:
