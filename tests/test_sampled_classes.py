@@ -6,6 +6,9 @@ The losses on a given sample are in the parity suite.
 import numpy as np
 import pytest
 
+from finetuner.tuner.base.losses import blocks
+from finetuner.tuner.base.losses.loss import in_evaluation
+
 from .backends import weighted
 from .reference import LOSSES
 from .reference.batches import Centres, points
@@ -111,6 +114,35 @@ def test_evaluation_uses_all_classes(backend):
     assert float(backend.numpy(loss(*arguments))) != expected
     loss.training = False
     assert float(backend.numpy(loss(*arguments))) == expected
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+@pytest.mark.parametrize("scale", [8.0, 64.0])
+def test_a_sample_in_parts_is_that_of_the_whole(backend, monkeypatch, size, scale):
+    """In tiles of PyTorch and Paddle, and in blocks of rows of Keras."""
+    loss = backend.loss("CosFaceLoss", sample=0.2, scale=scale, sampled=[0, 49, 3, 7, 20, 11, 12, 30])
+    expected, gradients = value_and_grads(backend, loss)
+    if backend.name == "keras":
+        monkeypatch.setattr(blocks, "BLOCK_SIZE", 8 * size)
+    else:
+        monkeypatch.setattr(blocks, "rows_per_block", lambda *_: 1)
+        monkeypatch.setattr(blocks, "tile_size", lambda *_: size)
+    found, others = value_and_grads(backend, loss)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for ours, theirs in zip(others, gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("given", ["nested", "combined"])
+def test_losses_inside_others_evaluate_with_all_classes(backend, given):
+    loss = {"ArcFaceLoss": 1.0, "NTXentLoss": 1.0} if given == "combined" else "ArcFaceLoss"
+    options = {"ArcFaceLoss": {"sample": 0.1}} if given == "combined" else {"sample": 0.1}
+    tuner = make_tuner(backend, loss=loss, loss_options=options, dims=(8, 4) if given == "nested" else None)
+    part = tuner.loss.parts[0]
+    assert part.sample == 0.1
+    with in_evaluation(tuner.loss):
+        assert not part.training
+    assert part.training
 
 
 OPTIONS = {"loss": "ArcFaceLoss", "loss_options": {"sample": 0.3, "scale": 16.0}, "dropout": 0.2}
