@@ -31,6 +31,11 @@ LOSSES: dict[str, tuple[str, dict[str, Any], float, float]] = {
     "NT-Xent, two views": ("NTXentLoss", {}, 2, 1),
 }
 DENSE = "NT-Xent, two views, four lines of torch"
+CENTRES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ArcFace": ("ArcFaceLoss", {}),
+    "CosFace": ("CosFaceLoss", {}),
+    "ArcFace, sample 0.1": ("ArcFaceLoss", {"sample": 0.1}),
+}
 PLAIN = "linear layer and cross-entropy"
 
 
@@ -59,12 +64,13 @@ def build(contender: str, n: int, d: int = 128, classes: int = 50_000) -> Callab
                     out.fill_(-1.0).exp_()
 
         return repeat
-    if contender in (PLAIN, "ArcFace", "CosFace"):
+    if contender in (PLAIN, *CENTRES):
         weight = torch.randn(classes, d, generator=generator).requires_grad_()
         y = torch.randint(0, classes, (n,), generator=generator)
         if contender == PLAIN:
             return lambda: F.cross_entropy(64 * F.linear(F.normalize(x), F.normalize(weight)), y).backward()
-        margin_loss = getattr(losses, f"{contender}Loss")()
+        name, options = CENTRES[contender]
+        margin_loss = getattr(losses, name)(**options)
         return lambda: margin_loss(x, y, weight).backward()
     if contender == DENSE:
         partner = torch.empty(n, dtype=torch.int64)
@@ -117,9 +123,9 @@ def tables(quick: bool) -> Iterable[Table]:
         memory = megabytes(peak("limits", "NT-Xent, two views", n=n))
         growing.rows.append([n, found, f"{found.median / n**2 * 1e9:.3g} ns", memory])
     yield growing
-    centres = Table("Class centres, N = 64, d = 64", ["classes", PLAIN, "ArcFace / it", "CosFace / it"])
+    centres = Table("Class centres, N = 64, d = 64", ["classes", PLAIN, *(f"{name} / it" for name in CENTRES)])
     for classes in [500] if quick else [5_000, 50_000]:
-        measured = times("limits", [PLAIN, "ArcFace", "CosFace"], n=64, d=64, classes=classes)
-        ratios = [ratio(measured[name], measured[PLAIN]) for name in ("ArcFace", "CosFace")]
+        measured = times("limits", [PLAIN, *CENTRES], n=64, d=64, classes=classes)
+        ratios = [ratio(measured[name], measured[PLAIN]) for name in CENTRES]
         centres.rows.append([classes, measured[PLAIN], *ratios])
     yield centres

@@ -123,6 +123,8 @@ OWN = {
         "engine.FrameworkEngine.bad_weights": "Keras' own step keeps no gradients",
         "engine.FrameworkEngine.build_optimizers": "Keras' optimizers are built with the weights",
         "engine.FrameworkEngine.group_of": "",
+        "engine.seed_variables": "Keras' generators have their states in variables",
+        "layers.WeightedLoss.create_generator": "",
         "models.loss_path": "paths depend on what else the process has created",
         "optimizers.OptimizerGroups.add": "",
         "optimizers.OptimizerGroups.assign_rates": "",

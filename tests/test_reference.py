@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from .reference import LOSSES
-from .reference.batches import Batch, Centres, Logits, Rows, Scores, Taught, Triplets, TwoTower
+from .reference.batches import Batch, Centres, Logits, Rows, Scores, Taught, Triplets, TwoTower, points
 from .reference.margins import smoothed
 
 EAST, NORTH = np.array([1.0, 0]), np.array([0, 1.0])
@@ -35,6 +35,8 @@ CASES = [
     ("SurrogatePrecision", RIGHT_ANGLE, {"k": 1}, 0.5),
     # Softer ranks: 1 + 2 sigmoid(-1) = 1.5378828, and a cut of sigmoid(2 - 1.5378828) = 0.6135163.
     ("SurrogatePrecision", RIGHT_ANGLE, {"k": 2, "temperature2": 1.0}, 1 - 0.6135163),
+    # The item and its duplicate have rank 1/2 + 1/2, and cuts of sigmoid(2 - 1).
+    ("SurrogatePrecision", RIGHT_ANGLE, {"k": 1, "include_self": True}, 0.2689414),
     ("ArcFaceLoss", of_centres(EAST), {"scale": 1.0}, 0.34768544),
     ("ArcFaceLoss", of_centres(HALFWAY), {"margin": math.pi / 4, "scale": 1.0}, 1.1079411),
     ("ArcFaceLoss", of_centres(-EAST), {"scale": 1.0}, math.log(1 + math.exp(2 - math.cos(0.5)))),
@@ -64,6 +66,35 @@ CASES = [
 @pytest.mark.parametrize(("name", "batch", "params", "expected"), CASES)
 def test_worked_numbers(name, batch, params, expected):
     assert LOSSES[name].function(batch, **params) == pytest.approx(expected, rel=1e-6, abs=1e-30)
+
+
+def oml_surrogate_precision(x, labels, k, t1, t2, reduction):
+    """``oml.losses.SurrogatePrecision`` of OpenMetricLearning 4.0.0, line for line, in float64."""
+
+    def sigmoid(values):
+        return 0.5 * (1 + np.tanh(values / 2))
+
+    k = k + 1
+    distances = np.sqrt(((x[:, None] - x[None]) ** 2).sum(axis=2))
+    mask_gt = labels[:, None] == labels[None]
+    distances_diff = distances - distances[None].transpose(2, 1, 0)
+    rank = sigmoid(distances_diff / t2).sum(axis=0)
+    precision = (sigmoid((k - rank) / t1) * mask_gt).sum(axis=1) / np.minimum(mask_gt.sum(axis=1), k)
+    return 1 - {"mean": np.mean, "none": np.array}[reduction](precision)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("options", [(1, 1.0, 0.01), (3, 0.5, 0.1), (50, 20.0, 1.0)])
+def test_surrogate_precision_with_the_item_itself_is_that_of_oml(options, reduction):
+    x, labels = points(24, 8), np.random.default_rng(1).integers(0, 6, 24)
+    labels[0] = 9  # an item without a positive
+    function = LOSSES["SurrogatePrecision"].function
+    expected = oml_surrogate_precision(x, labels, *options, reduction)
+    found = function(Batch(x, labels), *options, distance="euclidean", include_self=True, reduction=reduction)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    for other in ({"include_self": False}, {"distance": "cosine"}):
+        found = function(Batch(x, labels), *options, **{"distance": "euclidean", "include_self": True} | other)
+        assert abs(found - np.mean(expected)) > 1e-6
 
 
 def test_smoothed_labels():

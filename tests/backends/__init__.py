@@ -23,8 +23,11 @@ class Backend:
         self.replace_pooling = importlib.import_module(f"finetuner.tuner.{self.name}.surgery").replace_pooling
         self.Tuner = importlib.import_module(f"finetuner.tuner.{self.name}").Tuner
 
-    def loss(self, name, miner=None, weights=None, **params):
-        """Create the loss ``name``, without the part after a colon. ``miner`` are the options of a miner."""
+    def loss(self, name, miner=None, weights=None, sampled=None, **params):
+        """Create the loss ``name``, without the part after a colon.
+
+        ``miner`` are the options of a miner. ``sampled`` are classes that are seen in place of random ones.
+        """
         cls = getattr(self.losses, name.partition(":")[0])
         if miner is not None:
             kind = {"triplets": "TripletEasyHardMiner", "pairs": "SiameseEasyHardMiner"}[cls.tuples]
@@ -32,6 +35,9 @@ class Backend:
         loss = cls(**params)
         if weights is not None:
             loss.make_weights(weights)
+        if sampled is not None:
+            dtype = "int32" if self.name == "keras" else "int64"
+            loss.sampled_classes = lambda classes, in_batch: self.tensor(sampled, dtype)
         return loss
 
     def tensor(self, x, dtype=None):

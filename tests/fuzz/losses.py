@@ -50,6 +50,7 @@ def batch_loss(rng, backend, folder):
     if name == "SurrogatePrecision":
         params = {"k": pick(rng, 1, 3, 50), "temperature1": pick(rng, 0.1, 1.0), "temperature2": pick(rng, 0.01, 0.1)}
         params["reduction"] = pick(rng, "mean", "sum", "none")
+        params["include_self"] = pick(rng, False, True)
     batch, dtype = batch_of(rng, backend)
     return named(name, params, batch, dtype, check, backend, name, params, batch, dtype, rng)
 

@@ -59,6 +59,8 @@ def options_of(rng, loss):
         options["reduction"] = pick(rng, "mean", "sum", "none")
     if loss in CENTRES and rng.random() < 0.3:
         options["scale"] = 16.0
+    if loss in CENTRES and rng.random() < 0.3:
+        options["sample"] = pick(rng, 0.1, 0.5)
     if loss == "CLIPLoss" and rng.random() < 0.4:
         options["learnable"] = True
     return options

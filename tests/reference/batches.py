@@ -195,6 +195,16 @@ CENTRES = {
     "huge and tiny norms": Centres(X * 2.0 ** np.array([[5, -5, 0, 5, -5, 0]]).T, THREE_CLASSES, W * 2.0**10),
     "one centre twice": Centres(X, THREE_CLASSES, rows(W, r1=W[0])),
 }
+MANY = points(9, seed=11)
+FEW_OF_MANY = np.array([0, 1, 4, 4, 1, 0])
+SAMPLED_CENTRES = {
+    "ordinary": Centres(X, FEW_OF_MANY, MANY),
+    "one class": Centres(X, np.full(6, 4), MANY),
+    "batch of one": Centres(X[:1], FEW_OF_MANY[1:2], MANY),
+    "on its centre": Centres(rows(X, r0=MANY[0], r1=2 * MANY[7], r3=-MANY[4]), FEW_OF_MANY, MANY),
+    "zero vectors": Centres(rows(X, r0=0.0, r2=0.0), FEW_OF_MANY, MANY),
+    "one centre twice": Centres(X, FEW_OF_MANY, rows(MANY, r7=MANY[0])),
+}
 S = points(6, 1, seed=5)[:, 0]
 RELEVANCE = np.array([2, 0, 1, 0, 3, 1])
 SCORES = {

@@ -134,15 +134,27 @@ def multi_similarity_loss(batch, alpha=2.0, beta=50.0, base=0.5):
     LOSSES,
     "SurrogatePrecision",
     CLASSES,
-    [{}, *grid(k=[1, 3], temperature1=[0.5], temperature2=[0.1]), *grid(k=[2], reduction=["sum", "none"])],
+    [
+        {},
+        *grid(k=[1, 3], temperature1=[0.5], temperature2=[0.1]),
+        *grid(k=[2], reduction=["sum", "none"]),
+        {"k": 2, "temperature2": 0.1, "distance": "euclidean"},
+        {"k": 2, "temperature2": 1.0, "distance": "sqeuclidean"},
+        {"k": 1, "temperature2": 0.1, "distance": "euclidean", "include_self": True},
+        {"k": 3, "temperature1": 0.5, "temperature2": 0.1, "include_self": True, "reduction": "none"},
+    ],
 )
-def surrogate_precision(batch, k=5, temperature1=1.0, temperature2=0.01, reduction="mean"):
+def surrogate_precision(
+    batch, k=5, temperature1=1.0, temperature2=0.01, distance="cosine", include_self=False, reduction="mean"
+):
     """Example: two orthogonal anchors, each with a duplicate, k = 1.
 
     Each item has its duplicate at distance 0 and two others at distance 1. The rank is 1 + 2 sigmoid(-100) = 1, the
-    cutoff is sigmoid(1 - 1) = 1/2, and the loss is 1/2.
+    cutoff is sigmoid(1 - 1) = 1/2, and the loss is 1/2. With ``include_self`` the item is a third item at distance 0:
+    the item and its duplicate have rank 1/2 + 1/2 + 2 sigmoid(-100) = 1, the cutoffs are sigmoid(2 - 1), and the loss
+    is 1 - 2 sigmoid(1) / 2 = 0.2689.
     """
-    d = distance_matrix(batch, "cosine")
+    d = distance_matrix(batch, distance)
     relations = relation_matrix(batch)
 
     def sigmoid(x):
@@ -152,11 +164,14 @@ def surrogate_precision(batch, k=5, temperature1=1.0, temperature2=0.01, reducti
     for i in range(len(d)):
         others = [j for j in range(len(d[i])) if relations[i][j] != 0]
         positives = [j for j in others if relations[i][j] == 1]
+        distances = [(other, d[i][other]) for other in others] + [("itself", 0.0)] * include_self
+        matches = [(j, d[i][j]) for j in positives] + [("itself", 0.0)] * include_self
         precision = 0.0
-        for j in positives:
-            rank = 1 + sum(sigmoid((d[i][j] - d[i][other]) / temperature2) for other in others if other != j)
-            precision += sigmoid((k - rank) / temperature1)
-        rows.append([(1 - precision / min(k, len(positives)), 1)] if positives else [])
+        for j, own in matches:
+            rank = 0.5 if include_self else 1.0
+            rank += sum(sigmoid((own - distance) / temperature2) for other, distance in distances if other != j)
+            precision += sigmoid((k + include_self - rank) / temperature1)
+        rows.append([(1 - precision / min(k + include_self, len(matches)), 1)] if matches else [])
     return reduce_rows(rows, reduction)
 
 

@@ -5,9 +5,11 @@ import math
 import numpy as np
 
 from . import LOSSES, grid, reference
-from .batches import CENTRES, points
+from .batches import CENTRES, SAMPLED_CENTRES, points
 
 SIZES = {"in_features": 4, "num_classes": 3}
+# Nine classes, of which a step sees five or all: those of the batch and others.
+SAMPLED = {"in_features": 4, "num_classes": 9, "sample": 0.3, "sampled": [7, 0, 4, 2, 1]}
 
 
 def with_sizes(points):
@@ -46,8 +48,41 @@ def smoothed(y, num_classes, epsilon=0.2, categories=None):
     return probabilities
 
 
-def margin_loss(batch, target_logit, scale, smoothing_epsilon=0.0, label2category=None, reduction="mean", **sizes):
+def sampled_margin_loss(batch, target_logit, scale, sampled, reduction="mean", **sizes):
+    """Cross-entropy over the ``sampled`` classes, each other class of which stands for several.
+
+    Example: nine classes, of which a batch has two. Of the other seven, three are sampled, so each of them counts
+    7 / 3 times.
+    """
+    own = set(batch.labels.tolist())
+    others = [c for c in range(len(batch.weight)) if c not in own]
+    drawn = [c for c in sampled if c not in own]
+    terms = []
+    for x, y in zip(batch.x, batch.labels, strict=True):
+        target = scale * target_logit(angle_between(x, batch.weight[y]))
+        total = 1.0
+        for c in sampled:
+            if c != y:
+                count = len(others) / len(drawn) if c in drawn else 1
+                total += count * np.exp(scale * cosine(x, batch.weight[c]) - target)
+        terms.append(np.log(total))
+    return {"mean": np.mean, "sum": sum, "none": np.array}[reduction](terms)
+
+
+def margin_loss(
+    batch,
+    target_logit,
+    scale,
+    smoothing_epsilon=0.0,
+    label2category=None,
+    sample=1.0,
+    sampled=None,
+    reduction="mean",
+    **sizes,
+):
     """Cross-entropy of scaled cosines, with ``target_logit(theta)`` for the class of the item."""
+    if sampled is not None:
+        return sampled_margin_loss(batch, target_logit, scale, sampled, reduction)
     probabilities = smoothed(batch.labels, len(batch.weight), smoothing_epsilon, label2category)
     terms = []
     for x, y, target in zip(batch.x, batch.labels, probabilities, strict=True):
@@ -128,6 +163,15 @@ def sphereface_loss(batch, margin=1.5, scale=30.0, **params):
         return (-1) ** piece * np.cos(margin * theta) - 2 * piece
 
     return margin_loss(batch, target_logit, scale, **params)
+
+
+for name, function, points_of_grid in (
+    ("ArcFaceLoss", arcface_loss, [{"scale": 8.0}, {"reduction": "none"}, {"sampled": list(range(9)), "scale": 16.0}]),
+    ("CosFaceLoss", cosface_loss, [{"scale": 8.0, "reduction": "sum"}]),
+    ("SphereFaceLoss", sphereface_loss, [{}]),
+):
+    sampled_points = [{**SAMPLED, **point} for point in points_of_grid]
+    reference(LOSSES, f"{name}:sampled", SAMPLED_CENTRES, sampled_points)(function)
 
 
 class NamedWeights(dict):

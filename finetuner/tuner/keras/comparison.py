@@ -60,7 +60,9 @@ class Comparison:
         """A single reduction."""
         mask = self.mask(one.over)
         if isinstance(one, LogSumExp):
-            return row_logsumexp(one.scale * self.distances, mask)[:, 0]
+            exponents = one.scale * self.distances
+            exponents = exponents if one.log_weights is None else exponents + one.log_weights[None, :]
+            return row_logsumexp(exponents, mask)[:, 0]
         if isinstance(one, Triplets):
             gap = one.limits[:, :, None] - self.distances[:, None, :]
             terms = where(one.valid[:, :, None] & mask[:, None, :], softplus(gap) if one.soft else hinge(gap), 0.0)

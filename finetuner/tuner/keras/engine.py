@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from ..base.losses.loss import in_evaluation
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
@@ -319,9 +320,7 @@ class KerasEngine(base.Engine):
             return
         if self.training_model.needs_global_seed is not False:  # setting it makes TensorFlow discard its graphs
             seed_engine(seed)
-        for position, variable in enumerate(self.model.variables):
-            if variable.path.endswith("seed_generator_state"):  # of a layer with its own generator, such as dropout
-                variable.assign(np.array([seed % 2**32, position], dtype="uint32"))
+        seed_variables(self.model.variables, seed)  # of layers with their own generators, such as dropout
 
     def begin_step(self, seed: int) -> None:
         if keras.backend.backend() == "torch":
@@ -330,6 +329,7 @@ class KerasEngine(base.Engine):
             torch.default_generator.manual_seed(seed)  # faster than to seed all devices
             if self.device_type != "cpu":
                 torch.get_device_module(self.device_type).manual_seed(seed)
+        seed_variables(getattr(self.loss, "variables", ()), seed)  # of a loss with its own generator
 
     def loss_logs(self) -> dict[str, float]:
         log_metrics = self.training_model.log_metrics
@@ -344,7 +344,7 @@ class KerasEngine(base.Engine):
         if self.evaluation_model is None:  # TensorFlow would trace a loss that is not compiled at each call
             self.evaluation_model = TrainingModel(keras.layers.Identity(), self.loss)
             self.evaluation_model.compile()
-        with self.framework.on_device():
+        with self.framework.on_device(), in_evaluation(self.loss):
             return float(self.evaluation_model.test_on_batch(embeddings, targets, return_dict=True)["loss"])
 
     def peak_memory(self) -> int | None:
@@ -393,3 +393,10 @@ class KerasEngine(base.Engine):
             for position, variable in enumerate(self.model.variables)
             if id(variable) in names
         }
+
+
+def seed_variables(variables: Iterable[Any], seed: int) -> None:
+    """Seed the generators among some variables, each differently."""
+    for position, variable in enumerate(variables):
+        if variable.path.endswith("seed_generator_state"):
+            variable.assign(np.array([seed % 2**32, position], dtype="uint32"))

@@ -133,24 +133,31 @@ def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tupl
 
 
 def soft_precision(
-    distances: Tensor, positive: Tensor, negative: Tensor, k: int, temperature1: float, temperature2: float
+    distances: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    k: int,
+    temperature1: float,
+    temperature2: float,
+    first_rank: float = 1.0,
 ) -> Tensor:
     r"""Precision at k of each row with soft ranks, one positive at a time: ``[B]``.
 
     For the positives j of a row this is :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
-    :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all other items l. Let :math:`g_j` be the derivative by
-    :math:`r_j`, and :math:`s_{jl}` the derivative of the inner sigmoid by its argument, divided by :math:`\tau_2`. Each
-    j adds :math:`g_j \sum_l s_{jl}` to the derivative by :math:`d_j` and subtracts :math:`g_j s_{jl}` from the
-    derivative by each :math:`d_l`.
+    :math:`r_j = f + \sum_l \sigma((d_j - d_l) / \tau_2)` over all other items l, where f is ``first_rank``. Let
+    :math:`g_j` be the derivative by :math:`r_j`, and :math:`s_{jl}` that of the inner sigmoid by its argument, divided
+    by :math:`\tau_2`. Each j adds :math:`g_j \sum_l s_{jl}` to the derivative by :math:`d_j` and subtracts
+    :math:`g_j s_{jl}` from the derivative by each :math:`d_l`.
     """
     fixed, dtype = ops.stop_gradient(distances), distances.dtype
+    cutoff = k - (first_rank - 0.5)  # j counts as half ahead of itself
     best = ops.clip(count_true(positive, dtype), 1, k)
     others = ops.where(positive | negative, fixed, float("inf"))
 
     def step(column: Tensor, values: Tensor) -> tuple[Tensor, ...]:
         valid = ops.cast(column < ops.shape(fixed)[1], dtype)[:, 0]
         ahead = ops.sigmoid((take_column(column, fixed, 0.0) - others) / temperature2)
-        inside = ops.sigmoid((k - 0.5 - ops.sum(ahead, axis=1)) / temperature1)  # j counts as half ahead of itself
+        inside = ops.sigmoid((cutoff - ops.sum(ahead, axis=1)) / temperature1)
         by_rank = -valid * inside * (1 - inside) / (temperature1 * best)
         slope = by_rank[:, None] * ahead * (1 - ahead) / temperature2
         return ops.sum(slope, axis=1), slope, values + valid * inside / best

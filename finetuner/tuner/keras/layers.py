@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import KerasTensor, ops, random
 
 from ..base.losses import loss as base
 from .interop import Configured, LossLayer
@@ -33,6 +33,12 @@ class WeightedLoss(base.WeightedLoss, Loss):
                 name=name,
             )
             setattr(self, name, weight)
+
+    def create_generator(self) -> None:
+        self.generator = random.SeedGenerator(0)  # which a tuner seeds in each step
+
+    def random_uniform(self, like: KerasTensor) -> KerasTensor:
+        return random.uniform(ops.shape(like), dtype="float32", seed=self.generator)
 
     def remove_weights(self) -> None:
         for name in self.weights_on_host():

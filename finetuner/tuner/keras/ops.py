@@ -11,6 +11,7 @@ from ...containers import from_container
 
 __all__ = [
     "Tensor",
+    "add_column",
     "as_tensor",
     "at_least",
     "cast",
@@ -85,6 +86,11 @@ def row_numbers(x: Tensor) -> Tensor:
 def ones_like(x: Tensor) -> Tensor:
     """Ones in the shape and type of ``x``."""
     return ops.ones_like(x)
+
+
+def add_column(x: Tensor, value: float) -> Tensor:
+    """``x`` with a column of a value before its own columns: ``[N, M]`` to ``[N, 1 + M]``."""
+    return ops.concatenate([ops.full_like(x[:, :1], value), x], axis=1)
 
 
 def flatten(x: Tensor) -> Tensor:

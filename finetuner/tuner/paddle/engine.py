@@ -11,7 +11,7 @@ import paddle
 from paddle import nn
 from paddle.optimizer.lr import LRScheduler
 
-from ..base.losses.loss import is_own
+from ..base.losses.loss import in_evaluation, is_own
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
@@ -310,7 +310,8 @@ class PaddleEngine(base.Engine):
     def evaluate_loss(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         # A loss of another library may have a memory, which a validation must not feed.
         loss = self.loss if is_own(self.loss) else copy.deepcopy(self.loss)
-        return float(loss_function(loss)(*to_device((embeddings, *targets), self.framework.device)))
+        with in_evaluation(loss):
+            return float(loss_function(loss)(*to_device((embeddings, *targets), self.framework.device)))
 
     def peak_memory(self) -> int | None:
         if not self.framework.device.startswith("gpu"):

@@ -148,16 +148,23 @@ def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tupl
 
 
 def soft_precision(
-    distances: Tensor, positive: Tensor, negative: Tensor, k: int, temperature1: float, temperature2: float
+    distances: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    k: int,
+    temperature1: float,
+    temperature2: float,
+    first_rank: float = 1.0,
 ) -> Tensor:
     r"""Precision at k of each row with soft ranks, a few positives at a time: ``[B]``.
 
     For the positives j of a row this is :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
-    :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all other items l. Let :math:`g_j` be the derivative by
-    :math:`r_j`, and :math:`s_{jl}` the derivative of the inner sigmoid by its argument, divided by :math:`\tau_2`. Each
-    j adds :math:`g_j \sum_l s_{jl}` to the derivative by :math:`d_j` and subtracts :math:`g_j s_{jl}` from the
-    derivative by each :math:`d_l`.
+    :math:`r_j = f + \sum_l \sigma((d_j - d_l) / \tau_2)` over all other items l, where f is ``first_rank``. Let
+    :math:`g_j` be the derivative by :math:`r_j`, and :math:`s_{jl}` that of the inner sigmoid by its argument, divided
+    by :math:`\tau_2`. Each j adds :math:`g_j \sum_l s_{jl}` to the derivative by :math:`d_j` and subtracts
+    :math:`g_j s_{jl}` from the derivative by each :math:`d_l`.
     """
+    cutoff = k - (first_rank - 0.5)  # j counts as half ahead of itself
     with paddle.no_grad():
         positives = pad_mask_indices(positive)
         best = positives.counts.clip(min=1, max=k)[:, None].astype(distances.dtype)
@@ -166,7 +173,7 @@ def soft_precision(
         for columns, valid in positive_chunks(positives, distances.shape[1]):
             ahead = distances.take_along_axis(columns, axis=1)[:, :, None] - others[:, None, :]
             ahead = paddle.sigmoid(ahead / temperature2)
-            inside = paddle.sigmoid((k - 0.5 - ahead.sum(axis=2)) / temperature1)  # j counts as half ahead of itself
+            inside = paddle.sigmoid((cutoff - ahead.sum(axis=2)) / temperature1)
             values = values + where(valid, inside / best, 0.0).sum(axis=1)
             by_rank = where(valid, -inside * (1 - inside) / (temperature1 * best), 0.0)
             slope = by_rank[:, :, None] * ahead * (1 - ahead) / temperature2

@@ -35,6 +35,9 @@ class WeightedLoss(base.WeightedLoss, Loss):
         for name, array in arrays.items():
             setattr(self, name, nn.Parameter(paddle.to_tensor(array, dtype="float32", place=place)))
 
+    def random_uniform(self, like: paddle.Tensor) -> paddle.Tensor:
+        return paddle.rand(like.shape, dtype="float32")
+
     def remove_weights(self) -> None:
         for name in self.weights_on_host():
             setattr(self, name, None)

@@ -13,6 +13,7 @@ from ..base.losses.blocks import SECOND_DERIVATIVES
 
 __all__ = [
     "Tensor",
+    "add_column",
     "as_tensor",
     "at_least",
     "cast",
@@ -96,6 +97,11 @@ def row_numbers(x: Tensor) -> Tensor:
 def ones_like(x: Tensor) -> Tensor:
     """Ones in the shape and type of ``x``."""
     return paddle.ones_like(x)
+
+
+def add_column(x: Tensor, value: float) -> Tensor:
+    """``x`` with a column of a value before its own columns: ``[N, M]`` to ``[N, 1 + M]``."""
+    return paddle.concat([paddle.full_like(x[:, :1], value), x], axis=1)
 
 
 def flatten(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..base.losses.loss import is_own
+from ..base.losses.loss import in_evaluation, is_own
 from ..base.processes import Processes
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
@@ -326,7 +326,8 @@ class PytorchEngine(base.Engine):
     def evaluate_loss(self, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         # A loss of another library may have a memory, which a validation must not feed.
         loss = self.loss if is_own(self.loss) else copy.deepcopy(self.loss)
-        return float(loss_function(loss)(*to_device((embeddings, *targets), self.framework.device)))
+        with in_evaluation(loss):
+            return float(loss_function(loss)(*to_device((embeddings, *targets), self.framework.device)))
 
     def peak_memory(self) -> int | None:
         if self.framework.device.type != "cuda":

@@ -155,16 +155,23 @@ def soft_triplets(distances: Tensor, positive: Tensor, negative: Tensor) -> tupl
 
 
 def soft_precision(
-    distances: Tensor, positive: Tensor, negative: Tensor, k: int, temperature1: float, temperature2: float
+    distances: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    k: int,
+    temperature1: float,
+    temperature2: float,
+    first_rank: float = 1.0,
 ) -> Tensor:
     r"""Precision at k of each row with soft ranks, a few positives at a time: ``[B]``.
 
     For the positives j of a row this is :math:`\frac{1}{\min(k, |P|)} \sum_j \sigma((k - r_j) / \tau_1)` with
-    :math:`r_j = 1 + \sum_l \sigma((d_j - d_l) / \tau_2)` over all other items l. Let :math:`g_j` be the derivative by
-    :math:`r_j`, and :math:`s_{jl}` the derivative of the inner sigmoid by its argument, divided by :math:`\tau_2`. Each
-    j adds :math:`g_j \sum_l s_{jl}` to the derivative by :math:`d_j` and subtracts :math:`g_j s_{jl}` from the
-    derivative by each :math:`d_l`.
+    :math:`r_j = f + \sum_l \sigma((d_j - d_l) / \tau_2)` over all other items l, where f is ``first_rank``. Let
+    :math:`g_j` be the derivative by :math:`r_j`, and :math:`s_{jl}` that of the inner sigmoid by its argument, divided
+    by :math:`\tau_2`. Each j adds :math:`g_j \sum_l s_{jl}` to the derivative by :math:`d_j` and subtracts
+    :math:`g_j s_{jl}` from the derivative by each :math:`d_l`.
     """
+    cutoff = k - (first_rank - 0.5)  # j counts as half ahead of itself
     with torch.no_grad():
         positives = pad_mask_indices(positive)
         best = positives.counts.clamp(min=1, max=k)[:, None]
@@ -172,7 +179,7 @@ def soft_precision(
         others = torch.where(positive | negative, distances, torch.inf)
         for columns, valid in positive_chunks(positives, distances.shape[1]):
             ahead = torch.sigmoid((distances.gather(1, columns)[:, :, None] - others[:, None, :]) / temperature2)
-            inside = torch.sigmoid((k - 0.5 - ahead.sum(dim=2)) / temperature1)  # j counts as half ahead of itself
+            inside = torch.sigmoid((cutoff - ahead.sum(dim=2)) / temperature1)
             values += torch.where(valid, inside / best, 0.0).sum(dim=1)
             by_rank = torch.where(valid, -inside * (1 - inside) / (temperature1 * best), 0.0)
             slope = by_rank[:, :, None] * ahead * (1 - ahead) / temperature2
@@ -185,7 +192,7 @@ def soft_precision(
         others = torch.where(positive | negative, distances, torch.inf)
         gap = distances.gather(1, positives.columns)[:, :, None] - others[:, None, :]
         ranks = torch.sigmoid(gap / temperature2).sum(dim=2)
-        inside = torch.sigmoid((k - 0.5 - ranks) / temperature1)
+        inside = torch.sigmoid((cutoff - ranks) / temperature1)
         return torch.where(positives.valid, inside / best, 0.0).sum(dim=1)
 
     return KnownGradient.apply(formula, values, gradient, distances)  # type: ignore[no-untyped-call]

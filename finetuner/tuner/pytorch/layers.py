@@ -27,6 +27,9 @@ class WeightedLoss(base.WeightedLoss, Loss):
         for name, array in arrays.items():
             setattr(self, name, nn.Parameter(torch.tensor(array, dtype=torch.float32, device=device)))
 
+    def random_uniform(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.rand(like.shape, dtype=torch.float32, device=like.device)
+
     def remove_weights(self) -> None:
         for name in self.weights_on_host():
             setattr(self, name, None)

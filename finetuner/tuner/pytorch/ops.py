@@ -12,6 +12,7 @@ from ...containers import from_container
 
 __all__ = [
     "Tensor",
+    "add_column",
     "as_tensor",
     "at_least",
     "cast",
@@ -86,6 +87,11 @@ def row_numbers(x: Tensor) -> Tensor:
 def ones_like(x: Tensor) -> Tensor:
     """Ones in the shape and type of ``x``."""
     return torch.ones_like(x)
+
+
+def add_column(x: Tensor, value: float) -> Tensor:
+    """``x`` with a column of a value before its own columns: ``[N, M]`` to ``[N, 1 + M]``."""
+    return torch.cat([torch.full_like(x[:, :1], value), x], dim=1)
 
 
 def flatten(x: Tensor) -> Tensor:

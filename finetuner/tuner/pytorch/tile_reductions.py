@@ -186,7 +186,7 @@ class LogSumExpReduction(TileReduction):
     def __init__(self, one: LogSumExp, operands: PairwiseOperands, columns: int | None, distance: str):
         super().__init__(one, operands, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, torch.Tensor), float(one.scale)
-        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
+        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED and one.log_weights is None
         self.scale_of_exponents = self.scale if self.bounded else None
         self.least = torch.finfo(self.like.dtype).min
         self.sums = self.accumulators()
@@ -205,8 +205,11 @@ class LogSumExpReduction(TileReduction):
         tile.keep((self.scale, self.one.over, 0), self.exponentials(tile, 0))
 
     def exponents(self, tile: Tile, side: int) -> Tensor:
-        """``scale d`` of the items that count, else the smallest number."""
-        return tile.exclude(torch.mul(tile.distances, self.scale, out=tile.empty()), self.one.over, side, self.least)
+        """``scale d + log w`` of the items that count, else the smallest number."""
+        x = torch.mul(tile.distances, self.scale, out=tile.empty())
+        if self.one.log_weights is not None:
+            x.add_(along(self.one.log_weights[tile.slices[1 - side]], 1 - side))
+        return tile.exclude(x, self.one.over, side, self.least)
 
     def add(self, tile: Tile, side: int) -> None:
         rows, axis = tile.slices[side], 1 - side

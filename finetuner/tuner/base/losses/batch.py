@@ -235,14 +235,24 @@ class SurrogatePrecision(BatchLoss):
         \sigma\Big(\frac{k - r_{ij}}{\tau_1}\Big), \qquad
         r_{ij} = 1 + \sum_{l \in P_i \cup N_i \setminus j} \sigma\Big(\frac{d_{ij} - d_{il}}{\tau_2}\Big)
 
-    d is the cosine distance, :math:`P_i` and :math:`N_i` are the positives and negatives of i, and A contains the
-    anchors with a positive. The loss is negative if more than k positives share the first ranks. It takes N x N x K
-    operations with K positives per anchor, and memory grows with N.
+    :math:`P_i` and :math:`N_i` are the positives and negatives of i, and A contains the anchors with a positive. The
+    loss is negative if more than k positives share the first ranks. It takes N x N x K operations with K positives per
+    anchor, and memory grows with N.
+
+    With ``include_self=True``, each item is also its own first match, at distance 0, and the cutoff is k + 1. The rank
+    of j then begins at 1/2, which is the sigmoid of j itself:
+
+    .. math:: 1 - \frac{1}{N} \sum_i \frac{1}{\min(k, |P_i|) + 1} \sum_{j \in P_i \cup i}
+        \sigma\Big(\frac{k + 1 - r_{ij}}{\tau_1}\Big), \qquad
+        r_{ij} = \sum_{l \in P_i \cup N_i \cup i} \sigma\Big(\frac{d_{ij} - d_{il}}{\tau_2}\Big)
 
     Args:
         k: The cutoff, at least 1.
         temperature1: Of the cutoff, above 0, in ranks.
         temperature2: Of the ranks, above 0, in units of the distance.
+        distance: d, one of ``"cosine"`` (1 - cos), ``"euclidean"`` and ``"sqeuclidean"``.
+        include_self: Whether each item is its own first match. All items are anchors then, those without another
+            positive, too. With ``distance="euclidean"`` this is the loss of OpenMetricLearning 4.0.
         reduction: ``"mean"`` over the anchors, their ``"sum"``, or ``"none"``: ``[N]``, 0 for rows without a positive.
         need_logs: Whether to keep ``last_logs``, see :class:`Loss`.
 
@@ -267,6 +277,8 @@ class SurrogatePrecision(BatchLoss):
         k: int = 5,
         temperature1: float = 1.0,
         temperature2: float = 0.01,
+        distance: str = "cosine",
+        include_self: bool = False,
         reduction: str = "mean",
         need_logs: bool = False,
     ):
@@ -274,6 +286,8 @@ class SurrogatePrecision(BatchLoss):
         self.k = checks.integer("k", k, 1)
         self.temperature1 = checks.above("temperature1", temperature1, 0)
         self.temperature2 = checks.above("temperature2", temperature2, 0)
+        self.distance = checks.one_of("distance", distance, DISTANCES)
+        self.include_self = checks.boolean("include_self", include_self)
         self.reduction = checks.one_of("reduction", reduction, MEAN_REDUCTIONS)
 
     @property

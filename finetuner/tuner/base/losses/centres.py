@@ -24,7 +24,7 @@ class MarginLoss(WeightedLoss):
     from it, has a gradient of 0 with respect to this centre.
 
     Args:
-        in_features, num_classes, scale, smoothing_epsilon, label2category, reduction, need_logs: See
+        in_features, num_classes, scale, smoothing_epsilon, label2category, sample, reduction, need_logs: See
             :class:`ArcFaceLoss`.
     """
 
@@ -40,6 +40,7 @@ class MarginLoss(WeightedLoss):
         scale: float = 64.0,
         smoothing_epsilon: float = 0.0,
         label2category: Mapping[Any, Any] | Sequence[Any] | None = None,
+        sample: float = 1.0,
         reduction: str = "mean",
         need_logs: bool = False,
     ):
@@ -55,6 +56,13 @@ class MarginLoss(WeightedLoss):
             raise ValueError("label2category must be used with a smoothing_epsilon above 0, got 0")
         self.label2category = label2category
         self.categories: np.ndarray | None = None  # [num_classes] int32
+        self.sample = checks.above("sample", sample, 0)
+        if sample > 1:
+            raise ValueError(f"sample must be at most 1, got {sample}")
+        if sample < 1 and smoothing_epsilon:
+            raise ValueError(f"smoothing_epsilon must be 0 with a sample below 1, got {smoothing_epsilon}")
+        if sample < 1:
+            self.create_generator()
         self.reduction = checks.one_of("reduction", reduction, MEAN_REDUCTIONS)
         self.create_weights_if_sized()
 
@@ -65,6 +73,18 @@ class MarginLoss(WeightedLoss):
 
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         """The loss of ``[N, D]`` with labels ``[N]`` and centres ``[C, D]``, in float32 at least."""
+        raise NotImplementedError
+
+    def sampled_classes(self, classes: Tensor, in_batch: Tensor) -> Tensor:
+        """The classes of a training step, each once: those of the batch, and random others.
+
+        Args:
+            classes: ``[N]``, the class of each item.
+            in_batch: Boolean, ``[C]``, which classes are among them.
+
+        Returns:
+            ``[S]`` integers. S is ``min(C, N + K)``, where K is ``round(sample * C)``, but at least 1.
+        """
         raise NotImplementedError
 
     def target_logit(self, distances: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Interface of all losses: name, formula, arguments and checks. A backend adds the computation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,8 @@ class Loss:
         sampler: ``"class"`` if a batch must contain items that belong together, else ``"random"``.
         takes_embeddings: Whether the loss compares embeddings, of which a part is an embedding, too. Losses of logits
             and scores do not.
+        training: Whether the loss is called for a training step, and not to evaluate; only a loss that draws random
+            numbers differs. In PyTorch and Paddle, ``eval()`` and ``train()`` set it.
         last_logs: Statistics of the last batch. ``active`` is the share of tuples with a loss above 0.
             ``positive_distance`` and ``negative_distance`` are mean distances. ``spread`` is 1 minus the squared norm
             of the mean unit embedding: 0 if all embeddings are equal, close to 1 if they point in all directions.
@@ -39,6 +42,7 @@ class Loss:
     target_type: ClassVar[str] = "relations"
     sampler: ClassVar[str] = "class"
     takes_embeddings: ClassVar[bool] = True
+    training: bool = True
 
     def __init__(self, need_logs: bool = False):
         super().__init__()  # of the framework's layer: attributes can be set from here on
@@ -111,6 +115,23 @@ def is_own(loss: Any) -> bool:
     return hasattr(loss, "on_batch") and all(is_own(part) for part in getattr(loss, "parts", ()))
 
 
+@contextmanager
+def in_evaluation(loss: Any) -> Iterator[None]:
+    """A context in which a loss of this library, with all that it contains, is called to evaluate."""
+    losses, modes = [loss] if hasattr(loss, "on_batch") else [], []
+    while losses:
+        one = losses.pop()
+        losses += getattr(one, "parts", ())
+        if hasattr(one, "training"):
+            modes.append((one, one.training))
+            one.training = False
+    try:
+        yield
+    finally:
+        for one, mode in modes:
+            one.training = mode
+
+
 class WeightedLoss(Loss):
     """Interface of losses with weights of their own, such as class centres. A separate optimizer trains them.
 
@@ -145,6 +166,13 @@ class WeightedLoss(Loss):
 
     def make_weights(self, arrays: dict[str, np.ndarray]) -> None:
         """Set ``arrays`` as weights, each as the attribute of its name. Existing weights are replaced."""
+        raise NotImplementedError
+
+    def create_generator(self) -> None:
+        """Create the random generator of :meth:`random_uniform`, in a framework where losses have one of their own."""
+
+    def random_uniform(self, like: Tensor) -> Tensor:
+        """Random float32 numbers, at least 0 and below 1, in the shape of ``like`` and on its device."""
         raise NotImplementedError
 
     def remove_weights(self) -> None:

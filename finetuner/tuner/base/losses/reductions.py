@@ -15,15 +15,17 @@ POSITIVE, NEGATIVE, ANY = "positive", "negative", "any"  # the items of a row th
 
 @dataclass(frozen=True, eq=False)
 class LogSumExp:
-    r""":math:`\log \sum_j e^{s d_{ij}}` over the items j of row i: ``[N]``; about -3e38 for a row without any.
+    r""":math:`\log \sum_j w_j e^{s d_{ij}}` over the items j of row i: ``[N]``; about -3e38 for a row without any.
 
     Args:
         over: ``POSITIVE``, ``NEGATIVE`` or ``ANY``.
         scale: s, a number, or a tensor ``[]`` with a gradient.
+        log_weights: :math:`\log w_j`, ``[M]`` without a gradient; None for weights of 1.
     """
 
     over: str
     scale: Any
+    log_weights: Any = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,14 @@ from ..functional import angle, common_float, monotone_cosine, reduce
 from ..layers import WeightedLoss
 from ..ops import (
     Tensor,
+    at_least,
     cast,
     detached,
     from_numpy,
     has_no_rows,
     labels_on_host,
     linear,
+    log2,
     no_autocast,
     ones_like,
     reduce_any,
@@ -29,6 +31,7 @@ from ..ops import (
     zero_loss,
 )
 from ..relations import Relations
+from ..sampling import class_mask, draw_classes, take_rows
 
 __all__ = ["ArcFaceLoss", "ArcFaceLossWithMLP", "CosFaceLoss", "SphereFaceLoss"]
 
@@ -47,11 +50,16 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
 
     def compute(self, queries: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
         numbers = row_numbers(centres)
+        weights: tuple[Tensor, ...] = ()
         classes = cast(labels, numbers.dtype)
         classes = where(cast(classes, labels.dtype) == labels, classes, -1)  # 0.5 is no class
+        if self.sample < 1 and self.training:
+            in_batch = class_mask(classes, centres)
+            numbers = self.sampled_classes(classes, in_batch)
+            weights, centres = (self.log_weights(in_batch, numbers, queries),), take_rows(centres, numbers)
         relations = Relations(classes, numbers)  # the own class is the positive, all others are negatives
         per_row, tiled = self.reduction == "none", not self.smoothing_epsilon
-        sums, count, active = reduce_rows(self.terms, queries, centres, relations, "cosine", per_row, tiled=tiled)
+        sums, count, active = reduce_rows(self.terms, queries, centres, relations, "cosine", per_row, weights, tiled)
         if self.need_logs:
             fixed = detached(queries), detached(centres)
             _, rows, violated = reduce_rows(self.violations, *fixed, relations, "cosine", tiled=False)
@@ -59,8 +67,18 @@ class MarginLoss(interface.MarginLoss, WeightedLoss):
             self.logs["active"] = reduce_sum(violated) / reduce_sum(rows)
         return reduce(sums, count, active, self.reduction)
 
-    def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
-        (others,) = rows.reduce(LogSumExp(NEGATIVE, -self.scale))  # of scale cos - scale
+    def sampled_classes(self, classes: Tensor, in_batch: Tensor) -> Tensor:
+        count = max(1, round(self.sample * in_batch.shape[0]))
+        return draw_classes(classes, in_batch, self.random_uniform(in_batch), count)
+
+    def log_weights(self, in_batch: Tensor, numbers: Tensor, like: Tensor) -> Tensor:
+        """The logarithm of how many classes each sampled class stands for: ``[S]``, 0 for those of the batch."""
+        drawn = 1 - cast(take_rows(in_batch, numbers), like.dtype)
+        others = in_batch.shape[0] - reduce_sum(cast(in_batch, like.dtype))
+        return drawn * math.log(2) * log2(at_least(others, 1) / at_least(reduce_sum(drawn), 1))
+
+    def terms(self, rows: Comparison, log_weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        (others,) = rows.reduce(LogSumExp(NEGATIVE, -self.scale, log_weights))  # of scale cos - scale
         own = self.own_logit(rows)
         terms = where(rows.count(POSITIVE) > 0, softplus(others + self.scale - own), math.nan)  # no class has the label
         if self.smoothing_epsilon:

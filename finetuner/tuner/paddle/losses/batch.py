@@ -9,6 +9,7 @@ from ..kernels import soft_precision
 from ..layers import Loss
 from ..ops import (
     Tensor,
+    add_column,
     at_least,
     cast,
     has_no_rows,
@@ -100,7 +101,11 @@ class LiftedStructureLoss(base.LiftedStructureLoss, BatchLoss):
 
 class SurrogatePrecision(base.SurrogatePrecision, BatchLoss):
     def terms(self, rows: Comparison) -> tuple[Tensor, Tensor, Tensor]:
+        k, first_rank, temperatures = self.k, 1.0, (self.temperature1, self.temperature2)
+        if self.include_self:
+            k, first_rank = k + 1, 0.5
+            sides = (rows.distances, 0.0), (rows.positive, True), (rows.negative, False)
+            rows = Comparison(*[add_column(x, value) for x, value in sides])  # of the item itself
         anchors = cast(rows.count(POSITIVE) > 0, rows.distances.dtype)
-        options = self.k, self.temperature1, self.temperature2
-        precision = soft_precision(rows.distances, rows.positive, rows.negative, *options)
+        precision = soft_precision(rows.distances, rows.positive, rows.negative, k, *temperatures, first_rank)
         return anchors - precision, anchors, anchors
