@@ -346,7 +346,7 @@ EmbedOutput = Annotated[
     option(
         "--output",
         OTHER,
-        "New file: .npz, or .parquet or .jsonl, which have the other columns of --data too.",
+        "New file: .npz or .npy, or .parquet or .jsonl, which have the other columns of --data too.",
         "FILE",
     ),
 ]
