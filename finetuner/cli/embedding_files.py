@@ -153,9 +153,9 @@ def write_json_lines(path: Path, embeddings: "np.ndarray", columns: Mapping[str,
     """Write JSON Lines, an object for each item. Numbers have the 9 digits that tell any two float32 apart."""
     with path.open("w", encoding="utf-8") as file:
         for start in range(0, len(embeddings), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            cells = {name: as_list(values[part]) for name, values in columns.items()}
-            for i, row in enumerate(embeddings[part].tolist()):
+            chunk = slice(start, start + ROWS_AT_ONCE)
+            cells = {name: as_list(values[chunk]) for name, values in columns.items()}
+            for i, row in enumerate(embeddings[chunk].tolist()):
                 known = json.dumps({name: json_value(name, values[i]) for name, values in cells.items()})
                 numbers = ", ".join(map("{:.9g}".format, row))
                 file.write(f"{known[:-1]}{', ' * bool(cells)}{json.dumps(COLUMN)}: [{numbers}]}}\n")
