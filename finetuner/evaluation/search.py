@@ -5,7 +5,8 @@ computed again from differences of rows. Exact duplicates have distance 0, and o
 first. No array has queries x index elements.
 
 Two items of the index tie if their squared distances to the query are the same float32. Equal rows always tie: their
-distance is computed once for all of them, or from differences of rows, where their position plays no part.
+distance is computed once for all of them, or from differences of rows, where their position plays no part. Equal rows
+in two shards have products of their own, in float64 and rounded to the same grain.
 """
 
 from collections.abc import Callable, Iterator
@@ -211,8 +212,7 @@ def search_blocks(
         limits = np.full(len(numbers), np.inf, np.float32)
         if labels is not None:
             limits[ties > 0] = squared[ties > 0, k - 1]
-        dense = always_dense and source.whole is not None  # equal rows of two shards have products of their own
-        if _refine_close(squared, ids, block_rows, source, dense, limits):
+        if _refine_close(squared, ids, block_rows, source, always_dense, limits):
             squared, ids = sort_neighbours(squared, ids, fetched)
         if labels is not None:
             ties, hits = _ties_beyond(squared, ids, k, ties, hits, labels[0][numbers, None], labels[1], labels[2])

@@ -15,8 +15,8 @@ __all__ = ["Shards"]
 class Shards:
     """Embeddings in several arrays, which are searched as one array ``[M, D]``. One of them is in memory at a time.
 
-    The result of a search does not depend on where the array is cut. A search reads each array once for each block of
-    queries, so many queries at once are faster.
+    Neighbours, ties and metrics do not depend on where the array is cut; distances differ by the rounding of float32 at
+    most. A search reads each array once for each block of queries, so many queries at once are faster.
 
     Args:
         arrays: Arrays ``[M_i, D]``, in order, such as those that ``np.load(path, mmap_mode="r")`` returns; or paths of
