@@ -189,6 +189,19 @@ def test_duplicates_across_the_cut(num_queries, distance):
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-12)
 
 
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_exact_distances_do_not_depend_on_the_cut(distance):
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(300, 64)).astype(np.float32)
+    index = np.concatenate([base, base[:-1]])  # each row in both shards, at other places
+    queries = (base + 2e-3 * rng.normal(size=base.shape)).astype(np.float32)
+    expected, found = (nearest_neighbours(queries, x, 500, distance) for x in (index, cut(index, [300])))
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    assert (found[0][:-1, 0] == found[0][:-1, 1]).all()
+
+
 @pytest.mark.parametrize("value", [0.0, 0.3])
 def test_equal_embeddings_in_shards_are_sorted_by_index(value):
     pytest.importorskip("faiss")
