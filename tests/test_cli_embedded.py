@@ -157,6 +157,10 @@ WRONG = {
         ["--embeddings", "plain.npz", "--embeddings", "wide.npz"],
         "--embeddings must have embeddings of one size",
     ),
+    "types": (
+        ["--embeddings", "plain.npz", "--embeddings", "numbers.npz"],
+        "--embeddings must have labels of one type in all files, got the kinds U, i",
+    ),
     "no file": (["--embeddings", "none-*.npz"], "none-*.npz must be a file, and is not"),
     "no column": (["--embeddings", "t.jsonl"], "--label-column must be given for a table, got t.jsonl"),
     "other column": (
@@ -199,6 +203,7 @@ def test_embeddings_that_cannot_be_measured(folder, case):
     np.savez("bare.npz", embeddings=X)
     np.savez("bits.npz", embeddings=np.zeros((4, 2), np.int8), labels=LABELS[:4])
     np.savez("wide.npz", embeddings=np.ones((4, 9), np.float32), labels=LABELS[:4])
+    np.savez("numbers.npz", embeddings=X, labels=np.arange(60))
     np.save("e.npy", X)
     Path("t.jsonl").write_text('{"y": 1, "embedding": [1, 2]}\n')
     half = {"sums": {"hit@1": 1.0}, "count": 2, "parts": [1], "num_parts": 2, "settings": {}}

@@ -62,6 +62,9 @@ def read_embeddings(flag: str, paths: Sequence[Path], label_column: str | None, 
         raise ValueError(f"{flag} must have embeddings of one size in all files, got {sizes or 'no embeddings'}")
     embeddings = np.concatenate([content.embeddings for content in contents])
     if all(isinstance(content.labels, np.ndarray) for content in contents):
+        kinds = sorted({content.labels.dtype.kind for content in contents})
+        if len(kinds) > 1:  # numpy would convert them, and so make others equal
+            raise ValueError(f"{flag} must have labels of one type in all files, got the kinds {', '.join(kinds)}")
         labels: Any = np.concatenate([content.labels for content in contents])
     else:
         labels = [label for content in contents for label in content.labels]
