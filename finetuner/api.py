@@ -61,6 +61,7 @@ def fit(
     model_options: Mapping[str, Any] | None = None,
     adapter: Any = None,
     lora: Any = None,
+    processes: str | bool = "auto",
     epochs: int | None = None,
     max_steps: int | None = None,
     batch_size: int | None = None,
@@ -132,6 +133,8 @@ def fit(
             once, and not the model. Without a model (None) the items are embeddings.
         lora: The rank of LoRA for a PyTorch model, such as 8; or the arguments of ``peft.LoraConfig`` as a mapping; or
             a ``LoraConfig``. Small matrices in the layers are trained and saved, and the model's own weights are not.
+        processes: ``"auto"``: the processes that torchrun, or the launcher of Paddle, has started train one model
+            together. False: this process trains by itself.
         epochs: The number of epochs to train.
         max_steps: The number of steps after which the training ends.
         batch_size: The maximal number of items in a batch.
@@ -205,6 +208,7 @@ def fit(
         pooler=pooler,
         pooler_options=pooler_options,
         lora=lora,
+        processes=processes,
     )
     return tuner.fit(
         train_data,

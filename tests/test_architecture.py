@@ -15,6 +15,7 @@ LAYERS = [
     ["finetuner.labels", "finetuner.files"],
     ["finetuner.evaluation", "finetuner.plotting"],
     [
+        "finetuner.tuner.base.processes",
         "finetuner.tuner.base.registry",
         "finetuner.tuner.base.target_types",
         "finetuner.tuner.base.miner",

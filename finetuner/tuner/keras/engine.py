@@ -37,7 +37,9 @@ class KerasEngine(base.Engine):
 
     # The step. Keras compiles model, loss and update of an ordinary batch into one function.
 
-    def step(self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True) -> StepResult:
+    def step(
+        self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True, rows_per_item: int = 1
+    ) -> StepResult:
         parts = split_batch(inputs, len(targets[0]), self.micro_batch_size)
         with self.framework.on_device(), self.policies():
             self.framework.check_pooling(self.model, inputs, len(targets[0]))
@@ -78,7 +80,7 @@ class KerasEngine(base.Engine):
         self.gradients = []
         self.accumulated = 0
 
-    def embed(self, parts: Parts) -> Any:
+    def embed(self, parts: Parts, update: bool) -> Any:
         raise NotImplementedError  # see GradientCache
 
     def loss_gradient(self, embeddings: Any, targets: Any) -> Any:

@@ -56,7 +56,7 @@ class PaddleEngine(base.Engine):
             p.clear_gradient(False)
         self.buffers_before = [value.detach().clone() for value in self.statistics]
 
-    def embed(self, parts: Parts) -> tuple[paddle.Tensor, Callable[[paddle.Tensor | None], None]]:
+    def embed(self, parts: Parts, update: bool) -> tuple[paddle.Tensor, Callable[[paddle.Tensor | None], None]]:
         if parts.two_passes:
             return embed_twice(self.embed_part, parts, self.model, self.framework.device)
         outputs = [self.embed_part(part) for part in parts.micro_batches]

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE
+from ..base.processes import ALONE, work_is_shared_by
 from .comparison import Comparison
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
 from .ops import Tensor, row_slice
@@ -93,7 +94,7 @@ class BlockSums(torch.autograd.Function):
     """Sums over all rows, in one pass over the blocks.
 
     All rows have the same weight in a sum, so its gradient is known except for one factor. It is computed while the
-    block exists, and ``backward`` only multiplies it.
+    block exists, and ``backward`` only multiplies it. Several processes share the blocks.
     """
 
     @staticmethod
@@ -114,7 +115,10 @@ class BlockSums(torch.autograd.Function):
         inputs_requiring_grad = [weight.detach().requires_grad_(needs_gradient) for weight in weights]
         by_weights = [torch.zeros_like(weight) for weight in weights]
         totals: list[Tensor] = []
-        for rows in slices:
+        processes = work_is_shared_by.get()
+        if len(slices) < processes.count:
+            processes = ALONE
+        for rows in slices[processes.rank :: processes.count]:
             distances = block_distances(operands, distance, *rows).detach().requires_grad_(needs_gradient)
             masks = relations.rows(*rows)
             with torch.set_grad_enabled(needs_gradient):
@@ -133,7 +137,10 @@ class BlockSums(torch.autograd.Function):
                     total += other
             numbers = [number.detach() for number in numbers]
             totals = [a + b for a, b in zip(totals, numbers, strict=True)] if totals else numbers
+        totals = [processes.add(total) for total in totals]
         if needs_gradient:
+            for x in (by_queries, by_references, column_sums, *by_weights):
+                x.copy_(processes.add(x))
             by_references += column_sums[:, None] * references
             scale = 1 if distance == "cosine" else 2
             ctx.save_for_backward(scale * by_queries, scale * by_references, *by_weights)

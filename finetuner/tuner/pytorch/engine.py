@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..base.losses.loss import is_own
+from ..base.processes import Processes
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
@@ -32,6 +33,8 @@ from .optimizers import (
     scale_gradients,
     tensors_and_numbers,
 )
+from .parallel import Parallel, average, copy_from_first, loss_parameters, parallel_model
+from .processes import join_processes
 from .surgery import check_optimizer_covers_poolers
 
 __all__ = ["PytorchEngine"]
@@ -40,6 +43,7 @@ HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class PytorchEngine(base.Engine):
+    parallel: Parallel | None = None  # the model as several processes train it
     buffers_before: list[torch.Tensor]
     parameters: list[nn.Parameter]  # of all optimizers
     training_model: Any  # what a step runs, compiled if asked
@@ -51,10 +55,10 @@ class PytorchEngine(base.Engine):
             p.grad = None
         self.buffers_before = [value.detach().clone() for value in self.statistics]
 
-    def embed(self, parts: Parts) -> tuple[torch.Tensor, Callable[[torch.Tensor | None], None]]:
+    def embed(self, parts: Parts, update: bool) -> tuple[torch.Tensor, Callable[[torch.Tensor | None], None]]:
         if parts.two_passes:
-            return embed_twice(self.embed_part, parts, self.model, self.framework.device)
-        outputs = [self.embed_part(part) for part in parts.micro_batches]
+            return embed_twice(self.embed_part, parts, update, self.model, self.framework.device)
+        outputs = [self.embed_part(part, update) for part in parts.micro_batches]
         whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         if parts.order is not None:
             whole = whole[torch.from_numpy(parts.order).to(whole.device)]
@@ -65,10 +69,13 @@ class PytorchEngine(base.Engine):
 
         return whole, backward
 
-    def embed_part(self, part: MicroBatch) -> torch.Tensor:
-        """Embeddings of a micro-batch."""
+    def embed_part(self, part: MicroBatch, exchange: bool) -> torch.Tensor:
+        """Embeddings of a micro-batch. With its backward pass, several processes exchange gradients if asked."""
+        inputs = to_device(part.inputs, self.framework.device)
         with self.autocast():
-            return forward(self.training_model, to_device(part.inputs, self.framework.device), part.rows)
+            if self.parallel is None:
+                return forward(self.training_model, inputs, part.rows)
+            return self.parallel(inputs, part.rows, exchange)
 
     def loss_gradient(
         self, embeddings: torch.Tensor, targets: tuple[np.ndarray, ...]
@@ -86,6 +93,8 @@ class PytorchEngine(base.Engine):
 
     def update(self, loss: torch.Tensor) -> StepResult:
         optimizers = list(self.optimizers.values())
+        if self.processes.count > 1:
+            self.merge()
         parameters = [p for p in self.parameters if p.grad is not None]
         divisor = self.accumulated * (1.0 if self.scale is None else self.scale.value)
         self.accumulated = 0
@@ -114,6 +123,13 @@ class PytorchEngine(base.Engine):
         for value, before in zip(self.statistics, self.buffers_before, strict=True):
             value.copy_(torch.where(finite, value, before))
         return StepResult(torch.where(finite, loss, torch.nan), norm)
+
+    def merge(self) -> None:
+        """Bring together what several processes have computed in a step."""
+        if self.parallel is not None:
+            self.parallel.finish_step()
+        gradients = [p.grad for p in loss_parameters(self.loss) if p.grad is not None]  # whole ones, up to rounding
+        average(self.processes, [*gradients, *self.statistics])
 
     def refuse(self, parameters: list[nn.Parameter], loss: torch.Tensor, norm: torch.Tensor) -> StepResult:
         """Leave the step out: in float16 to go on with a smaller scale of the loss, otherwise by an error."""
@@ -159,6 +175,13 @@ class PytorchEngine(base.Engine):
         self.compiles = compile
         self.begin_at(None)
         self.statistics = mutable_buffers(self.model, running=True)
+
+    def find_processes(self) -> Processes:
+        return join_processes()
+
+    def copy_from_first(self) -> None:
+        self.move()
+        copy_from_first(self.model, self.loss)
 
     def move(self) -> None:
         """Move model and loss to the device."""
@@ -263,6 +286,7 @@ class PytorchEngine(base.Engine):
         self.set_parameters()
 
     def end_training(self) -> None:
+        self.parallel = None
         self.set_frozen(set())
         self.model.eval()
         self.accumulated = 0
@@ -284,6 +308,8 @@ class PytorchEngine(base.Engine):
                 layer.eval()  # a frozen layer keeps its statistics, as in Keras
         for layer in frozen_layers(self.model, self.frozen):
             layer.eval()
+        if self.processes.count > 1:
+            self.parallel = parallel_model(self.training_model, self.processes, self.parallel)
 
     def begin_step(self, seed: int) -> None:
         torch.default_generator.manual_seed(seed)

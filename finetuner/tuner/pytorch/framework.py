@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 
 from ...arrays import takes_two_arguments
 from ..base.data.batches import Batch, Batches, PairInputs
+from ..base.processes import started_processes
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
@@ -166,14 +168,28 @@ class PytorchFramework(base.Framework):
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of this name; an accelerator, if there is one, for ``"auto"``."""
-    if device != "auto":
-        try:
-            return torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
-            raise device_error(device, error) from None
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
+    """The device of this name; an accelerator, if there is one, for ``"auto"``.
+
+    Of several processes of a machine, each takes the accelerator of its own number.
+    """
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return with_own_number(accelerator or torch.device("cpu"))
+    try:
+        chosen = with_own_number(torch.device(device))
+        return torch.empty(0, device=chosen).device
+    except (RuntimeError, AssertionError) as error:
+        raise device_error(device, error) from None
+
+
+def with_own_number(device: torch.device) -> torch.device:
+    """The accelerator of this process, if a launcher has started several and ``device`` has no number."""
+    number = os.environ.get("LOCAL_RANK", "")
+    if device.type == "cpu" or device.index is not None or started_processes() is None or not number.isdigit():
+        return device
+    chosen = torch.device(device.type, int(number))
+    torch.accelerator.set_device_index(chosen)
+    return chosen
 
 
 def compilation_disabled() -> contextlib.AbstractContextManager[Any]:

@@ -12,12 +12,17 @@ __all__ = ["embed_twice", "mutable_buffers"]
 
 
 def embed_twice(
-    forward: Callable[[MicroBatch], torch.Tensor], parts: Parts, model: nn.Module, device: torch.device
+    forward: Callable[[MicroBatch, bool], torch.Tensor],
+    parts: Parts,
+    update: bool,
+    model: nn.Module,
+    device: torch.device,
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor | None], None]]:
     """Embed all micro-batches without a graph.
 
     Both passes begin with the same buffers and draw the same random numbers, so the second computes what the first did.
-    The buffers of the second pass are kept.
+    The buffers of the second pass are kept. If an update follows, several processes exchange gradients with the last
+    micro-batch of the second pass.
 
     Returns:
         The embeddings, and a function that propagates their gradient to the weights, by a second pass.
@@ -28,7 +33,7 @@ def embed_twice(
         states.append(random_state(device))
         # Not under no_grad, where a model may compute differently: with a faster kernel, or another compiled graph.
         # A copy, since a compiled model may write its next output to the same memory.
-        embeddings.append(forward(part).detach().clone())
+        embeddings.append(forward(part, False).detach().clone())
     restore_buffers(model, before)
     whole = torch.cat(embeddings)
     order = None if parts.order is None else torch.from_numpy(parts.order).to(whole.device)
@@ -43,7 +48,7 @@ def embed_twice(
         gradients = torch.split(gradient, [part.rows for part in parts.micro_batches])
         for part, state, share in zip(parts.micro_batches, states, gradients, strict=True):
             set_random_state(state, device)
-            output = forward(part)
+            output = forward(part, update and part is parts.micro_batches[-1])
             if output.requires_grad:  # not if all weights are frozen in this epoch
                 torch.autograd.backward(output, share)
         set_random_state(after, device)

@@ -34,6 +34,9 @@ class TripletReduction(TileReduction):
         shifted = torch.sub(tile.distances, along(self.shifts[rows], side), out=compared)
         self.sums[rows] -= shifted.mul_(above).sum(dim=1 - side)
 
+    def partial_sums(self) -> list[Tensor]:
+        return [self.below, self.sums]
+
     def results(self, side: int) -> tuple[Tensor, ...]:
         sums = self.sums + (self.below.T * (self.fixed - self.shifts[:, None])).sum(dim=1)
         return sums, self.below.sum(dim=0)

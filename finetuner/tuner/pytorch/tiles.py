@@ -14,6 +14,7 @@ import torch
 
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE, HingeSum, LogSumExp, Triplets
+from ..base.processes import work_is_shared_by
 from .comparison import Comparison, Positives
 from .exclusions import Exclusions, TilePairs
 from .functional import PairwiseOperands, block_distances, prepare_rows
@@ -93,6 +94,7 @@ class TiledComparison:
         self.positive_distances: Tensor | None = None  # as far as they come from tiles
         self.workspace = Workspace(self.operands.queries.detach(), self.sizes[0] * self.sizes[1])
         self.reverse = Reverse(self) if both else None
+        self.processes = work_is_shared_by.get()
 
     def slices(self, side: int) -> list[slice]:
         """The rows, or the columns, of all tiles."""
@@ -105,13 +107,21 @@ class TiledComparison:
         return len(self.operands.queries), len(self.operands.references)
 
     def tiles(self) -> Iterator[Tile]:
-        """All tiles; of a batch that is compared with itself, those on and above the diagonal."""
+        """All tiles; of a batch that is compared with itself, those on and above the diagonal.
+
+        Where several processes share the work, these are the tiles of this process, and what is computed from them must
+        be brought together.
+        """
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
         workspace = self.workspace
+        number, processes = -1, self.processes
         for rows in self.slices(0):
             for columns in self.slices(1):
                 if self.self_comparison and columns.start < rows.start:
+                    continue
+                number += 1
+                if number % processes.count != processes.rank:
                     continue
                 on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
                 workspace.reset()
@@ -234,6 +244,8 @@ class TileReductions(torch.autograd.Function):
             for one in over_tiles:
                 for side in tile.sides:
                     one.add(tile, side)
+        for one in over_tiles:
+            one.merge(comparison.processes)
         sides = (0,) if comparison.reverse is None else (0, 1)
         results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
         ctx.comparison, ctx.reductions, ctx.over_tiles = comparison, reductions, over_tiles
@@ -259,7 +271,8 @@ class TileReductions(torch.autograd.Function):
                 by_distances += other
             gradients.add(tile, by_distances)
         by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
-        return None, None, *gradients.results(), *by_parameters
+        by_rows = [x if x is None else comparison.processes.add(x) for x in gradients.results()]
+        return None, None, *by_rows, *by_parameters
 
 
 def second_derivative(

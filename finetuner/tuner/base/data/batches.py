@@ -14,6 +14,7 @@ import numpy as np
 from ....arrays import as_list, is_array, item_lengths
 from ....checks import preview
 from ....containers import from_container
+from ..processes import ALONE, Processes, cut
 from .augmentation import apply_to_item, library_of
 from .datasets import Dataset
 from .seeding import item_seeds, keep_generators, seed_generators
@@ -31,6 +32,12 @@ class Batch(NamedTuple):
     targets: tuple[np.ndarray, ...]  # for the loss, all of the same length; usually labels only, [N] or [N, 2] int32
     indices: np.ndarray  # [N], the rows of the dataset
     rows_per_item: int = 1
+    own: slice = slice(None)  # the rows that the inputs are of; all of them in a single process
+
+    @property
+    def own_indices(self) -> np.ndarray:
+        """The rows of the dataset that the inputs are of."""
+        return self.indices[self.own]
 
     @property
     def labels(self) -> np.ndarray:
@@ -79,6 +86,8 @@ class Batches(Sequence[Batch]):
         length_groups: The number of groups of similar length that the rows of a batch are split into. Inputs are then
             :class:`LengthGroups` if the items differ in length. A model with two inputs gets one group.
         side: Which of a pair of functions serves a dataset that does not hold pairs.
+        processes: The processes that share each batch. Inputs are those of this process's slice of it, and targets
+            those of all of it.
 
     Attributes:
         loader: What a framework uses to prepare batches in worker processes, which live as long as this object.
@@ -99,20 +108,36 @@ class Batches(Sequence[Batch]):
         pair_inputs: bool = False,
         length_groups: int = 1,
         side: int = 0,
+        processes: Processes = ALONE,
     ):
         adapt = getattr(collate_fn, "adapt", None)
         if preprocess_fn is None and adapt is not None:
             dataset = adapt(dataset)
         self.dataset, self.target_type, self.side = dataset, target_type, side
+        self.share = processes.rank, processes.count  # what a worker needs to know
         self.pair_inputs, self.length_groups = pair_inputs, length_groups
         self.preprocess_fn, self.collate_fn = preprocess_fn, collate_fn
         self.has_user_code = bool(preprocess_fn or collate_fn or dataset.augment)
         self.begin_epoch(plan, seed)
 
     def begin_epoch(self, plan: Sequence[np.ndarray], seed: Sequence[int] | None, start: int = 0) -> None:
-        """Set the batches of an epoch and their seed. Batches before number ``start`` are left out."""
+        """Set the batches of an epoch and their seed. Batches before number ``start`` are left out.
+
+        Raises:
+            ValueError: If a batch has fewer items than there are processes.
+        """
+        fewest = min(map(len, plan), default=0) // self.dataset.rows_per_item
+        if plan and fewest < self.share[1]:
+            raise ValueError(
+                f"each batch must have an item for each of the {self.share[1]} processes, and one has {fewest}; "
+                "another batch_size leaves another rest"
+            )
         places = np.cumsum([0, *map(len, plan)])  # of the first row of each batch in the plan
         self.plan, self.seed, self.places = plan[start:], seed, places[start:]
+
+    def keep(self, part: slice) -> None:
+        """Leave out all batches but those of a part of the plan."""
+        self.plan, self.places = self.plan[part], self.places[part]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "loader": None}
@@ -141,14 +166,17 @@ class Batches(Sequence[Batch]):
     def __getitem__(self, number: Any) -> Any:
         """The batch with this number or :meth:`key`."""
         indices, seed = number if isinstance(number, tuple) else self.key(number)
+        targets = self.dataset.targets(indices, self.target_type)
+        own = cut(len(indices), self.share[1], self.dataset.rows_per_item)[self.share[0]]
+        whole, indices = indices, indices[own]
+        seed = None if seed is None else (*seed[:-1], seed[-1] + own.start)
         has_seed = seed is not None and self.has_user_code
         with keep_generators(self.seeded) if has_seed else nullcontext():
             if self.pair_inputs:
                 inputs: Any = PairInputs(*(self.prepare(indices[s::2], seed_of_side(seed, s), s) for s in (0, 1)))
             else:
                 inputs = self.prepare(indices, seed, self.side)
-        targets = self.dataset.targets(indices, self.target_type)
-        return Batch(inputs, targets, indices, self.dataset.rows_per_item)
+        return Batch(inputs, targets, whole, self.dataset.rows_per_item, own)
 
     def batch_or_error(self, number: Any) -> "Batch | Exception":
         """The batch, or the error that a worker process meets. Only Python's own errors can be sent reliably."""

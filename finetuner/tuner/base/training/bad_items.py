@@ -21,19 +21,24 @@ def describe_bad_items(batch: Batch) -> str:
     """The items of a batch that contain NaN or infinity, for an error message."""
     bad = non_finite_rows(batch.inputs)
     pair_per_row = batch.rows_per_item > 1 and isinstance(batch.inputs, PairInputs)
-    items = batch.items if pair_per_row else batch.indices // batch.rows_per_item
+    items = batch.own_indices // batch.rows_per_item
+    items = items[:: batch.rows_per_item] if pair_per_row else items
     return f"items {preview(np.unique(items[bad]))} of the data"
 
 
 def save_batch(batch: Batch, folder: str | Path, step: int) -> Path:
-    """Write a batch to a new file ``.npz``: ``indices``, ``targets.0``, ... and ``inputs``, with nested names."""
+    """Write a batch to a new file ``.npz``: ``indices``, ``targets.0``, ... and ``inputs``, with nested names.
+
+    Of several processes, each writes its slice of the inputs to a file of its own.
+    """
     arrays = {"indices": batch.indices}
     arrays |= {f"targets.{number}": target for number, target in enumerate(batch.targets)}
     arrays |= dict(named_arrays("inputs", batch.inputs))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     number = 1
-    while (path := folder / f"batch-of-step-{step}{'' if number == 1 else f'-{number}'}.npz").exists():
+    part = f"-rows-{batch.own.start}-to-{batch.own.stop}" if len(batch.own_indices) < len(batch.indices) else ""
+    while (path := folder / f"batch-of-step-{step}{part}{'' if number == 1 else f'-{number}'}.npz").exists():
         number += 1
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return path

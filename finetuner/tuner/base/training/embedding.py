@@ -7,11 +7,12 @@ import numpy as np
 
 from .... import checks
 from ..data.batches import Batches, LengthGroups, all_finite
+from ..processes import Processes
 from .bad_items import NotFiniteError, describe_bad_items
 from .framework import Framework
 from .lora import blends_linearly, check_blend_base
 
-__all__ = ["blended", "embed_batches"]
+__all__ = ["blended", "embed_batches", "embed_together"]
 
 
 def embed_batches(
@@ -35,6 +36,27 @@ def embed_batches(
             embeddings = np.empty((len(order), part.shape[1]), np.float32)
         embeddings[order[done : done + len(part)]] = part
         done += len(part)
+    return embeddings
+
+
+def embed_together(
+    framework: Framework, model: Any, batches: Batches, order: np.ndarray, processes: Processes
+) -> np.ndarray:
+    """What :func:`embed_batches` returns, in all processes, each of which embeds a share of the batches.
+
+    The shares are cut between batches, so the bits are those of one process.
+    """
+    batches.keep(processes.slices(len(batches))[processes.rank])
+    error: Exception | None = None
+    own = np.empty((0, 0), np.float32)
+    try:
+        own = embed_batches(framework, model, batches, np.arange(sum(map(len, batches.plan))))
+    except Exception as caught:
+        error = caught
+    processes.exchange(error)
+    whole = processes.gather_arrays(own)
+    embeddings = np.empty_like(whole)
+    embeddings[order] = whole
     return embeddings
 
 

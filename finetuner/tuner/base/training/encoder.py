@@ -15,22 +15,22 @@ from ....evaluation.sizes import check_sizes, first_components, metrics_by_size
 from ....files import new_folder, read_json
 from ....parts import Part, check_part
 from ....quantization import check_dtype, check_part_dtype, quantize
-from ..data.batches import Batches, ItemFunction, Prepare
+from ..data.batches import ItemFunction, Prepare
 from ..data.conversion import align_labels, as_dataset, as_unlabelled
 from ..data.datasets import Dataset
-from ..data.embedding_plan import embedding_batches, part_rows, row_lengths
+from ..processes import ALONE, Processes
 from ..registry import create, describe
-from .embedding import blended, embed_batches
+from .embedding import blended
 from .encoder_files import check_tensors, read_config, read_tensors, write_encoder
 from .framework import Framework
 from .lora import LoRASource, lora_source
 from .model_source import ModelSource, export
-from .part_rows import HasParts
+from .row_embedding import EmbedsRows
 
 __all__ = ["Encoder"]
 
 
-class Encoder(HasParts):
+class Encoder(EmbedsRows):
     """A model with preprocessing, collating, pooler, distance and device.
 
     :func:`finetuner.load` opens a saved one, and a trained run has it as ``run.encoder``.
@@ -233,11 +233,14 @@ class Encoder(HasParts):
         num_workers: int = 0,
         exclude_duplicates: bool = False,
         dims: Sequence[int] | None = None,
+        processes: Processes = ALONE,
     ) -> dict[str, float]:
         """Retrieval metrics of the items of ``queries``, searched in ``index``."""
         query_labels, index_labels = align_labels((queries, index))
         embeddings = [
-            self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side)
+            self.embed_rows(
+                dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side, processes=processes
+            )
             for side, dataset in enumerate((queries, index))
         ]
 
@@ -248,41 +251,6 @@ class Encoder(HasParts):
             )
 
         return metrics_by_size(measure, dims, *embeddings)
-
-    def uses_pair_inputs(self, dataset: Dataset) -> bool:
-        """Whether the model gets the two sides of each pair as two inputs."""
-        return dataset.rows_per_item == 2 and self.framework.has_two_inputs(self.embed_model)
-
-    def embed_rows(
-        self,
-        dataset: Dataset,
-        rows: np.ndarray,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        seed: Sequence[int] | None = None,
-        side: int = 0,
-        part: Part | None = None,
-    ) -> np.ndarray:
-        """Embed the given rows of a dataset, ``[N, D]`` float32; with a ``seed``, augmented; or only a part of them."""
-        batch_rows = checks.integer("batch_size", batch_size, 1) * dataset.rows_per_item
-        lengths = row_lengths(dataset) if seed is None else None
-        lengths = None if lengths is None else lengths[rows]
-        chosen = part_rows(len(rows), batch_rows, lengths is not None, part)
-        if part is not None and chosen.start == chosen.stop:  # an item says how many components there are
-            return self.embed_rows(dataset, rows[: dataset.rows_per_item], side=side)[:0]
-        plan = embedding_batches(lengths, chosen, batch_rows)
-        batches = Batches(
-            dataset,
-            [rows[positions] for positions in plan],
-            self.preprocess_fn,
-            self.collate_fn,
-            seed,
-            dataset.target_types[0],
-            self.uses_pair_inputs(dataset),
-            side=side,
-        )
-        order = np.concatenate(plan) - chosen.start
-        return embed_batches(self.framework, self.embed_model, batches, order, num_workers)
 
     def state(self) -> dict[str, Any]:
         """A copy of the model's weights and buffers on the host, by name."""

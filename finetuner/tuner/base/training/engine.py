@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ....checks import preview
+from ..processes import ALONE, Processes, check_processes, sharing, started_processes
 from .bad_items import NotFiniteError
 from .framework import Framework
 from .micro_batches import Parts, split_batch
@@ -42,6 +43,7 @@ class Engine(ABC):
         scale: The loss scale of float16; None for other precisions.
         micro_batch_size: The rows of the model's input that are in memory at once; None for the whole batch.
         rest: The part of the model that a step runs; None for the whole model.
+        processes: The processes that train the model.
 
     Raises:
         ValueError: If the framework, or the device, does not have the precision or a compiler.
@@ -56,6 +58,8 @@ class Engine(ABC):
     optimizers: dict[str, Any]
     micro_batch_size: int | None = None
     rest: Any = None
+    processes: Processes = ALONE
+    step_seed: int = 0
 
     def __init__(
         self,
@@ -76,25 +80,34 @@ class Engine(ABC):
 
     # The step.
 
-    def step(self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True) -> StepResult:
+    def step(
+        self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True, rows_per_item: int = 1
+    ) -> StepResult:
         """Take one step.
 
         Args:
-            inputs: The model's input.
+            inputs: The model's input; of this process's slice of the batch.
             targets: The targets of all rows, for the loss.
             update: Whether to update the weights. Otherwise the gradients are added to those of the next batch.
+            rows_per_item: The rows that slices keep together.
 
         Raises:
             NotFiniteError: If the loss or a gradient is not finite. On an accelerator, where this would wait for the
                 device, the step is left out and its loss is NaN.
         """
-        self.framework.check_pooling(self.model, inputs, len(targets[0]))
+        slices = self.processes.slices(len(targets[0]), rows_per_item)
+        own = slices[self.processes.rank]
+        self.framework.check_pooling(self.model, inputs, own.stop - own.start)
         if not self.accumulated:
             self.clear_gradients()
         try:
-            embeddings, backward = self.embed(split_batch(inputs, len(targets[0]), self.micro_batch_size))
-            loss, gradient = self.loss_gradient(self.gather(embeddings), targets)
-            backward(gradient)
+            parts = split_batch(inputs, own.stop - own.start, self.micro_batch_size)
+            embeddings, backward = self.embed(parts, update)
+            if self.processes.count > 1:
+                self.begin_step(self.step_seed)  # what the loss draws is the same in all processes
+            with sharing(self.processes):
+                loss, gradient = self.loss_gradient(self.processes.gather(embeddings, slices), targets)
+            backward(self.own_gradient(gradient, own))
             self.accumulated += 1
             return self.update(loss) if update else StepResult(loss, None)
         except NotFiniteError:
@@ -106,12 +119,19 @@ class Engine(ABC):
         """Free the gradients of the last step."""
 
     @abstractmethod
-    def embed(self, parts: Parts) -> tuple[Any, Any]:
-        """The embeddings ``[N, D]`` of a batch, and a function from their gradient to the backward pass."""
+    def embed(self, parts: Parts, update: bool) -> tuple[Any, Any]:
+        """The embeddings ``[N, D]`` of a batch, and a function from their gradient to the backward pass.
 
-    def gather(self, embeddings: Any) -> Any:
-        """The embeddings of all processes."""
-        return embeddings
+        Args:
+            parts: The batch; of several processes, the slice of this one.
+            update: Whether an update follows, so that the processes exchange the gradients of the weights.
+        """
+
+    def own_gradient(self, gradient: Any, own: slice) -> Any:
+        """The gradient by the embeddings of this process, from that of all; the processes average gradients."""
+        if self.processes.count == 1 or gradient is None:
+            return gradient
+        return gradient[own] * self.processes.count
 
     @abstractmethod
     def loss_gradient(self, embeddings: Any, targets: tuple[np.ndarray, ...]) -> tuple[Any, Any]:
@@ -130,6 +150,30 @@ class Engine(ABC):
         """Forget the gradients, and undo what the forward pass has changed, such as the statistics of batch norm."""
 
     # Everything else.
+
+    def join_processes(self, setting: str | bool) -> None:
+        """Train together with the processes that a launcher has started, from the weights of the first one.
+
+        Args:
+            setting: The argument ``processes`` of a tuner.
+
+        Raises:
+            ValueError: If there are several, and the framework cannot.
+        """
+        if check_processes(setting):
+            self.processes = self.find_processes()
+            if self.processes.count > 1:
+                self.copy_from_first()
+
+    def find_processes(self) -> Processes:
+        """The processes that a launcher has started, or this one alone."""
+        if started_processes() is not None:
+            raise ValueError("several processes must be of PyTorch or Paddle, and this model is not; processes=False")
+        return ALONE
+
+    def copy_from_first(self) -> None:
+        """Give all processes the weights of the first one."""
+        raise NotImplementedError
 
     @abstractmethod
     def resolve_precision(self, precision: str) -> str:
@@ -199,6 +243,11 @@ class Engine(ABC):
             seed: Of the generators that layers have, in a framework where they do; None to leave them as they are, for
                 an epoch that is continued.
         """
+
+    def seed_step(self, seed: int) -> None:
+        """Seed a step. What the model draws, such as dropout, differs from process to process."""
+        self.step_seed = seed
+        self.begin_step((seed + self.processes.rank * 0x9E3779B1) % 2**31)
 
     @abstractmethod
     def begin_step(self, seed: int) -> None:

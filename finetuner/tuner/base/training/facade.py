@@ -1,6 +1,7 @@
 """What a tuner offers besides training: it embeds, evaluates, saves and loads by the objects that it holds."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
@@ -90,11 +91,13 @@ class TunerFacade:
         ``weights.safetensors`` contains the model's weights, ``training.safetensors`` and ``training.json`` the state
         of optimizer and loss, and ``config.json``, ``history.json``, ``log.json`` and ``metrics.json`` the rest.
 
+        Of several processes the first one writes. The others wait for it.
+
         Raises:
             FileExistsError: If ``path`` exists and is not empty. Nothing is written then.
             OSError: If the disk is full. Nothing is at ``path`` then.
         """
-        return save_run(self.training, path)
+        return self.engine.processes.write(partial(save_run, self.training), path)
 
     def load(self, path: str | Path, weights_only: bool = False, keep_settings: bool = False) -> Self:
         """Load a run that :meth:`save` wrote. A resumed training gives the same weights as an uninterrupted one.

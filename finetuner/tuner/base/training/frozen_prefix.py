@@ -60,6 +60,7 @@ class FrozenPrefix:
 
     def __init__(self, training: Training, dataset: Dataset, place: bool | Path, num_workers: int = 0):
         encoder, folder = training.encoder, place if isinstance(place, Path) else None
+        self.folder = folder
         self.engine, self.framework, self.seed = training.engine, encoder.framework, training.seed
         self.check(encoder, dataset)
         self.engine.freeze(training.progress.epoch + 1)
@@ -91,6 +92,8 @@ class FrozenPrefix:
 
     def check(self, encoder: Encoder, dataset: Dataset) -> None:
         """Raise ``ValueError`` for settings in which the outputs of a layer are not the same in each epoch."""
+        if self.engine.processes.count > 1 and self.folder is not None:
+            raise ValueError(f"cache_frozen must be True or False with several processes, got the folder {self.folder}")
         if dataset.views > 1 or dataset.augment is not None:
             raise ValueError(f"cache_frozen must be used with data without augment or views, got {dataset!r}")
         if isinstance(encoder.model, tuple | list) or self.framework.has_two_inputs(encoder.embed_model):
@@ -209,7 +212,10 @@ class FrozenPrefix:
         """Run only the second part in a step. Returns its batches, without a plan."""
         self.engine.begin_at(self.split.rest)
         target_type = self.batches.target_type
-        return Batches(self.dataset, [], None, self.collate_fn, None, target_type, length_groups=length_groups)
+        functions, processes = (None, self.collate_fn), self.engine.processes
+        return Batches(
+            self.dataset, [], *functions, None, target_type, length_groups=length_groups, processes=processes
+        )
 
     def end(self) -> None:
         """Run the whole model again, free the memory, and remove the file."""

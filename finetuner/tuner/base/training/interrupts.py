@@ -19,11 +19,16 @@ class Interrupts:
     Between :meth:`hold` and :meth:`release` a signal waits. A second one does not wait any more. Only the main thread
     gets signals; in any other thread this does nothing. A handler of the user's own is not replaced.
 
+    Args:
+        several: Whether several processes train together. Then nothing is raised: the processes ask :attr:`received`,
+            and stop after the same step.
+
     Attributes:
         received: The number of the last signal; None if there was none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, several: bool = False) -> None:
+        self.several = several
         self.received: int | None = None
         self.held = self.pending = False
         self.previous: dict[int, Any] = {}
@@ -47,6 +52,8 @@ class Interrupts:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = number
+        if self.several:
+            return
         if self.held and not self.pending:
             self.pending = True
             return

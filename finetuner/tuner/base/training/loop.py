@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from ....checks import preview
 from ..data.batches import Batch, all_finite, non_finite_rows
 from ..data.relations import has_tuples
 from ..data.samplers import Sampler
+from ..processes import Processes
 from .averaging import WeightAverage
 from .bad_items import NotFiniteError, describe_bad_items, save_batch
 from .callbacks import Callback
@@ -55,6 +56,7 @@ class Loop:
     log_every: Every
     replay_folder: str
     warned_no_tuples: bool = False
+    stop_agreed: bool = False  # of several processes, whose callbacks may not all ask for it
 
     def run(self) -> int | None:
         """Train. Ctrl-C, SIGTERM and SIGHUP end the training after the current step.
@@ -64,13 +66,14 @@ class Loop:
         """
         state, progress = self.state, self.progress
         state.step = progress.step
-        with Interrupts() as interrupts:
+        with Interrupts(several=self.processes.count > 1) as interrupts:
             try:
                 if self.validate is not None and not state.history:
                     state.history.append({"epoch": progress.epoch, "step": progress.step, **self.evaluate()})
                 self.call_hooks("on_fit_begin")
                 while progress.epoch < state.epochs and not self.finished:
                     self.run_epoch(interrupts)
+                    self.agree(interrupts)
             except KeyboardInterrupt:
                 state.interrupted = True
             finally:
@@ -79,10 +82,16 @@ class Loop:
         return interrupts.received if state.interrupted else None
 
     @property
+    def processes(self) -> Processes:
+        """The processes that train the model."""
+        return self.state.tuner.engine.processes
+
+    @property
     def finished(self) -> bool:
         """Whether the training is to end at once."""
         state = self.state
-        return state.stop or (state.max_steps is not None and state.step >= state.max_steps)
+        stop = state.stop if self.processes.count == 1 else self.stop_agreed
+        return stop or (state.max_steps is not None and state.step >= state.max_steps)
 
     @property
     def evaluated(self) -> bool:
@@ -108,8 +117,7 @@ class Loop:
             interrupts.hold()
             self.evaluate_if_due()
             interrupts.release()
-        for batch in () if self.finished else self.loader(progress.epoch, progress.batch):
-            interrupts.hold()
+        for batch in () if self.finished else self.batches(interrupts):
             self.take_step(batch, seeds[state.batch])
             if progress.batch == state.batch:  # not among the batches of one step
                 interrupts.release()
@@ -121,6 +129,38 @@ class Loop:
             self.add_log_row()
         self.end_epoch(interrupts)
         interrupts.release()
+
+    def batches(self, interrupts: Interrupts) -> Iterator[Batch]:
+        """The batches that are left of the epoch. An error or a signal in one process ends the training in all."""
+        loaded: Iterator[Batch] | None = None
+        while True:
+            batch, error = None, None
+            try:
+                if loaded is None:
+                    loaded = iter(self.loader(self.progress.epoch, self.progress.batch))
+                batch = next(loaded, None)
+                if batch is not None:
+                    self.check_inputs(batch)
+            except Exception as caught:
+                error = caught
+            interrupts.hold()
+            self.agree(interrupts, error)
+            if batch is None or self.finished:
+                return
+            yield batch
+
+    def agree(self, interrupts: Interrupts, error: Exception | None = None) -> None:
+        """End the training in all processes after the same step, if one of them is to end."""
+        state = self.state
+        if self.progress.batch != state.batch and state.batch < state.batches:  # among the batches of one step
+            self.processes.exchange(error)
+            return
+        signal = interrupts.received if interrupts.several else None
+        stop, signal = self.processes.exchange(error, state.stop, signal or 0)
+        state.stop = self.stop_agreed = bool(stop)
+        if signal:
+            interrupts.received = signal
+            raise KeyboardInterrupt
 
     def end_epoch(self, interrupts: Interrupts) -> None:
         """Validate, and add a row to the history, at the end of an epoch or of the training."""
@@ -147,7 +187,7 @@ class Loop:
         update = (state.batch + 1) % self.accumulate == 0 or state.batch + 1 == state.batches
         if self.factor is not None and update:
             engine.set_learning_rates(self.factor(state.step - self.progress.first_step))
-        engine.begin_step(seed)
+        engine.seed_step(seed)
         result = self.checked_step(batch, update)
         state.device_losses.append(result.loss)
         for name, value in engine.loss_logs().items():
@@ -175,14 +215,21 @@ class Loop:
             state.history.append(self.history_row() | self.evaluate())
             self.call_hooks("on_evaluation_end")
 
+    @property
+    def place(self) -> str:
+        """Where the next batch is, for an error message."""
+        return f"in batch {self.state.batch + 1} of epoch {self.state.epoch}"
+
+    def check_inputs(self, batch: Batch) -> None:
+        """Raise :class:`NotFiniteError`, with the user's items, if inputs are not finite."""
+        if not all_finite(batch.inputs):
+            raise NotFiniteError(f"inputs must be finite, and {self.place} {describe_bad_items(batch)} are not")
+
     def checked_step(self, batch: Batch, update: bool) -> StepResult:
         """Take one step. An error names the batch, the user's items, and the file with the batch."""
-        state = self.state
-        where = f"in batch {state.batch + 1} of epoch {state.epoch}"
-        if not all_finite(batch.inputs):
-            raise NotFiniteError(f"inputs must be finite, and {where} {describe_bad_items(batch)} are not")
+        state, where = self.state, self.place
         try:
-            return state.tuner.engine.step(batch.inputs, batch.targets, update)
+            return state.tuner.engine.step(batch.inputs, batch.targets, update, batch.rows_per_item)
         except NotFiniteError as error:
             if len(non_finite_rows(batch.inputs)):
                 raise NotFiniteError(
@@ -208,7 +255,7 @@ class Loop:
         row = {"epoch": state.epoch, "step": state.step, "loss": state.loss, **state.logs}
         row["seconds"] = time.perf_counter() - self.started
         row["items_per_second"] = (state.items - self.items_before) / row["seconds"]
-        return row
+        return self.processes.from_first(row)  # times differ
 
     def add_log_row(self) -> None:
         """Add a row to the log."""
@@ -225,7 +272,7 @@ class Loop:
         memory = engine.peak_memory()
         if memory is not None:
             row["memory"] = memory
-        state.log.append(row)
+        state.log.append(self.processes.from_first(row))
         state.logged, self.log_started, self.log_items = (state.loss_count, state.loss_sum), now, state.items
         self.call_hooks("on_log")
 
@@ -245,4 +292,5 @@ class Loop:
     def call_hooks(self, hook: str) -> None:
         """Call a hook of all callbacks."""
         for callback in self.callbacks:
-            getattr(callback, hook)(self.state)
+            if self.processes.is_first or not callback.first_process_only:
+                getattr(callback, hook)(self.state)

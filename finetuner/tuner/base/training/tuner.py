@@ -101,6 +101,8 @@ class Tuner(TunerFacade):
             poolers, and its own weights are not. An integer r stands for ``{"r": r, "lora_alpha": 2 * r}``. The default
             layers are those that peft names for the architecture, else all linear layers. A saved run has what is
             trained, and names the base.
+        processes: ``"auto"``: the processes that a launcher such as torchrun has started train one model together, see
+            :mod:`~finetuner.tuner.base.processes`. False: this process trains by itself.
 
     Attributes:
         encoder: The model with all that it needs to embed items.
@@ -149,6 +151,7 @@ class Tuner(TunerFacade):
         pooler: Any = None,
         pooler_options: Mapping[str, Any] | None = None,
         lora: Any = None,
+        processes: str | bool = "auto",
     ):
         framework = self.framework_class(device)
         if is_source(embed_model):
@@ -186,6 +189,7 @@ class Tuner(TunerFacade):
         self.engine = self.engine_class(
             framework, self.encoder.embed_model, self.loss, optimization, precision, checks.boolean("compile", compile)
         )
+        self.engine.join_processes(processes)
         self.engine.make_optimizer("optimizer", optimizer, dict(optimizer_options or {}))
         spec = resolve_loss_optimizer(self.engine, optimizer, optimizer_options, loss_optimizer, loss_optimizer_options)
         config = {
@@ -200,6 +204,7 @@ class Tuner(TunerFacade):
             "precision": self.engine.precision,
             "lora": weights and dict(weights.asked),
             "callbacks": [type(callback).__name__ for callback in self.callbacks],
+            "processes": self.engine.processes.count,
         }
         self.training = Training(self.encoder, self.engine, setup, self.seed, spec, config)
 
@@ -313,7 +318,7 @@ class Tuner(TunerFacade):
         self.engine.micro_batch_size = micro_batch_size
         self.prefix_line, prefix = "", None
         self.encoder.use_functions(preprocess_fn, collate_fn)
-        encoder, framework = self.encoder, self.encoder.framework
+        encoder, framework, processes = self.encoder, self.encoder.framework, self.engine.processes
         training, setup = self.training, self.training.setup
         dataset = as_dataset(framework.convert_dataset(train_data), "train_data")
         self.encoder.check_items(dataset)
@@ -357,7 +362,7 @@ class Tuner(TunerFacade):
             training.config["eval_data"] = description
 
         functions, pairs = (encoder.preprocess_fn, encoder.collate_fn), encoder.uses_pair_inputs(dataset)
-        batches = Batches(dataset, [], *functions, None, setup.target_type, pairs, length_groups)
+        batches = Batches(dataset, [], *functions, None, setup.target_type, pairs, length_groups, processes=processes)
 
         def loader(epoch: int, start: int) -> Iterable[Batch]:
             batches.begin_epoch(sampler.batches(), (self.seed, epoch), start)

@@ -8,6 +8,7 @@ import numpy as np
 from ....evaluation.retrieval import DEFAULT_METRICS, check_metrics
 from ..data.conversion import as_dataset
 from ..data.datasets import Dataset
+from ..processes import ALONE, Processes
 from .engine import Engine
 from .loss_setup import LossSetup
 
@@ -66,7 +67,7 @@ class Validation:
         dataset, encoder = self.dataset, self.setup.encoder
         rows = dataset.evaluation_rows
         seed = (self.seed,) if dataset.views > 1 else None  # views are made by augmentation
-        embeddings = encoder.embed_rows(dataset, rows, seed=seed)
+        embeddings = encoder.embed_rows(dataset, rows, seed=seed, processes=self.engine.processes)
         numbers: dict[str, float] = {}
         if self.plan:
             losses = [
@@ -85,19 +86,27 @@ class SearchValidation:
         queries: The queries.
         gallery: The items that are searched.
         metrics: Names of retrieval metrics.
+        processes: The processes that share the embedding.
 
     Raises:
         ValueError: For an unknown metric.
     """
 
-    def __init__(self, setup: LossSetup, queries: Dataset, gallery: Dataset, metrics: Iterable[str] | None):
-        self.encoder, self.queries, self.gallery = setup.encoder, queries, gallery
+    def __init__(
+        self,
+        setup: LossSetup,
+        queries: Dataset,
+        gallery: Dataset,
+        metrics: Iterable[str] | None,
+        processes: Processes = ALONE,
+    ):
+        self.encoder, self.queries, self.gallery, self.processes = setup.encoder, queries, gallery, processes
         self.names = self.metrics = tuple(DEFAULT_METRICS if metrics is None else metrics)
         check_metrics(self.names)
 
     def __call__(self) -> dict[str, float]:
         """The metrics of the current model."""
-        return self.encoder.search_metrics(self.queries, self.gallery, self.names)
+        return self.encoder.search_metrics(self.queries, self.gallery, self.names, processes=self.processes)
 
 
 class Validations:
@@ -150,7 +159,7 @@ def create_validation(
     def one(data: Any, name: str) -> tuple[Validation | SearchValidation, Any]:
         if isinstance(data, tuple) and len(data) == 2 and any(is_dataset(side) for side in data):
             queries, gallery = (dataset_of(side, name) for side in data)
-            return SearchValidation(setup, queries, gallery, metrics), [repr(queries), repr(gallery)]
+            return SearchValidation(setup, queries, gallery, metrics, engine.processes), [repr(queries), repr(gallery)]
         dataset = setup.dataset_for_loss(dataset_of(data, name), training=False)
         return Validation(setup, engine, dataset, seed, batch_size, metrics), repr(dataset)
 

@@ -16,6 +16,11 @@ class Callback:
     A callback that remembers something between two hooks returns it from :meth:`state_dict`. It is saved with the run,
     so that a training that is resumed goes on as if it had not been stopped.
 
+    Of several processes that train together, each calls the hooks, and ``state`` has the same numbers in all of them.
+
+    Attributes:
+        first_process_only: Whether the hooks are called in the first process only, such as to write files.
+
     Example:
         >>> class StopAfter(Callback):
         ...     def __init__(self, steps):
@@ -26,6 +31,8 @@ class Callback:
         >>> train_a_model(callbacks=[StopAfter(2)], epochs=5).history[-1]["step"]
         2
     """
+
+    first_process_only: bool = False
 
     def on_fit_begin(self, state: State) -> None:
         """Called once, before the first epoch."""

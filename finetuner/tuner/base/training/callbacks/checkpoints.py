@@ -35,6 +35,8 @@ class Checkpoint(Callback):
         ['epoch-2', 'epoch-3']
     """
 
+    first_process_only = True
+
     def __init__(self, folder: str | Path, every: Any = 1, keep: int | None = None, best: str | None = None):
         self.folder = Path(folder)
         self.every = Every(epochs=every) if isinstance(every, int) else Every.of(every)

@@ -40,6 +40,8 @@ class ProgressBar(Callback):
         True
     """
 
+    first_process_only = True
+
     def __init__(self, console: Any = None, metrics: Sequence[str] = METRICS):
         self.console = console
         self.metrics = tuple(metrics)
@@ -49,10 +51,9 @@ class ProgressBar(Callback):
         from rich.console import Console
 
         self.console = self.console or Console(stderr=True)
-        if state.tuner.defaults_line:
-            self._print(state.tuner.defaults_line)
-        if state.tuner.prefix_line:
-            self._print(state.tuner.prefix_line)
+        for line in (state.tuner.engine.processes.line, state.tuner.defaults_line, state.tuner.prefix_line):
+            if line:
+                self._print(line)
         if state.history and not state.step:
             self._print_row("before", state.history[-1], state.epochs)
         elif state.step:

@@ -50,6 +50,7 @@ class Tracker(Callback, ABC):
         finished
     """
 
+    first_process_only = True
     run_id: str | None = None
     running = False
     outer_error: BaseException | None = None
