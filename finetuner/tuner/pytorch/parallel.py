@@ -19,7 +19,7 @@ __all__ = ["Parallel", "average", "copy_from_first", "loss_parameters", "paralle
 
 # The argument that leaves buffers as they are has another name since PyTorch 2.13.
 has_new_name = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-WITHOUT_BUFFERS = {"forward_sync_buffers" if has_new_name else "broadcast_buffers": False}
+WITHOUT_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if has_new_name else "broadcast_buffers": False}
 
 
 class Forward(nn.Module):
