@@ -8,6 +8,7 @@ import numpy as np
 
 from .argument_names import explain_unknown_arguments
 from .containers import is_table
+from .parts import Part
 from .saved_runs import load
 from .tuner import framework_class, tuner_class
 from .tuner.base import Callback, Encoder, Run
@@ -250,6 +251,7 @@ def embed(
     dim: int | None = None,
     dtype: str = "float32",
     calibration: Any = None,
+    part: Part | None = None,
     device: str = "auto",
 ) -> np.ndarray:
     """Embed items with the model in evaluation mode.
@@ -265,18 +267,22 @@ def embed(
         dim: The number of components to return, the first of each embedding. The default is all.
         dtype: ``"float32"``, ``"int8"``, ``"uint8"``, ``"binary"`` or ``"ubinary"``.
         calibration: Embeddings that give the ranges for bytes, see :func:`~finetuner.quantization.quantize`.
+        part: The number of a part, from 1, and the number of parts: ``(3, 8)`` embeds only the third of eight parts of
+            the items, see :meth:`Encoder.embed`.
         device: Where to compute; ``"auto"`` uses an accelerator if there is one.
 
     Returns:
         ``[N, D]`` float32, or another dtype.
 
     Raises:
-        ValueError: If there are no items, inputs or embeddings are not finite, or ``dim`` is above D.
-        TypeError: If the model is of no known framework, or does not return ``[N, D]``.
+        ValueError: If there are no items, inputs or embeddings are not finite, ``dim`` is above D, or ``part`` is out
+            of its range.
+        TypeError: If the model is of no known framework, or does not return ``[N, D]``, or ``part`` is not two
+            integers.
     """
     encoder = open_encoder(model, None, device)
     x = items_of_table(x, input_column)
-    form: dict[str, Any] = {"dim": dim, "dtype": dtype, "calibration": calibration}
+    form: dict[str, Any] = {"dim": dim, "dtype": dtype, "calibration": calibration, "part": part}
     return encoder.embed(x, preprocess_fn, collate_fn, batch_size=batch_size, num_workers=num_workers, **form)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from . import checks
+from .parts import Part
 
-__all__ = ["DTYPES", "check_dtype", "quantize"]
+__all__ = ["DTYPES", "check_dtype", "check_part_dtype", "quantize"]
 
 DTYPES = ("float32", "int8", "uint8", "binary", "ubinary")
 STEPS = 255  # between the smallest and the largest byte
@@ -15,6 +16,14 @@ STEPS = 255  # between the smallest and the largest byte
 def check_dtype(dtype: Any) -> str:
     """Return ``dtype`` if :func:`quantize` has it, else raise ``ValueError``."""
     return checks.one_of("dtype", dtype, DTYPES)
+
+
+def check_part_dtype(part: Part | None, dtype: str, calibration: Any) -> None:
+    """Raise ``ValueError`` if one of several parts would be quantized by its own ranges, which others do not have."""
+    if part is not None and part[1] > 1 and dtype in ("int8", "uint8") and calibration is None:
+        raise ValueError(
+            f"calibration must be given for a part and dtype {dtype!r}, so that all parts have one range, got None"
+        )
 
 
 def quantize(embeddings: Any, dtype: str = "int8", calibration: Any = None) -> np.ndarray:

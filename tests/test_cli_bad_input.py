@@ -131,7 +131,7 @@ def test_a_broken_image(model, folder, pillow):
         ),
         (
             ["embed", "--model", "models.py:make", "--output", "e.txt"],
-            "--output must end in .npz, .parquet or .jsonl, got e.txt",
+            "--output must end in .npz, .npy, .parquet or .jsonl, got e.txt",
         ),
         (["embed", "--model", "models.py:make", "--output", "test.npz"], "test.npz must be a new file, and it exists"),
     ],

@@ -183,8 +183,8 @@ def run_with_warnings(model):
             "--data must have no column 'embedding', which e.jsonl is to",
         ),
         ("text,y\na,1\n", ["--output", "e.jsonl", "--label-column", "z"], "--label-column must be a column of --data"),
-        ("text,y\na,1\n", ["--output", "e.csv"], "--output must end in .npz, .parquet or .jsonl, got e.csv"),
-        ("text,y\na,1\n", ["--output", "d.csv"], "--output must end in .npz, .parquet or .jsonl, got d.csv"),
+        ("text,y\na,1\n", ["--output", "e.csv"], "--output must end in .npz, .npy, .parquet or .jsonl, got e.csv"),
+        ("text,y\na,1\n", ["--output", "d.csv"], "--output must end in .npz, .npy, .parquet or .jsonl, got d.csv"),
         ("text,y\na,1\n", ["--output", "old.jsonl"], "old.jsonl must be a new file, and it exists"),
     ],
 )
@@ -214,6 +214,104 @@ def test_parquet_without_pyarrow(model, folder, embedded, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = embed(model, "--data", "d.csv", "--input-column", "text", "--output", "e.parquet", code=1)
     assert error(result) == 'writing Parquet needs pyarrow: pip install "finetuner[data]"'
+
+
+# Parts -----------------------------------------------------------------------------------------------------
+
+
+def write_table(count=700):
+    """A table ``long.jsonl`` of texts of different lengths: three windows at a batch size of 4."""
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("abcdefgh"), size)) for size in rng.integers(1, 30, count)]
+    rows = [{"text": text, "number": None if i < 300 else i, "topic": "ab"[i % 2]} for i, text in enumerate(texts)]
+    Path("long.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def embed_parts(model, suffix, parts, *arguments):
+    """The whole and the parts as files of a format."""
+    chosen = ("--data", "long.jsonl", "--input-column", "text", "--batch-size", 4, *arguments)
+    embed(model, *chosen, "--output", f"whole{suffix}")
+    for number in range(1, parts + 1):
+        result = embed(model, *chosen, "--part", f"{number}/{parts}", "--output", f"part-{number}{suffix}")
+        assert result.stdout.endswith(f"; part {number}/{parts}\n")
+    return f"whole{suffix}", [f"part-{number}{suffix}" for number in range(1, parts + 1)]
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_parts_are_the_arrays_of_one_process(model, folder, parts):
+    write_table()
+    whole, pieces = embed_parts(model, ".npz", parts, "--label-column", "topic")
+    with np.load(whole) as file:
+        expected = {name: file[name] for name in file.files}
+    found = []
+    for piece in pieces:
+        with np.load(piece) as file:
+            found.append({name: file[name] for name in file.files})
+    assert list(expected) == ["embeddings", "labels"]
+    assert [one.pop("part").tolist() for one in found] == [[number, parts] for number in range(1, parts + 1)]
+    for name, array in expected.items():
+        joined = np.concatenate([one[name] for one in found])
+        assert joined.dtype == array.dtype
+        assert np.array_equal(joined, array)
+    assert [len(one["embeddings"]) for one in found] == {2: [256, 444], 5: [0, 256, 0, 256, 188]}[parts]
+    whole, pieces = embed_parts(model, ".npy", parts)
+    joined = np.concatenate([np.load(piece, mmap_mode="r") for piece in pieces])
+    assert np.array_equal(joined, expected["embeddings"])
+    assert np.array_equal(np.load(whole), expected["embeddings"])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_parts_are_the_rows_of_one_process(model, folder, suffix):
+    write_table()
+    if suffix == ".parquet":
+        pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    whole, pieces = embed_parts(model, suffix, 4)
+    if suffix == ".parquet":
+        tables = [parquet.read_table(piece) for piece in pieces]
+        assert pa.concat_tables(tables).equals(parquet.read_table(whole))  # one type, also of an empty part
+        assert [table.schema.metadata[b"part"] for table in tables] == [b"1/4", b"2/4", b"3/4", b"4/4"]
+        assert [len(table) for table in tables] == [0, 256, 256, 188]
+    else:
+        assert "".join(Path(piece).read_text() for piece in pieces) == Path(whole).read_text()
+
+
+def test_parts_of_label_sets_and_of_images(model, folder, pillow):
+    lines = [json.dumps({"text": "abc"[: 1 + i % 3], "topic": ["a", "b"][: 1 + i % 2]}) for i in range(10)]
+    Path("sets.jsonl").write_text("\n".join(lines))
+    Path("images").mkdir()
+    for i in range(5):
+        pillow.new("L", (D, D), color=i).save(Path("images", f"{i}.png"))
+    images = ("--model", f"{model}:make", "--image-mode", "L", "--preprocess", f"{model}:grey", "--data", "images")
+    rows = []
+    for number in (1, 2):
+        part = ("--part", f"{number}/2", "--batch-size", 2)
+        table = ("--data", "sets.jsonl", "--input-column", "text", "--label-column", "topic")
+        embed(model, *table, *part, "--output", f"sets-{number}.npz")
+        run("embed", *images, *map(str, part), "--output", f"images-{number}.npz")
+        with np.load(f"images-{number}.npz") as file:
+            rows += file["names"].tolist()
+            assert len(file["names"]) == len(file["embeddings"])
+    assert rows == [f"{i}.png" for i in range(5)]
+    with np.load("sets-1.npz") as first, np.load("sets-2.npz") as second:  # fewer texts than a window: all in the last
+        assert first["label_names"].tolist() == second["label_names"].tolist() == ["a", "b"]
+        assert [len(first["labels"]), len(second["labels"])] == [0, 10]
+        assert first["embeddings"].shape == (0, 8)
+
+
+@pytest.mark.parametrize("part", ["0/8", "9/8", "3", "3/0", "-1/2", "1/-2", "1/2/3", "a/b", "", "1.0/2", "3 / 8"])
+def test_wrong_parts(model, folder, part):
+    chosen = ("--data", "train.npz", "--input-column", "x", "--output", "e.npz")
+    result = embed(model, *chosen, f"--part={part}", code=1)
+    assert error(result) == f"--part must be NUMBER/PARTS, such as 3/8 for the third of eight parts, got {part!r}"
+    assert not Path("e.npz").exists()
+
+
+def test_parts_that_cannot_be_written(model, folder):
+    chosen = ("--data", "train.npz", "--input-column", "x")
+    result = embed(model, *chosen, "--part", "1/2", "--dtype", "int8", "--output", "e.npz", code=1)
+    assert error(result).startswith("--dtype must be float32, binary or ubinary with --part, got 'int8'")
+    result = embed(model, *chosen, "--label-column", "y", "--output", "e.npy", code=1)
+    assert error(result) == "--output must end in .npz with --label-column, got e.npy, which holds embeddings alone"
 
 
 # Standard input --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from . import embedded as e
 from . import options as o
 from . import sizes as s
 from .check import check
@@ -18,7 +19,7 @@ from .export import export
 from .fit import fit
 from .inputs import check_inputs, check_output, first_free_folder, read_data, read_eval_set
 from .models import open_encoder, run_settings
-from .terminal import exit_after_signal, handle_errors, print_json, print_metrics
+from .terminal import exit_after_signal, handle_errors, print_metrics
 from .user_code import use_threads
 
 __all__ = ["app", "main"]
@@ -61,8 +62,11 @@ app.command()(check)
 def evaluate(
     context: typer.Context,
     *,
-    data: o.Data,
+    data: o.OptionalData = None,
     index_data: o.IndexData = None,
+    embeddings: e.Embeddings = None,
+    index_embeddings: e.IndexEmbeddings = None,
+    sums: e.Sums = None,
     input_column: o.InputColumn = None,
     image_column: o.ImageColumn = None,
     label_column: o.LabelColumn = None,
@@ -102,6 +106,8 @@ def evaluate(
     dims: s.Dims = None,
     exclude_duplicates: o.ExcludeDuplicates = False,
     json: o.Json = False,
+    part: e.EvaluatePart = None,
+    output: e.SumsOutput = None,
     config: o.Config = None,
     seed: o.WeightSeed = None,
     threads: o.Threads = None,
@@ -110,9 +116,16 @@ def evaluate(
     """Compute retrieval metrics of a model, within the data or in an index.
 
     Each item of --data is a query. It is searched among the other items, or in
-    --index-data.
+    --index-data. With --embeddings, items are embedded already, and no model is
+    needed.
     """
-    settings, sizes = run_settings(context, locals()), s.parse_numbers("--dims", dims, int)
+    given, sizes = locals(), s.parse_numbers("--dims", dims, int)
+    if sums or embeddings:
+        use_threads(threads)
+        e.print_measured(e.read_sums(given) if sums else e.measure_embeddings(given, sizes), given, sizes)
+        return
+    data = e.check_data(given)
+    settings = run_settings(context, {name: value for name, value in given.items() if name not in e.OPTIONS})
     check_inputs(*data, index_data)
     use_threads(threads)
     encoder = open_encoder(settings)
@@ -132,12 +145,7 @@ def evaluate(
         batch_size=batch_size,
         num_workers=num_workers,
     )
-    if json:
-        print_json(metrics)
-    elif sizes is not None:
-        s.print_sizes(metrics, sizes)
-    else:
-        print_metrics({"value": metrics})
+    e.print_measured(metrics, given, sizes)
 
 
 app.command(epilog=EMBED_EXAMPLES)(embed)

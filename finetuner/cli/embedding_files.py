@@ -1,4 +1,4 @@
-"""The file that ``finetuner embed`` writes: an ``.npz``, or a table with a column of embeddings."""
+"""The file that ``finetuner embed`` writes: an ``.npz`` or ``.npy``, or a table with a column of embeddings."""
 
 import importlib
 import json
@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["COLUMN", "SUFFIXES", "TABLE_SUFFIXES", "check_writable", "write_embeddings"]
+__all__ = ["COLUMN", "PART", "SUFFIXES", "TABLE_SUFFIXES", "check_writable", "load_pyarrow", "write_embeddings"]
 
 TABLE_SUFFIXES = (".parquet", ".jsonl")
-SUFFIXES = (".npz", *TABLE_SUFFIXES)
+SUFFIXES = (".npz", ".npy", *TABLE_SUFFIXES)
 COLUMN = "embedding"  # of a table
+PART = "part"  # the array of an .npz, and the metadata of a Parquet file, with the number of a part and of all parts
 ROWS_AT_ONCE = 4096
 
+Part = tuple[int, int]
 
-def check_writable(path: Path, columns: Mapping[str, Any]) -> None:
+
+def check_writable(path: Path, columns: Mapping[str, Any]) -> dict[str, Any]:
     """Check that a file can hold embeddings beside these columns. This runs before anything is embedded.
+
+    Returns:
+        The columns with the types that the file has, so that all parts of a table have the same.
 
     Raises:
         ImportError: If the library that writes it is not installed.
@@ -28,14 +34,17 @@ def check_writable(path: Path, columns: Mapping[str, Any]) -> None:
     if path.suffix in TABLE_SUFFIXES and COLUMN in columns:
         raise ValueError(f"--data must have no column {COLUMN!r}, which {path} is to have, and has one; rename it")
     if path.suffix == ".parquet":
-        arrow_columns(columns)
-    elif path.suffix == ".jsonl":
+        return arrow_columns(columns)
+    if path.suffix == ".jsonl":
         for name, values in columns.items():
             for value in as_list(values[:1]):
                 json_value(name, value)
+    return dict(columns)
 
 
-def write_embeddings(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any]) -> None:
+def write_embeddings(
+    path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any], part: Part | None = None
+) -> None:
     """Write embeddings and columns into a new file. There is no file at ``path`` before it is complete.
 
     Args:
@@ -43,6 +52,7 @@ def write_embeddings(path: Path, embeddings: "np.ndarray", columns: Mapping[str,
         embeddings: ``[N, D]``.
         columns: What each item has: arrays of an ``.npz``, or columns of a table, see
             :func:`~finetuner.data.whole_tables.whole_columns`.
+        part: The number of the part that this is, and the number of parts. An ``.npz`` and Parquet record it.
 
     Raises:
         OSError: If the file cannot be written.
@@ -51,24 +61,32 @@ def write_embeddings(path: Path, embeddings: "np.ndarray", columns: Mapping[str,
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
-        WRITERS[path.suffix](unfinished, embeddings, columns)
+        WRITERS[path.suffix](unfinished, embeddings, columns, part)
         unfinished.rename(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
 
 
-def write_npz(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any]) -> None:
+def write_npz(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any], part: Part | None) -> None:
     """Write an ``.npz`` with the array ``embeddings`` first."""
     import numpy as np
 
-    np.savez(path, **{"embeddings": embeddings, **columns})
+    recorded = {} if part is None else {PART: np.array(part)}
+    np.savez(path, **{"embeddings": embeddings, **columns, **recorded})
+
+
+def write_npy(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any], part: Part | None) -> None:
+    """Write an ``.npy``, which has the embeddings alone and can be mapped into memory."""
+    import numpy as np
+
+    np.save(path, embeddings)
 
 
 # Parquet -------------------------------------------------------------------------------------------------
 
 
-def write_parquet(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any]) -> None:
+def write_parquet(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any], part: Part | None) -> None:
     """Write a Parquet file. The column of embeddings is a list, ``list<float>`` for float32."""
     import numpy as np
 
@@ -82,6 +100,8 @@ def write_parquet(path: Path, embeddings: "np.ndarray", columns: Mapping[str, An
     table = pa.table(
         {**arrow_columns(columns), COLUMN: pa.chunked_array(lists, pa.list_(pa.from_numpy_dtype(embeddings.dtype)))}
     )
+    if part is not None:
+        table = table.replace_schema_metadata({PART: "/".join(map(str, part))})
     parquet.write_table(table, path)
 
 
@@ -129,13 +149,13 @@ def list_of(values: Any) -> list[Any]:
 # JSON Lines ----------------------------------------------------------------------------------------------
 
 
-def write_json_lines(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any]) -> None:
+def write_json_lines(path: Path, embeddings: "np.ndarray", columns: Mapping[str, Any], part: Part | None) -> None:
     """Write JSON Lines, an object for each item. Numbers have the 9 digits that tell any two float32 apart."""
     with path.open("w", encoding="utf-8") as file:
         for start in range(0, len(embeddings), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            cells = {name: as_list(values[part]) for name, values in columns.items()}
-            for i, row in enumerate(embeddings[part].tolist()):
+            chunk = slice(start, start + ROWS_AT_ONCE)
+            cells = {name: as_list(values[chunk]) for name, values in columns.items()}
+            for i, row in enumerate(embeddings[chunk].tolist()):
                 known = json.dumps({name: json_value(name, values[i]) for name, values in cells.items()})
                 numbers = ", ".join(map("{:.9g}".format, row))
                 file.write(f"{known[:-1]}{', ' * bool(cells)}{json.dumps(COLUMN)}: [{numbers}]}}\n")
@@ -166,8 +186,9 @@ def json_value(name: str, value: Any) -> Any:
     return value if isinstance(value, str | int | None) else str(value)
 
 
-WRITERS: dict[str, Callable[[Path, "np.ndarray", Mapping[str, Any]], None]] = {
+WRITERS: dict[str, Callable[[Path, "np.ndarray", Mapping[str, Any], Part | None], None]] = {
     ".npz": write_npz,
+    ".npy": write_npy,
     ".parquet": write_parquet,
     ".jsonl": write_json_lines,
 }

@@ -30,6 +30,8 @@ $ finetuner evaluate --run run --model model.py:make --data queries.csv \
     --index-data catalog.csv --json
 
 $ finetuner evaluate --model model.py:make --data test.npz --metric hit@1
+
+$ finetuner evaluate --embeddings 'part-*.npz' --run run
 """
 
 EMBED_EXAMPLES = r"""Examples:
@@ -40,4 +42,6 @@ $ finetuner embed --model model.py:make --data test.npz --label-column y \
     --output embeddings.npz
 
 $ finetuner embed --run run --trust --data new.csv --output new.parquet
+
+$ finetuner embed --run run --data new.csv --part 3/8 --output part-3.npy
 """

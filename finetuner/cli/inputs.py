@@ -176,7 +176,8 @@ def check_output(path: Path, kind: str | Sequence[str] = "folder") -> None:
     if kind == "folder":
         check_new_folder(path)
     elif path.suffix not in kind:
-        raise ValueError(f"--output must end in {', '.join(kind[:-1])} or {kind[-1]}, got {path}")
+        others = ", ".join(kind[:-1])
+        raise ValueError(f"--output must end in {others}{' or ' * bool(others)}{kind[-1]}, got {path}")
     elif path.exists():
         raise FileExistsError(f"{path} must be a new file, and it exists; nothing was written")
     parent = next(folder for folder in path.absolute().parents if folder.exists())

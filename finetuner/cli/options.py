@@ -54,6 +54,7 @@ __all__ = [
     "NegativeColumn",
     "NumWorkers",
     "Numeric",
+    "OptionalData",
     "OptionalModel",
     "PositiveColumn",
     "Preprocess",
@@ -118,6 +119,16 @@ Data = Annotated[
         DATA,
         "A table (CSV, TSV, JSON Lines, Parquet), an .npz, or a folder or .zip of images. Several files of one table: "
         "repeat it, or give a folder or a pattern such as 'train-*.parquet'.",
+        "PATH",
+    ),
+]
+OptionalData = Annotated[
+    list[Path] | None,
+    option(
+        "--data",
+        DATA,
+        "A table (CSV, TSV, JSON Lines, Parquet), an .npz, or a folder or .zip of images. Several files of one table: "
+        "repeat it, or give a folder or a pattern such as 'test-*.parquet'.",
         "PATH",
     ),
 ]
@@ -346,7 +357,7 @@ EmbedOutput = Annotated[
     option(
         "--output",
         OTHER,
-        "New file: .npz, or .parquet or .jsonl, which have the other columns of --data too.",
+        "New file: .npz or .npy, or .parquet or .jsonl, which have the other columns of --data too.",
         "FILE",
     ),
 ]

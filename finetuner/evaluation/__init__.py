@@ -7,8 +7,14 @@ from .evaluators import *
 from .ranking import *
 from .retrieval import *
 from .search import *
+from .shards import *
+from .sums import *
 
 if not TYPE_CHECKING:  # type checkers follow the star imports
-    from . import correlation, evaluators, ranking, retrieval, search
+    from . import correlation, evaluators, ranking, retrieval, search, shards, sums
 
-    __all__ = [*correlation.__all__, *evaluators.__all__, *ranking.__all__, *retrieval.__all__, *search.__all__]
+    __all__ = [
+        name
+        for module in (correlation, evaluators, ranking, retrieval, search, shards, sums)
+        for name in module.__all__
+    ]

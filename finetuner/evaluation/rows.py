@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["DistinctRows", "Rows", "prepare_rows", "row_codes", "squared_row_norms"]
+__all__ = ["DistinctRows", "Rows", "prepare_rows", "row_codes", "sort_neighbours", "squared_row_norms"]
+
+INDEX_MASK = np.uint64(2**32 - 1)  # the bits of a sort key that hold the index
 
 
 class Rows(NamedTuple):
@@ -40,6 +42,22 @@ def squared_row_norms(x: np.ndarray) -> np.ndarray:
     return np.einsum("nd,nd->n", x, x, dtype=np.float64)
 
 
+def sort_neighbours(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ``k`` nearest of each row, sorted by distance, then by index. Distances below 0 become 0.
+
+    Floats of at least 0 sort like their bits. Distance and index are packed into one integer, which sorts fast.
+    """
+    keys = np.maximum(distances.view(np.int32), 0).astype(np.uint64)  # as integers, so -0.0 becomes 0 too
+    keys <<= np.uint64(32)
+    keys |= ids.view(np.uint64)
+    if 2 * k < keys.shape[1]:
+        keys.partition(k, axis=1)
+        keys = keys[:, :k]
+    keys.sort(axis=1)
+    keys = keys[:, :k]
+    return (keys >> np.uint64(32)).astype(np.uint32).view(np.float32), (keys & INDEX_MASK).view(np.int64)
+
+
 def _hash(x: np.ndarray) -> np.ndarray:
     """A number for each row, which depends on its values alone: float32 ``[N, D]`` to uint64 ``[N]``."""
     factors = np.random.default_rng(0).integers(2**63, size=(x.shape[1],), dtype=np.uint64) * 2 + 1
@@ -47,16 +65,30 @@ def _hash(x: np.ndarray) -> np.ndarray:
     return positive_zeros.view(np.uint32).astype(np.uint64) @ factors
 
 
-def row_codes(*arrays: np.ndarray) -> list[np.ndarray]:
-    """Number the different rows of float32 arrays ``[N, D]``: equal rows get the same number. One ``[N]`` each."""
+def row_codes(*arrays: Any) -> list[np.ndarray]:
+    """Number the different rows of float32 arrays ``[N, D]``: equal rows get the same number. One ``[N]`` each.
+
+    An array may be anything with a shape that returns rows for a slice and for an array of positions.
+    """
     step = max(1, (1 << 22) // arrays[0].shape[1])
     hashes = np.concatenate([_hash(x[start : start + step]) for x in arrays for start in range(0, len(x), step)])
     _, first, codes = np.unique(hashes, return_index=True, return_inverse=True)
-    x = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    starts = range(0, len(x), step)
-    if not all(np.array_equal(x[i : i + step], x[first[codes[i : i + step]]]) for i in starts):  # two rows, one hash
-        codes = np.unique(x, axis=0, return_inverse=True)[1].reshape(-1)
-    return np.split(codes, np.cumsum([len(x) for x in arrays])[:-1])
+    starts = np.cumsum([0, *map(len, arrays)])
+
+    def rows_at(positions: np.ndarray) -> np.ndarray:
+        found = np.empty((len(positions), arrays[0].shape[1]), np.float32)
+        for x, start, stop in zip(arrays, starts, starts[1:], strict=False):
+            inside = (positions >= start) & (positions < stop)
+            found[inside] = x[positions[inside] - start]
+        return found
+
+    for x, offset in zip(arrays, starts, strict=False):
+        for start in range(0, len(x), step):
+            own = codes[offset + start : offset + min(start + step, len(x))]
+            if not np.array_equal(x[start : start + step], rows_at(first[own])):  # two rows, one hash
+                codes = np.unique(np.concatenate([x[:] for x in arrays]), axis=0, return_inverse=True)[1].reshape(-1)
+                return np.split(codes, starts[1:-1])
+    return np.split(codes, starts[1:-1])
 
 
 class DistinctRows:

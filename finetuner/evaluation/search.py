@@ -5,7 +5,8 @@ computed again from differences of rows. Exact duplicates have distance 0, and o
 first. No array has queries x index elements.
 
 Two items of the index tie if their squared distances to the query are the same float32. Equal rows always tie: their
-distance is computed once for all of them, or from differences of rows, where their position plays no part.
+distance is computed once for all of them, or from differences of rows, where their position plays no part. Equal rows
+in two shards have products of their own, in float64 and rounded to the same grain.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import integer, one_of, preview, shape
+from ..checks import integer, one_of, shape
 from ..containers import from_container
-from .rows import DistinctRows, Rows, prepare_rows, squared_row_norms
+from .rows import Rows, prepare_rows, sort_neighbours, squared_row_norms
+from .shards import SearchIndex, Shards, check_values, merge
 
 __all__ = ["nearest_neighbours"]
 
@@ -23,7 +25,6 @@ Match = Callable[[np.ndarray, np.ndarray], np.ndarray]  # compares label codes o
 _BLOCK_BYTES = 256 << 20  # memory of a block of queries
 _DENSE_RATIO = 12  # all distances are computed if the neighbours are more than 1/12 of the index: faster than faiss
 _EXTRA = 8  # neighbours beyond k that are also fetched, because they may tie with the k-th
-_INDEX_MASK = np.uint64(2**32 - 1)  # the bits of a sort key that hold the index
 # Relative to the squared norms: the rounding error of float32 products, and the distances below which products in
 # float32 and in float64 are not exact enough, so the distance is computed from the difference of the rows.
 _ROUNDING, _CLOSE, _CLOSE_FLOAT64 = 1e-6, 1e-3, 1e-6
@@ -39,24 +40,8 @@ class Neighbours(NamedTuple):
     more_hits: np.ndarray  # [B] how many of these are relevant
 
 
-def _sort_neighbours(distances: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` nearest of each row, sorted by distance, then by index. Distances below 0 become 0.
-
-    Floats of at least 0 sort like their bits. Distance and index are packed into one integer, which sorts fast.
-    """
-    keys = np.maximum(distances.view(np.int32), 0).astype(np.uint64)  # as integers, so -0.0 becomes 0 too
-    keys <<= np.uint64(32)
-    keys |= ids.view(np.uint64)
-    if 2 * k < keys.shape[1]:
-        keys.partition(k, axis=1)
-        keys = keys[:, :k]
-    keys.sort(axis=1)
-    keys = keys[:, :k]
-    return (keys >> np.uint64(32)).astype(np.uint32).view(np.float32), (keys & _INDEX_MASK).view(np.int64)
-
-
 def _refine_close(
-    squared: np.ndarray, ids: np.ndarray, queries: Rows, index: Rows, dense: bool, limits: np.ndarray
+    squared: np.ndarray, ids: np.ndarray, queries: Rows, index: SearchIndex, dense: bool, limits: np.ndarray
 ) -> bool:
     """Compute close distances again, in place, from differences of rows. Distances from ``limits`` on are kept.
 
@@ -75,10 +60,10 @@ def _refine_close(
     step = max(1, (1 << 21) // index.x.shape[1])
     for start in range(0, len(rows), step):
         row, column = rows[start : start + step], columns[start : start + step]
-        neighbour = ids[row, column]
-        exact = squared_row_norms(queries.float64(row) - index.float64(neighbour))
+        neighbours, is_zero = index.rows(ids[row, column])
+        exact = squared_row_norms(queries.float64(row) - neighbours)
         exact[exact < 1e-28 * queries.squared_norms[row]] = 0  # for cosine: the rows are multiples of each other
-        exact = np.where(queries.is_zero[row] | index.is_zero[neighbour], 2, exact)
+        exact = np.where(queries.is_zero[row] | is_zero, 2, exact)
         squared[row, column] = np.minimum(exact, limits[row])
     return len(rows) > 0
 
@@ -121,9 +106,9 @@ def _ties_beyond(
 
 
 def search_blocks(
-    queries: np.ndarray,
+    queries: np.ndarray | Shards,
     rows: np.ndarray,
-    index: np.ndarray,
+    index: np.ndarray | Shards,
     k: int,
     distance: str,
     block: int | None,
@@ -152,16 +137,15 @@ def search_blocks(
         ImportError: If faiss is not installed.
     """
     try:
-        import faiss
+        import faiss  # noqa: F401  (needed later)
     except ImportError as error:
         raise ImportError("a search for nearest neighbours needs faiss: pip install faiss-cpu") from error
-    cosine, count = distance == "cosine", len(index)
-    index_rows = prepare_rows(index, cosine)
+    source = SearchIndex(index, distance)
+    cosine, count = source.cosine, source.count
     k = min(k, count - exclude_self)
     depth = min(k + exclude_self + _EXTRA, count)
     fetched = depth - exclude_self
     always_dense = depth * _DENSE_RATIO > count
-    distinct: list[DistinctRows] = []  # made when it is needed first
     if duplicates is not None:
         has_duplicates = (
             np.bincount(duplicates[1], minlength=int(duplicates[0].max()) + 1)[duplicates[0]] > exclude_self
@@ -169,41 +153,52 @@ def search_blocks(
     if block is None:
         block = max(1, _BLOCK_BYTES // (64 * depth + 32 * queries.shape[1] + 24 * count * always_dense))
 
+    def all_distances(block_rows: Rows, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        for start, distances in source.distances(block_rows):
+            stop = start + distances.shape[1]
+            if exclude_self:
+                own = rows[numbers]
+                inside = np.flatnonzero((own >= start) & (own < stop))
+                distances[inside, own[inside] - start] = np.inf
+            if duplicates is not None:
+                distances[duplicates[0][numbers, None] == duplicates[1][start:stop]] = np.inf
+            yield start, distances
+
     def search_all(block_rows: Rows, numbers: np.ndarray) -> Neighbours:
-        if not distinct:
-            distinct.append(DistinctRows(index_rows))
-        distances = distinct[0].distances(block_rows)
-        if exclude_self:
-            distances[np.arange(len(numbers)), rows[numbers]] = np.inf
-        if duplicates is not None:
-            distances[duplicates[0][numbers, None] == duplicates[1]] = np.inf
-        squared, ids = _sort_neighbours(distances, np.arange(count)[None], fetched)
+        nearest: tuple[np.ndarray, np.ndarray] | None = None
+        for start, distances in all_distances(block_rows, numbers):
+            found = sort_neighbours(distances, np.arange(start, start + distances.shape[1])[None], fetched)
+            nearest = found if nearest is None else merge(nearest, found, fetched)
+        assert nearest is not None
+        squared, ids = nearest
         ties, hits = np.zeros((2, len(numbers)), np.int64)
         if labels is not None and depth < count:
             kth = squared[:, k - 1 : k]
             beyond = np.flatnonzero((squared[:, -1:] == kth) & np.isfinite(kth))
-            tied = distances[beyond] == kth[beyond]
-            ties[beyond] = np.count_nonzero(tied, axis=1)
-            tied &= labels[2](labels[0][numbers[beyond], None], labels[1])
-            hits[beyond] = np.count_nonzero(tied, axis=1)
+            # Shards are read again. The same call gives the same bits.
+            again = [(start, distances)] if source.whole is not None else all_distances(block_rows, numbers)
+            for start, distances in again if len(beyond) else ():
+                tied = distances[beyond] == kth[beyond]
+                ties[beyond] += np.count_nonzero(tied, axis=1)
+                codes = labels[1][start : start + distances.shape[1]]
+                tied &= labels[2](labels[0][numbers[beyond], None], codes)
+                hits[beyond] += np.count_nonzero(tied, axis=1)
         return Neighbours(slice(0), squared, ids, ties, hits)
 
     def search(block_rows: Rows, numbers: np.ndarray) -> Neighbours:
         if always_dense:
             return search_all(block_rows, numbers)
-        metric = faiss.METRIC_INNER_PRODUCT if cosine else faiss.METRIC_L2
-        squared, ids = faiss.knn(block_rows.x, index_rows.x, depth, metric)
-        squared = 2 - 2 * squared if cosine else squared
+        squared, ids = source.nearest(block_rows, depth)
         if exclude_self:
             squared[ids == rows[numbers][:, None]] = np.inf
-        squared, ids = _sort_neighbours(squared, ids, fetched)
+        squared, ids = sort_neighbours(squared, ids, fetched)
         ties, hits = np.zeros((2, len(numbers)), np.int64)
         # repeat the queries for which rounding decides which items are among the first k
         kth, last = squared[:, k - 1], squared[:, -1]
         unsure = last - kth <= _ROUNDING * (block_rows.squared_norms + last)
         if duplicates is not None:
             unsure |= has_duplicates[numbers]
-        repeated, step = np.flatnonzero(unsure), max(1, _BLOCK_BYTES // (24 * count))
+        repeated, step = np.flatnonzero(unsure), max(1, _BLOCK_BYTES // (24 * source.largest))
         for chunk in (repeated[i : i + step] for i in range(0, len(repeated), step)):
             chunk_rows = Rows(*(values[chunk] for values in block_rows))
             _, squared[chunk], ids[chunk], ties[chunk], hits[chunk] = search_all(chunk_rows, numbers[chunk])
@@ -217,36 +212,34 @@ def search_blocks(
         limits = np.full(len(numbers), np.inf, np.float32)
         if labels is not None:
             limits[ties > 0] = squared[ties > 0, k - 1]
-        if _refine_close(squared, ids, block_rows, index_rows, always_dense, limits):
-            squared, ids = _sort_neighbours(squared, ids, fetched)
+        if _refine_close(squared, ids, block_rows, source, always_dense, limits):
+            squared, ids = sort_neighbours(squared, ids, fetched)
         if labels is not None:
             ties, hits = _ties_beyond(squared, ids, k, ties, hits, labels[0][numbers, None], labels[1], labels[2])
         yield Neighbours(slice(start, start + block), squared[:, :k], ids[:, :k], ties, hits)
 
 
-def _check_rows(name: str, x: Any, distance: str) -> np.ndarray:
-    """Check embeddings and return them as float32 ``[N, D]``."""
+def _check_rows(name: str, x: Any, distance: str) -> np.ndarray | Shards:
+    """Check embeddings and return them as float32 ``[N, D]``. Shards are returned; a search checks what it reads."""
+    if isinstance(x, Shards):
+        return x
     x = np.asarray(from_container(name, x))
     shape(name, x.shape, ["N", "D"])
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be real numbers, got dtype {x.dtype}")
     if not x.size:
         raise ValueError(f"{name} must have at least one row and one column, got shape {list(x.shape)}")
-    with np.errstate(over="ignore"):
-        x = np.ascontiguousarray(x, dtype=np.float32)
-    # The squared distances of longer rows may overflow float32.
-    wrong = ~np.isfinite(x).all(axis=1) if distance == "cosine" else ~(squared_row_norms(x) < 1e36)
-    if wrong.any():
-        condition = "finite" if distance == "cosine" else "finite, with norms below 1e18"
-        raise ValueError(f"{name} must be {condition}, and are not at rows {preview(np.flatnonzero(wrong))}")
-    return x
+    return check_values(name, x, distance)
 
 
-def check_embeddings(queries: Any, index: Any, distance: str, block: int | None) -> tuple[np.ndarray, np.ndarray]:
+def check_embeddings(
+    queries: Any, index: Any, distance: str, block: int | None
+) -> tuple[np.ndarray | Shards, np.ndarray | Shards]:
     """Check the arguments of a search.
 
     Returns:
-        Queries ``[Q, D]`` and index ``[M, D]`` as float32. If ``index`` is None, the index is the queries.
+        Queries ``[Q, D]`` and index ``[M, D]`` as float32, or as shards. If ``index`` is None, the index is the
+        queries.
 
     Raises:
         TypeError: If embeddings are not real numbers, or ``block`` is not an integer.
@@ -261,6 +254,9 @@ def check_embeddings(queries: Any, index: Any, distance: str, block: int | None)
     index = _check_rows("index", index, distance)
     if queries.shape[1] != index.shape[1]:
         raise ValueError(f"queries and index must have the same dimension, got {queries.shape[1]} and {index.shape[1]}")
+    if isinstance(queries, Shards):
+        for _ in queries.checked(distance):
+            pass
     return queries, index
 
 
@@ -274,8 +270,8 @@ def nearest_neighbours(
 
     Args:
         queries: Embeddings ``[Q, D]``.
-        index: Embeddings ``[M, D]``. With None, the queries are searched among themselves, and no query finds its own
-            row.
+        index: Embeddings ``[M, D]``, or :class:`Shards` if they do not fit into memory. With None, the queries are
+            searched among themselves, and no query finds its own row.
         k: The number of neighbours, at least 1. It is reduced if the index has fewer items.
         distance: ``"cosine"``, ``"euclidean"`` or ``"sqeuclidean"``.
         block: The number of queries per block. The default is as many as fit into 256 MiB.
@@ -303,5 +299,5 @@ def nearest_neighbours(
     rows = np.arange(len(queries))
     for part, squared, ids, _, _ in search_blocks(queries, rows, searched, k, distance, block, index is None):
         values = {"cosine": squared / 2, "euclidean": np.sqrt(squared), "sqeuclidean": squared}[distance]
-        distances[part], indices[part] = _sort_neighbours(values, ids, k)  # roots may tie where squares do not
+        distances[part], indices[part] = sort_neighbours(values, ids, k)  # roots may tie where squares do not
     return distances, indices

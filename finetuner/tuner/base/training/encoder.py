@@ -9,28 +9,28 @@ from typing import Any
 import numpy as np
 
 from .... import checks
-from ....arrays import item_lengths
 from ....evaluation.evaluators import without_duplicates
 from ....evaluation.retrieval import DEFAULT_METRICS, check_metrics, retrieval_metrics
 from ....evaluation.sizes import check_sizes, first_components, metrics_by_size
 from ....files import new_folder, read_json
-from ....quantization import check_dtype, quantize
-from ..data.batches import Batches, ItemFunction, Prepare
+from ....parts import Part, check_part
+from ....quantization import check_dtype, check_part_dtype, quantize
+from ..data.batches import ItemFunction, Prepare
 from ..data.conversion import align_labels, as_dataset, as_unlabelled
 from ..data.datasets import Dataset
-from ..data.samplers import RandomSampler
 from ..processes import ALONE, Processes
 from ..registry import create, describe
-from .embedding import blended, embed_batches, embed_together
+from .embedding import blended
 from .encoder_files import check_tensors, read_config, read_tensors, write_encoder
 from .framework import Framework
 from .lora import LoRASource, lora_source
 from .model_source import ModelSource, export
+from .row_embedding import EmbedsRows
 
 __all__ = ["Encoder"]
 
 
-class Encoder:
+class Encoder(EmbedsRows):
     """A model with preprocessing, collating, pooler, distance and device.
 
     :func:`finetuner.load` opens a saved one, and a trained run has it as ``run.encoder``.
@@ -109,11 +109,12 @@ class Encoder:
         dim: int | None = None,
         dtype: str = "float32",
         calibration: Any = None,
+        part: Part | None = None,
     ) -> np.ndarray:
         """Embed items with the model in evaluation mode.
 
-        Items that differ in length, such as texts or lists of token ids, are embedded in order of their length, so that
-        little of a batch is padding.
+        Items that differ in length, such as texts or lists of token ids, are sorted by length within windows of 64
+        batches, so that little of a batch is padding.
 
         Args:
             x: Items (an array, a sequence, a mapping of arrays) or a dataset.
@@ -129,13 +130,17 @@ class Encoder:
                 :func:`~finetuner.quantization.quantize`.
             calibration: Embeddings ``[M, dim]`` whose ranges ``"int8"`` and ``"uint8"`` use. The default is those that
                 are returned.
+            part: The number of a part, from 1, and the number of parts: ``(3, 8)`` embeds only the third of eight parts
+                of the items, as one of eight processes with the same arguments. The parts in order are the bits of one
+                process. :meth:`rows_of_part` says which items a part has.
 
         Returns:
-            ``[N, D]`` float32, or another dtype, in the order of ``x``.
+            ``[N, D]`` float32, or another dtype, in the order of ``x``. A part without items is ``[0, D]``.
 
         Raises:
-            ValueError: If there are no items, inputs or embeddings are not finite, or ``dim`` is above D.
-            TypeError: If the model does not return ``[N, D]``.
+            ValueError: If there are no items, inputs or embeddings are not finite, ``dim`` is above D, ``part`` is out
+                of its range, or a part is to be quantized by its own ranges.
+            TypeError: If the model does not return ``[N, D]``, or ``part`` is not two integers.
         """
         self.preprocess_fn = preprocess_fn or self.preprocess_fn
         self.collate_fn = collate_fn or self.collate_fn
@@ -144,8 +149,10 @@ class Encoder:
             raise ValueError("a pair of models must be given a PairDataset, or each embed its own items by itself")
         side, dtype = checks.one_of("side", side, (0, 1)), check_dtype(dtype)
         dim = None if dim is None else checks.integer("dim", dim, 1)
+        part = None if part is None else check_part(part)
+        check_part_dtype(part, dtype, calibration)
         self.check_items(dataset)
-        whole = self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side)
+        whole = self.embed_rows(dataset, np.arange(dataset.num_rows), batch_size, num_workers, side=side, part=part)
         embeddings = first_components(whole, dim)
         plain = dtype == "float32" and calibration is None
         return embeddings if plain else quantize(embeddings, dtype, calibration)
@@ -244,44 +251,6 @@ class Encoder:
             )
 
         return metrics_by_size(measure, dims, *embeddings)
-
-    def uses_pair_inputs(self, dataset: Dataset) -> bool:
-        """Whether the model gets the two sides of each pair as two inputs."""
-        return dataset.rows_per_item == 2 and self.framework.has_two_inputs(self.embed_model)
-
-    def embed_rows(
-        self,
-        dataset: Dataset,
-        rows: np.ndarray,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        seed: Sequence[int] | None = None,
-        side: int = 0,
-        processes: Processes = ALONE,
-    ) -> np.ndarray:
-        """Embed the given rows of a dataset, ``[N, D]`` float32; with a ``seed``, augmented.
-
-        Several processes embed a share of the batches each, and get all embeddings.
-        """
-        batch_size, pair_inputs = checks.integer("batch_size", batch_size, 1), self.uses_pair_inputs(dataset)
-        order = np.arange(len(rows))
-        lengths = item_lengths(dataset.x) if dataset.rows_per_item == 1 and seed is None else None
-        if lengths is not None:
-            order = np.argsort(-lengths[rows], kind="stable")  # the longest first: memory is short at once or never
-        plan = RandomSampler(len(rows), batch_size * dataset.rows_per_item, shuffle=False).batches()
-        batches = Batches(
-            dataset,
-            [rows[order[positions]] for positions in plan],
-            self.preprocess_fn,
-            self.collate_fn,
-            seed,
-            dataset.target_types[0],
-            pair_inputs,
-            side=side,
-        )
-        if processes.count == 1:
-            return embed_batches(self.framework, self.embed_model, batches, order, num_workers)
-        return embed_together(self.framework, self.embed_model, batches, order, processes)
 
     def state(self) -> dict[str, Any]:
         """A copy of the model's weights and buffers on the host, by name."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ....parts import Part
 from ..data.batches import ItemFunction
 from ..data.frames import items_of_table, read_tables
 from .encoder import Encoder
@@ -37,6 +38,7 @@ class TunerFacade:
         dim: int | None = None,
         dtype: str = "float32",
         calibration: Any = None,
+        part: Part | None = None,
     ) -> np.ndarray:
         """Embed items, or a column of a table, with the model in evaluation mode, see :meth:`Encoder.embed`."""
         return self.encoder.embed(
@@ -48,6 +50,7 @@ class TunerFacade:
             dim=dim,
             dtype=dtype,
             calibration=calibration,
+            part=part,
         )
 
     def evaluate(
