@@ -72,7 +72,6 @@ OWN = {
         "tile_triplets.TripletReduction.active_limits": "Paddle compares with all but extreme limits",
         "tile_triplets.TripletReduction.can_keep": "Paddle is slow at converting counts to a small type",
         "tile_triplets.TripletReduction.keep": "",
-        "tile_triplets.TripletReduction.adds_nothing": "",
         "mined.first_place": "Paddle's argmin is fast",
         "functional.L2Normalize": "Paddle cannot differentiate a backward pass",
         "functional.L2Normalize.forward": "",

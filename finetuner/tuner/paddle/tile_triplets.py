@@ -85,6 +85,10 @@ class TripletReduction(LimitReduction):
                 below.append(paddle.stack([counts.get(k, none) for k in range(len(lowest))], axis=1))
         return above
 
+    def adds_nothing(self, tile: Tile) -> bool:
+        highest = [most for side in tile.sides for most in self.extremes_of_limits(tile.slices[side])[1]]
+        return all(most <= tile.extremes[0] for most in highest)  # not for NaN
+
     def add(self, tile: Tile, side: int) -> None:
         rows, below = tile.slices[side], list[Tensor]()
         above = self.above(tile, side, below)
