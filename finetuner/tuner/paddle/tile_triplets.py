@@ -85,16 +85,16 @@ class TripletReduction(LimitReduction):
                 below.append(paddle.stack([counts.get(k, none) for k in range(len(lowest))], axis=1))
         return above
 
-    def adds_nothing(self, tile: Tile) -> bool:
-        highest = [most for side in tile.sides for most in self.extremes_of_limits(tile.slices[side])[1]]
-        return all(most <= tile.extremes[0] for most in highest)  # not for NaN
-
     def add(self, tile: Tile, side: int) -> None:
         rows, below = tile.slices[side], list[Tensor]()
         above = self.above(tile, side, below)
         shifted = tile.distances - tile.along(self.shifts[rows], side)
         self.sums[rows] -= tile.sums(shifted.multiply_(above), side)
         self.below[rows] += paddle.add_n(below)
+
+    def adds_nothing(self, tile: Tile) -> bool:
+        highest = [most for side in tile.sides for most in self.extremes_of_limits(tile.slices[side])[1]]
+        return all(most <= tile.extremes[0] for most in highest)  # not for NaN
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         sums = self.sums + (self.below * (self.fixed - self.shifts[:, None])).sum(axis=1)

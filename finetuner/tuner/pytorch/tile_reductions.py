@@ -17,6 +17,7 @@ from .tile import LOG_2, Tile, along
 
 __all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "TileReduction", "parameters_of"]
 
+MIN_SCALE = 1e-6  # distances are computed from exponents, too
 MAX_SHIFTED = 64.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
 
@@ -168,7 +169,7 @@ class LogSumExpReduction(TileReduction):
     def __init__(self, one: LogSumExp, operands: PairwiseOperands, columns: int | None, distance: str):
         super().__init__(one, operands, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, torch.Tensor), float(one.scale)
-        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED
+        self.bounded = distance == "cosine" and MIN_SCALE <= abs(self.scale) <= MAX_SHIFTED
         self.scale_of_exponents = self.scale if self.bounded else None
         self.least = torch.finfo(self.like.dtype).min
         self.sums = self.accumulators()

@@ -82,7 +82,7 @@ class TiledComparison:
         positives: Listed,
         both: bool = False,
     ):
-        self.operands = prepare_rows(queries, references, distance)
+        self.operands = prepare_rows(queries, references, distance, tiled=True)
         self.relations, self.distance, self.listed = relations, distance, positives
         self.self_comparison = relations.self_comparison and queries is references
         self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, queries.device.type == "cpu")
