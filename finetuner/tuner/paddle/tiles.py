@@ -237,6 +237,8 @@ class TileReductions(PyLayer):
         comparison = inputs.comparison
         over_tiles = [tile_reduction(one, comparison) for one in inputs.reductions]
         scale = scale_of_exponents(over_tiles)
+        for one in over_tiles:
+            one.scale_of_tiles = scale
         ctx.needs_gradient = [not x.stop_gradient for x in (queries, references, *parameters)]
         keep = any(ctx.needs_gradient) and comparison.can_be_kept
         kept: list[Tile] | None = None

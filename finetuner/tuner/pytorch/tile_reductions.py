@@ -26,6 +26,7 @@ class TileReduction:
 
     Attributes:
         scale_of_exponents: Of the exponents, if these are all that it needs of a tile; None if it needs distances.
+        scale_of_tiles: Of the exponents that the tiles have; None if they have distances.
 
     Args:
         one: The reduction.
@@ -35,6 +36,7 @@ class TileReduction:
     """
 
     scale_of_exponents: float | None = None
+    scale_of_tiles: float | None = None
 
     def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
         self.one, self.operands, self.columns, self.distance = one, operands, columns, distance
@@ -124,21 +126,19 @@ class ListedReduction(TileReduction):
     def __init__(self, one: TilePairs, operands: PairwiseOperands, columns: int | None, distance: str):
         super().__init__(one, operands, columns, distance)
         self.found = self.like.new_zeros(one.listed.valid.shape)
-        self.scale: float | None = None
 
     def add(self, tile: Tile, side: int) -> None:
         if side == 0:
             part = self.one.part(*tile.slices)
             places = self.one.anchors[part], self.one.slots[part]
             self.found[places] = tile.values[self.one.rows[part], self.one.columns[part]]
-            self.scale = tile.scale
 
     def can_keep(self, tile: Tile) -> bool:
         return True
 
     def results(self, side: int) -> tuple[Tensor, ...]:
-        if self.scale is not None:
-            self.found = torch.where(self.one.listed.valid, self.found * (LOG_2 / self.scale) + 1, 0.0)
+        if self.scale_of_tiles is not None:
+            self.found = torch.where(self.one.listed.valid, self.found * (LOG_2 / self.scale_of_tiles) + 1, 0.0)
             refine_listed(self.found, self.one.listed, self.operands, self.distance)
         return (self.found,)
 

@@ -249,6 +249,8 @@ class TileReductions(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         over_tiles = [tile_reduction(one, comparison) for one in reductions]
         scale = scale_of_exponents(over_tiles)
+        for one in over_tiles:
+            one.scale_of_tiles = scale
         keep = any(ctx.needs_input_grad) and comparison.can_be_kept
         kept: list[Tile] | None = None
         for tile in comparison.tiles(scale):
