@@ -1,5 +1,9 @@
 """Losses in tiles are the losses of the whole batch, for every size of a tile and every way to compute them."""
 
+import gc
+import importlib
+import weakref
+
 import numpy as np
 import pytest
 
@@ -143,6 +147,29 @@ def test_tiles_are_used(backend, whole, monkeypatch):
     monkeypatch.setattr(f"finetuner.tuner.{backend.name}.blocks.block_distances", None)
     for name, options in LOSSES.items():
         whole(backend.loss(name.partition(":")[0], **options), X, LABELS["classes"])
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "CLIPLoss"])
+def test_memory_is_free_after_the_step(backend, whole, monkeypatch, name):
+    """At once, and not when the garbage collector finds a circle; it cannot look into a graph."""
+    tiles, made = importlib.import_module(f"finetuner.tuner.{backend.name}.tiles"), []
+
+    class Recorded(tiles.TiledComparison):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(tiles, "TiledComparison", Recorded)
+    in_tiles(monkeypatch, 5)
+    loss = backend.loss(name.partition(":")[0], **LOSSES.get(name, {}))
+    gc.collect()
+    gc.disable()
+    try:
+        whole(loss, X, X[::-1].copy() if name == "CLIPLoss" else LABELS["classes"])
+        assert made
+        assert not [one for one in made if one() is not None]
+    finally:
+        gc.enable()
 
 
 def test_tiles_of_few_rows_are_wide():

@@ -92,6 +92,10 @@ class TripletReduction(LimitReduction):
         self.sums[rows] -= tile.sums(shifted.multiply_(above), side)
         self.below[rows] += paddle.add_n(below)
 
+    def adds_nothing(self, tile: Tile) -> bool:
+        highest = [most for side in tile.sides for most in self.extremes_of_limits(tile.slices[side])[1]]
+        return all(most <= tile.extremes[0] for most in highest)  # not for NaN
+
     def results(self, side: int) -> tuple[Tensor, ...]:
         sums = self.sums + (self.below * (self.fixed - self.shifts[:, None])).sum(axis=1)
         return sums, self.below.sum(axis=1)

@@ -2,7 +2,8 @@
 
 A tile of distances fits into a core's cache. It serves its rows and, where a batch is compared with itself, its
 columns, so half of the tiles are enough. The forward pass computes the reductions. The backward pass computes each tile
-again and multiplies its gradient with the embeddings. No array of size N x M exists.
+again, unless all are so few that they are kept, and multiplies its gradient with the embeddings. No array of size N x M
+exists.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from .exclusions import Exclusions, TilePairs
 from .functional import PairwiseOperands, prepare_rows
 from .listed import Listed, list_positives, listed_distances
 from .mined import MinedTriplets, mine_triplets
-from .ops import Tensor, on_cpu, refuse_second_derivatives
+from .ops import Tensor, detached, on_cpu, refuse_second_derivatives
 from .relations import Relations
 from .tile import Tile
 from .tile_distances import TileDistances
@@ -91,7 +92,7 @@ class TiledComparison:
             self.pairs = TilePairs(positives, self.lengths, self.sizes, self.self_comparison)
         self.exclusions = Exclusions(relations, self.pairs)
         self.positive_distances: Tensor | None = None  # as far as they come from tiles
-        self.reverse = Reverse(self) if both else None
+        self.reverse = Reverse(self.operands, relations, distance) if both else None
 
     def slices(self, side: int) -> list[slice]:
         """The rows, or the columns, of all tiles."""
@@ -141,7 +142,7 @@ class TiledComparison:
 
     def positives(self) -> Positives:
         """The distances of the positives of each row: from the tiles, if reductions have been computed before."""
-        distances = self.positive_distances
+        distances, self.positive_distances = self.positive_distances, None  # its graph holds this comparison
         if distances is None:
             distances = listed_distances(self.operands, self.listed, self.distance)
         return Positives(distances, self.listed.valid)
@@ -179,22 +180,22 @@ class TiledComparison:
 class Reverse:
     """The references compared with the queries, from the tiles of a :class:`TiledComparison`."""
 
-    def __init__(self, comparison: TiledComparison):
-        self.comparison = comparison
+    def __init__(self, operands: PairwiseOperands, relations: Relations, distance: str):
+        self.operands, self.relations, self.distance = operands, relations, distance
         self.found: tuple[Tensor, ...] = ()
 
     def positives(self) -> Positives:
         """The distances of the positives of each reference."""
-        queries, references, *norms = self.comparison.operands
+        queries, references, *norms = self.operands
         operands = PairwiseOperands(references, queries, *reversed(norms))
-        relations = self.comparison.relations
-        listed = list_positives(Relations(relations.reference_labels, relations.labels), MAX_LISTED)
+        listed = list_positives(Relations(self.relations.reference_labels, self.relations.labels), MAX_LISTED)
         assert listed is not None  # both sides have equally many
-        return Positives(listed_distances(operands, listed, self.comparison.distance), listed.valid)
+        return Positives(listed_distances(operands, listed, self.distance), listed.valid)
 
     def reduce(self, *reductions: Any) -> tuple[Any, ...]:
         """What the reductions of the queries have found for the references."""
-        return grouped(reductions, self.found)
+        found, self.found = self.found, ()  # their graph holds this
+        return grouped(reductions, found)
 
 
 def grouped(reductions: tuple[Any, ...], numbers: tuple[Tensor, ...]) -> tuple[Any, ...]:
@@ -236,6 +237,8 @@ class TileReductions(PyLayer):
         comparison = inputs.comparison
         over_tiles = [tile_reduction(one, comparison) for one in inputs.reductions]
         scale = scale_of_exponents(over_tiles)
+        for one in over_tiles:
+            one.scale_of_tiles = scale
         ctx.needs_gradient = [not x.stop_gradient for x in (queries, references, *parameters)]
         keep = any(ctx.needs_gradient) and comparison.can_be_kept
         kept: list[Tile] | None = None
@@ -250,7 +253,8 @@ class TileReductions(PyLayer):
                         one.keep(tile)
                     kept.append(tile)
         sides = (0,) if comparison.reverse is None else (0, 1)
-        results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
+        # Aliases: a result that a reduction holds would hold the graph, and the graph the reduction.
+        results = [[detached(number) for number in one.results(side)] for side in sides for one in over_tiles]
         ctx.comparison, ctx.over_tiles = comparison, over_tiles
         ctx.scale, ctx.kept = scale, kept
         ctx.first = [

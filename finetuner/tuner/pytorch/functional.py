@@ -51,14 +51,6 @@ def l2_normalize(x: Tensor) -> Tensor:
 
     Dividing by the largest component first avoids over- and underflow for every float32 norm.
     """
-    if torch.compiler.is_compiling():
-        return unit_rows(x)
-    rows: Tensor = L2Normalize.apply(x)[0]  # type: ignore[no-untyped-call]
-    return rows
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """:func:`l2_normalize` in operations that have derivatives of every order."""
     largest = x.detach().abs().amax(dim=1, keepdim=True)
     zero = largest <= MIN_NORM
     x = torch.where(zero, 0.0, x / torch.where(zero, 1.0, largest))
@@ -74,7 +66,7 @@ class L2Normalize(torch.autograd.Function):
         norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         if len(x) and float(norms.amin()) > PLAIN_NORMS[0] and float(norms.amax()) < PLAIN_NORMS[1]:  # not NaN
             return x / norms, norms
-        return unit_rows(x), None
+        return l2_normalize(x), None
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
@@ -87,7 +79,7 @@ class L2Normalize(torch.autograd.Function):
         if norms is None or differentiated:
             with torch.enable_grad():
                 x = x if differentiated else x.detach().requires_grad_()
-                return torch.autograd.grad(unit_rows(x), x, upstream, create_graph=differentiated)[0]
+                return torch.autograd.grad(l2_normalize(x), x, upstream, create_graph=differentiated)[0]
         product = upstream * rows
         along = product.sum(dim=1, keepdim=True)
         return torch.addcmul(upstream, rows, along, value=-1, out=product).div_(norms)
@@ -102,22 +94,27 @@ class PairwiseOperands(NamedTuple):
     reference_norms: Tensor
 
 
-def prepare_rows(queries: Tensor, references: Tensor, distance: str) -> PairwiseOperands:
+def prepare_rows(queries: Tensor, references: Tensor, distance: str, tiled: bool = False) -> PairwiseOperands:
     """Prepare rows ``[N, D]`` and ``[M, D]`` for :func:`block_distances`.
 
     Rows are normalized for the cosine distance, and a common offset is subtracted if it is large compared with their
     spread. The norms are squared, and halved for the cosine distance. There a zero vector counts as a vector of length
     1 that is orthogonal to all. A norm whose square overflows is NaN, and so are the distances of its row.
+
+    Args:
+        queries: ``[N, D]``.
+        references: ``[M, D]``.
+        distance: The name of the distance.
+        tiled: Whether the rows are many, and compilers and ``torch.func`` do not see them.
     """
-    self_comparison = queries is references
     if distance == "cosine":
-        queries = l2_normalize(queries)
-        references = queries if self_comparison else l2_normalize(references)
+        normalize = (lambda x: L2Normalize.apply(x)[0]) if tiled else l2_normalize  # type: ignore[no-untyped-call]
+        queries, references = both_sides(normalize, queries, references)
     norms = both_sides(squared_norms, queries, references)
     zero_vectors = [(norm.detach() == 0).to(norm.dtype) for norm in norms]  # of unit vectors
     offset = references.detach().mean(dim=0)
     dominates = (offset * offset).sum() > 0.9 * norms[1].detach().mean()
-    if torch.compiler.is_compiling() or dominates:
+    if not tiled or dominates:
         offset = torch.where(dominates, offset, 0.0)
         queries, references = both_sides(lambda x: x - offset, queries, references)
         norms = both_sides(squared_norms, queries, references)

@@ -18,6 +18,7 @@ from .tile import LOG_2, Tile, along
 
 __all__ = ["HingeReduction", "ListedReduction", "LogSumExpReduction", "TileReduction", "parameters_of"]
 
+MIN_SCALE = 1e-6  # distances are computed from exponents, too
 MAX_SHIFTED = 64.0  # the largest |scale| for which e^(scale (d - 1)) and its sums are normal numbers for d from 0 to 2
 
 
@@ -26,6 +27,7 @@ class TileReduction:
 
     Attributes:
         scale_of_exponents: Of the exponents, if these are all that it needs of a tile; None if it needs distances.
+        scale_of_tiles: Of the exponents that the tiles have; None if they have distances.
 
     Args:
         one: The reduction.
@@ -35,6 +37,7 @@ class TileReduction:
     """
 
     scale_of_exponents: float | None = None
+    scale_of_tiles: float | None = None
 
     def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
         self.one, self.operands, self.columns, self.distance = one, operands, columns, distance
@@ -138,14 +141,12 @@ class ListedReduction(TileReduction):
     def __init__(self, one: TilePairs, operands: PairwiseOperands, columns: int | None, distance: str):
         super().__init__(one, operands, columns, distance)
         self.found = self.like.new_zeros(one.listed.valid.shape)
-        self.scale: float | None = None
 
     def add(self, tile: Tile, side: int) -> None:
         if side == 0:
             part = self.one.part(*tile.slices)
             places = self.one.anchors[part], self.one.slots[part]
             self.found[places] = tile.values[self.one.rows[part], self.one.columns[part]]
-            self.scale = tile.scale
 
     def can_keep(self, tile: Tile) -> bool:
         return True
@@ -154,8 +155,8 @@ class ListedReduction(TileReduction):
         return [self.found]
 
     def results(self, side: int) -> tuple[Tensor, ...]:
-        if self.scale is not None:
-            self.found = torch.where(self.one.listed.valid, self.found * (LOG_2 / self.scale) + 1, 0.0)
+        if self.scale_of_tiles is not None:
+            self.found = torch.where(self.one.listed.valid, self.found * (LOG_2 / self.scale_of_tiles) + 1, 0.0)
             refine_listed(self.found, self.one.listed, self.operands, self.distance)
         return (self.found,)
 
@@ -186,7 +187,7 @@ class LogSumExpReduction(TileReduction):
     def __init__(self, one: LogSumExp, operands: PairwiseOperands, columns: int | None, distance: str):
         super().__init__(one, operands, columns, distance)
         self.learnable, self.scale = isinstance(one.scale, torch.Tensor), float(one.scale)
-        self.bounded = distance == "cosine" and abs(self.scale) <= MAX_SHIFTED and one.log_weights is None
+        self.bounded = distance == "cosine" and MIN_SCALE <= abs(self.scale) <= MAX_SHIFTED and one.log_weights is None
         self.scale_of_exponents = self.scale if self.bounded else None
         self.least = torch.finfo(self.like.dtype).min
         self.sums = self.accumulators()

@@ -2,7 +2,8 @@
 
 A tile of distances fits into a core's cache. It serves its rows and, where a batch is compared with itself, its
 columns, so half of the tiles are enough. The forward pass computes the reductions. The backward pass computes each tile
-again and multiplies its gradient with the embeddings. No array of size N x M exists.
+again, unless all are so few that they are kept, and multiplies its gradient with the embeddings. No array of size N x M
+exists.
 """
 
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ class TiledComparison:
         positives: Listed,
         both: bool = False,
     ):
-        self.operands = prepare_rows(queries, references, distance)
+        self.operands = prepare_rows(queries, references, distance, tiled=True)
         self.relations, self.distance, self.listed = relations, distance, positives
         self.self_comparison = relations.self_comparison and queries is references
         self.sizes = blocks.tile_sizes(*self.lengths, self.self_comparison, queries.device.type == "cpu")
@@ -92,7 +93,7 @@ class TiledComparison:
         self.exclusions = Exclusions(relations, self.pairs)
         self.positive_distances: Tensor | None = None  # as far as they come from tiles
         self.workspace = Workspace(self.operands.queries.detach(), self.sizes[0] * self.sizes[1])
-        self.reverse = Reverse(self) if both else None
+        self.reverse = Reverse(self.operands, relations, distance) if both else None
         self.processes = work_is_shared_by.get()
         if self.num_tiles < self.processes.count:
             self.processes = ALONE
@@ -162,7 +163,7 @@ class TiledComparison:
 
     def positives(self) -> Positives:
         """The distances of the positives of each row: from the tiles, if reductions have been computed before."""
-        distances = self.positive_distances
+        distances, self.positive_distances = self.positive_distances, None  # its graph holds this comparison
         if distances is None:
             distances = listed_distances(self.operands, self.listed, self.distance)
         return Positives(distances, self.listed.valid)
@@ -212,22 +213,22 @@ class TiledComparison:
 class Reverse:
     """The references compared with the queries, from the tiles of a :class:`TiledComparison`."""
 
-    def __init__(self, comparison: TiledComparison):
-        self.comparison = comparison
+    def __init__(self, operands: PairwiseOperands, relations: Relations, distance: str):
+        self.operands, self.relations, self.distance = operands, relations, distance
         self.found: tuple[Tensor, ...] = ()
 
     def positives(self) -> Positives:
         """The distances of the positives of each reference."""
-        queries, references, *norms = self.comparison.operands
+        queries, references, *norms = self.operands
         operands = PairwiseOperands(references, queries, *reversed(norms))
-        relations = self.comparison.relations
-        listed = list_positives(Relations(relations.reference_labels, relations.labels), MAX_LISTED)
+        listed = list_positives(Relations(self.relations.reference_labels, self.relations.labels), MAX_LISTED)
         assert listed is not None  # both sides have equally many
-        return Positives(listed_distances(operands, listed, self.comparison.distance), listed.valid)
+        return Positives(listed_distances(operands, listed, self.distance), listed.valid)
 
     def reduce(self, *reductions: Any) -> tuple[Any, ...]:
         """What the reductions of the queries have found for the references."""
-        return grouped(reductions, self.found)
+        found, self.found = self.found, ()  # their graph holds this
+        return grouped(reductions, found)
 
 
 def grouped(reductions: Sequence[Any], numbers: Sequence[Tensor]) -> tuple[Any, ...]:
@@ -265,6 +266,8 @@ class TileReductions(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         over_tiles = [tile_reduction(one, comparison) for one in reductions]
         scale = scale_of_exponents(over_tiles)
+        for one in over_tiles:
+            one.scale_of_tiles = scale
         keep = any(ctx.needs_input_grad) and comparison.can_be_kept
         kept: list[Tile] | None = None
         for tile in comparison.tiles(scale):
@@ -280,7 +283,8 @@ class TileReductions(torch.autograd.Function):
         for one in over_tiles:
             one.merge(comparison.processes)
         sides = (0,) if comparison.reverse is None else (0, 1)
-        results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
+        # Aliases: a result that a reduction holds would hold the graph, and the graph the reduction.
+        results = [[number.detach() for number in one.results(side)] for side in sides for one in over_tiles]
         ctx.comparison, ctx.reductions, ctx.over_tiles = comparison, reductions, over_tiles
         ctx.scale, ctx.kept = scale, kept
         ctx.first = [
