@@ -26,6 +26,7 @@ from .tile_reductions import LogSumExpReduction, Numbers, TileReduction, tile_re
 __all__ = ["MAX_LISTED", "Tiling", "sum_tiles"]
 
 MAX_LISTED = 64  # positives of a row; with more, blocks of rows are computed
+COMPILED_SIZE = 256  # rows and columns of a tile, at most, where a compiler needs no time to start an operation
 
 Sums = tuple[Tensor, list[Tensor]]
 
@@ -37,7 +38,8 @@ class Tile(NamedTuple):
     columns: Any
     distances: Tensor  # [R, C]
     on_diagonal: Tensor  # whether its columns are its rows
-    crowded: Any  # whether some of the distances do not count
+    crowded: bool  # whether some of the distances may not count
+    near: bool  # whether some of them may be 0
 
 
 class Tiling:
@@ -56,21 +58,28 @@ class Tiling:
     ):
         self.distance, self.same, self.both = distance, same, both
         self.lengths = operands.queries.shape[0], operands.references.shape[0]
-        self.sizes = tuple(map(even, self.lengths, blocks.tile_sizes(*self.lengths, same)))
+        sizes = blocks.tile_sizes(*self.lengths, same)
+        if not is_eager_torch():
+            sizes = tuple(min(size, COMPILED_SIZE) for size in sizes)
+        self.sizes = tuple(map(even, self.lengths, sizes))
         self.queries, self.references, self.in_place = sort_rows(operands, relations, distance, self.sizes)
         self.has_own = relations.self_offset is not None
         self.two_sided = same or both
         counts = [side.rows.shape[0] // size for side, size in zip(self.sides, self.sizes, strict=True)]
         grid = np.triu_indices(counts[0]) if same else np.indices(counts).reshape(2, -1)
         self.starts = [(numbers * size).astype("int32") for numbers, size in zip(grid, self.sizes, strict=True)]
-        self.crowded = self.find_crowded()
+        self.crowded: list[bool] | None = None
+        self.factors: tuple[Tensor, Tensor] | None = None
+        if is_eager_torch():
+            self.crowded = self.find_crowded()
+            self.factors = self.make_factors()
 
     @property
     def sides(self) -> tuple[SortedRows, SortedRows]:
         """Queries and references, in order."""
         return self.queries, self.references
 
-    def find_crowded(self) -> Tensor:
+    def find_crowded(self) -> list[bool]:
         """Which tiles have positives, rows themselves, or places at the end that are no rows."""
         lows, highs, ends = [], [], []
         for side, starts, size, length in zip(self.sides, self.starts, self.sizes, self.lengths, strict=True):
@@ -78,7 +87,14 @@ class Tiling:
             highs.append(ops.take(side.classes, starts + (size - 1)))
             ends.append(starts + size > length)
         overlap = ops.logical_and(highs[0] >= lows[1], highs[1] >= lows[0])
-        return ops.logical_or(overlap, ops.convert_to_tensor(ends[0] | ends[1]))
+        return (ops.convert_to_numpy(overlap) | ends[0] | ends[1]).tolist()
+
+    def make_factors(self) -> tuple[Tensor, Tensor]:
+        """Two arrays whose product has all terms of the squared distances, where each operation takes time."""
+        (queries, own), (references, other) = ((side.rows, side.norms[:, None]) for side in self.sides)
+        scaled = -queries if self.distance == "cosine" else -2 * queries
+        ones = [ops.ones_like(norms) for norms in (own, other)]
+        return ops.concatenate([scaled, own, ones[0]], axis=1), ops.concatenate([references, ones[1], other], axis=1)
 
     def fits(self) -> Tensor:
         """Whether no row has too many positives for a list, and the rows themselves are in their classes."""
@@ -94,11 +110,25 @@ class Tiling:
     def tile(self, number: Any) -> Tile:
         """One tile."""
         row, column = (at(starts, number) for starts in self.starts)
-        (queries, references), (height, width) = self.sides, self.sizes
-        left, right = row_slice(queries.rows, row, height), row_slice(references.rows, column, width)
-        own, other = row_slice(queries.norms, row, height), row_slice(references.norms, column, width)
+        parts = [
+            [row_slice(x, start, size) for x in (side.rows, side.norms)]
+            for side, start, size in zip(self.sides, (row, column), self.sizes, strict=True)
+        ]
+        (left, own), (right, other) = parts
         halved = self.distance == "cosine"
-        square = own[:, None] + other[None, :] - ops.matmul(left if halved else 2 * left, ops.transpose(right))
+        if self.factors is None:
+            square = own[:, None] + other[None, :] - ops.matmul(left if halved else 2 * left, ops.transpose(right))
+        else:
+            first, second = self.factors
+            square = ops.matmul(
+                row_slice(first, row, self.sizes[0]), ops.transpose(row_slice(second, column, self.sizes[1]))
+            )
+        on_diagonal = ops.equal(row, column) if self.same else ops.zeros((), "bool")
+        if self.same and (self.factors is None or row == column):
+            # A row itself does not count, and need not be refined: as if it were far away.
+            places = ops.arange(self.sizes[0], dtype="int32")
+            itself = ops.equal(places[:, None], places[None, :]) & on_diagonal
+            square = ops.where(itself, own[:, None] + other[None, :], square)
         near = ops.logical_not(ops.min(square) > NEAR * (ops.max(own) + ops.max(other)))  # also for NaN
 
         def refined() -> Tensor:
@@ -108,26 +138,32 @@ class Tiling:
         distances = ops.cond(near, refined, lambda: square)
         if self.distance == "euclidean":
             distances = ops.sqrt(distances)
-        on_diagonal = ops.equal(row, column) if self.same else ops.zeros((), "bool")
-        return Tile(row, column, distances, on_diagonal, at(self.crowded, number))
+        crowded = self.crowded is None or self.crowded[number]
+        return Tile(row, column, distances, on_diagonal, crowded, self.crowded is None or bool(near))
 
     def mask(self, tile: Tile, over: str) -> Tensor:
         """Which distances of a tile a reduction is over: ``[R, C]``."""
-        row, column = (ops.arange(size, dtype="int32") + start for size, start in zip(self.sizes, tile[:2], strict=True))
+        starts = tile.rows, tile.columns
         own, classes = (row_slice(x, tile.rows, self.sizes[0]) for x in (self.queries.own, self.queries.classes))
-        other = row_slice(self.references.classes, tile.columns, self.sizes[1])
-        counts = ops.logical_and((row < self.lengths[0])[:, None], (column < self.lengths[1])[None, :])
-        counts = ops.logical_and(counts, ops.not_equal(own[:, None], column[None, :]))
+        others = row_slice(self.references.classes, tile.columns, self.sizes[1])
+        column = ops.arange(self.sizes[1], dtype="int32") + tile.columns
         if over == ANY:
-            return counts
-        compare = ops.equal if over == POSITIVE else ops.not_equal
-        return ops.logical_and(counts, compare(classes[:, None], other[None, :]))
+            found = ops.not_equal(own[:, None], column[None, :])
+        elif over == NEGATIVE:  # the row itself is of its class
+            found = ops.not_equal(classes[:, None], others[None, :])
+        else:
+            found = ops.equal(classes[:, None], others[None, :]) & ops.not_equal(own[:, None], column[None, :])
+        for side in (0, 1):
+            if self.sides[side].rows.shape[0] > self.lengths[side]:
+                places = ops.arange(self.sizes[side], dtype="int32") + starts[side]
+                found = found & (places < self.lengths[side])[(slice(None), None) if side == 0 else (None, slice(None))]
+        return found
 
     def masked(self, tile: Tile, over: str, compute: Callable[[Tensor | None], Any]) -> Any:
         """``compute(mask)``, without a mask where all distances of a tile count."""
-        if over == POSITIVE:
-            return compute(self.mask(tile, over))
-        return ops.cond(tile.crowded, lambda: compute(self.mask(tile, over)), lambda: compute(None))
+        # A compiler computes the mask with the rest; a condition would take it longer to compile.
+        without = self.crowded is not None and over != POSITIVE and not tile.crowded
+        return compute(None if without else self.mask(tile, over))
 
     def parts(self, numbers: Sequence[Numbers], tile: Tile) -> tuple[Numbers, ...]:
         """The numbers of a tile's rows and columns, from those of all rows."""
@@ -141,7 +177,7 @@ class Tiling:
 
 def at(numbers: Any, index: Any) -> Any:
     """One of some numbers. PyTorch's loops count in Python."""
-    return numbers[index] if isinstance(index, int) else ops.take(ops.convert_to_tensor(numbers), index)
+    return int(numbers[index]) if isinstance(index, int) else ops.take(ops.convert_to_tensor(numbers), index)
 
 
 def even(length: int, size: int) -> int:
@@ -228,7 +264,8 @@ def first_pass(tiling: Tiling, passed: list[TileReduction]) -> list[list[tuple[T
     if tiling.same:
         state = tuple((one.merge(*numbers),) for one, numbers in zip(passed, state, strict=True))
     return [
-        [one.results(numbers[side]) for one, numbers in zip(passed, state, strict=True)] for side in range(len(state[0]))
+        [one.results(numbers[side]) for one, numbers in zip(passed, state, strict=True)]
+        for side in range(len(state[0]))
     ]
 
 
@@ -243,24 +280,25 @@ def second_pass(
         factors: Of each side, of each reduction, what its gradient needs of each row.
     """
     sizes, same = tiling.sizes, tiling.same
-    with_ones = [
-        ops.concatenate([side.rows, ops.ones_like(side.rows[:, :1])], axis=1) for side in tiling.sides
-    ]
+    with_ones = [ops.concatenate([side.rows, ops.ones_like(side.rows[:, :1])], axis=1) for side in tiling.sides]
 
     def add(number: Any, state: Any) -> Any:
         by_queries, by_references, *by_scales = state
         tile = tiling.tile(number)
-        gradient = ops.zeros_like(tile.distances)
+        gradient: Any = None
         for i, one in enumerate(passed):
             parts = tiling.parts([of_side[i] for of_side in factors], tile)
             if same:  # a tile on the diagonal has each pair twice
                 first, *others = parts[1]
                 parts = parts[0], (ops.where(tile.on_diagonal, 0.0, first), *others)
-            own = tiling.masked(tile, one.one.over, lambda mask, one=one, p=parts: one.gradient(p, tile.distances, mask))
+            own = tiling.masked(
+                tile, one.one.over, lambda mask, one=one, p=parts: one.gradient(p, tile.distances, mask)
+            )
             gradient = own if i == 0 else gradient + own
             if by_scales:
                 by_scales[i] = by_scales[i] + ops.sum(own * tile.distances) / one.scale
-        gradient = grad_wrt_squared_distance(tile.distances, gradient, tiling.distance)
+        if tile.near or tiling.distance == "euclidean":
+            gradient = grad_wrt_squared_distance(tile.distances, gradient, tiling.distance)
         left, right = (row_slice(x, start, size) for x, start, size in zip(with_ones, tile[:2], sizes, strict=True))
         return (
             add_rows(by_queries, tile.rows, ops.matmul(gradient, right)),
@@ -316,10 +354,7 @@ def sum_tiles(terms: Callable[..., tuple[Tensor, ...]], tiling: Tiling, weights:
     by_listed, by_results = gradients[: len(anchors)], gradients[len(anchors) : len(anchors) + len(results)]
     by_weights = gradients[len(anchors) + len(results) :]
     factors = [
-        [
-            one.prepare(by_results[number * count + i], found[number][i][0])
-            for i, one in enumerate(passed)
-        ]
+        [one.prepare(by_results[number * count + i], found[number][i][0]) for i, one in enumerate(passed)]
         for number in anchors
     ]
     if tiling.same:
