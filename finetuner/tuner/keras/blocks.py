@@ -14,7 +14,8 @@ from .gradients import aux_and_gradients, compile_xla, grad_wrt_squared_distance
 from .ops import Tensor, row_slice
 from .relations import Masks, Relations
 from .sorted_rows import suits_sorting
-from .tiles import Tiling, sum_tiles
+from .tiles import sum_tiles
+from .tiling import Tiling
 
 __all__ = ["distance_statistics", "mined_masks", "reduce_both_ways", "reduce_rows"]
 
