@@ -130,9 +130,7 @@ def second_pass(
             if same:  # a tile on the diagonal has each pair twice
                 first, *others = parts[1]
                 parts = parts[0], (ops.where(tile.on_diagonal, 0.0, first), *others)
-            own = tiling.masked(
-                tile, one.one.over, lambda mask, one=one, p=parts: one.gradient(p, tile.distances, mask)
-            )
+            own = one.gradient(parts, tile.distances, tiling.mask_of(tile, one.one.over))
             gradient = own if i == 0 else gradient + own
             if by_scales:
                 by_scales[i] = by_scales[i] + ops.sum(own * tile.distances) / one.scale
