@@ -35,10 +35,10 @@ def reduce_rows(
 ) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in bounded memory.
 
-    A batch of one block is computed as a whole; so is a batch whose sizes a compiler has
-    left open, or whose numbers are needed per row. With more blocks, no distance outlives its block. All rows have the
-    same weight in a sum, so its gradient is known except for one factor and is computed together with the value. Only
-    the first number has a gradient.
+    A batch of one block is computed as a whole; so is a batch whose sizes a compiler has left open, or whose numbers are
+    needed per row. A larger one is computed in square tiles if the terms allow it and each row has few positives, else
+    in blocks of rows. No distance outlives its tile or block. All rows have the same weight in a sum, so its gradient is
+    known except for one factor and is computed together with the value. Only the first number has a gradient.
 
     Args:
         terms: ``terms(rows, *weights)`` of a :class:`.comparison.Comparison` returns numbers of its rows, ``[B]`` each.
@@ -49,7 +49,7 @@ def reduce_rows(
         distance: The name of the distance.
         per_row: Whether to return the numbers of each row, ``[N]`` each, instead of their sums ``[]``.
         weights: Further tensors with gradients that the terms depend on.
-        tiled: Whether the terms need no array of all distances. Blocks of rows have one.
+        tiled: Whether the terms need no array of all distances.
         count: How many numbers ``terms`` returns.
     """
     size = block_size(queries, references)
@@ -81,7 +81,7 @@ def known_sums(
 def attach(
     totals: Tensor, gradients: list[Tensor], operands: PairwiseOperands, weights: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """The numbers ``[count]``, the first with its gradient by queries, references and weights."""
+    """The numbers that :func:`known_sums` returns, the first with its gradient by queries, references and weights."""
     first, *others = ops.unstack(totals, num=totals.shape[0])
     zero = ops.zeros_like(first)
     inputs = (operands.queries, operands.references, *weights)
@@ -90,14 +90,18 @@ def attach(
 
 
 def suits_tiles(terms: Terms, relations: Any) -> bool:
-    """Whether a loss can be computed in tiles: of classes, and not of what a miner selects."""
+    """Whether a loss can be computed in tiles: of classes, and not of triplets."""
     return suits_sorting(relations) and not has_triplets(terms)
 
 
 def reduce_both_ways(
     terms: Terms, first: Tensor, second: Tensor, relations: Relations, distance: str, weights: tuple[Tensor, ...] = ()
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``."""
+    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``.
+
+    Both are computed from the same tiles. In these, the first number of either way stands for the sum of both: the first
+    of all has its gradient, and that of the other way has none.
+    """
     size = block_size(first, second)
     if size is None or not suits_tiles(terms, relations):
         forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
