@@ -35,10 +35,11 @@ def reduce_rows(
 ) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in bounded memory.
 
-    A batch of one block is computed as a whole; so is a batch whose sizes a compiler has left open, or whose numbers are
-    needed per row. A larger one is computed in square tiles if the terms allow it and each row has few positives, else
-    in blocks of rows. No distance outlives its tile or block. All rows have the same weight in a sum, so its gradient is
-    known except for one factor and is computed together with the value. Only the first number has a gradient.
+    A batch of one block is computed as a whole; so is a batch whose sizes a compiler has left open, or whose numbers
+    are needed per row. A larger one is computed in square tiles if the terms allow it and each row has few positives,
+    else in blocks of rows. No distance outlives its tile or block. All rows have the same weight in a sum, so its
+    gradient is known except for one factor and is computed together with the value. Only the first number has a
+    gradient.
 
     Args:
         terms: ``terms(rows, *weights)`` of a :class:`.comparison.Comparison` returns numbers of its rows, ``[B]`` each.
@@ -99,8 +100,8 @@ def reduce_both_ways(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``.
 
-    Both are computed from the same tiles. In these, the first number of either way stands for the sum of both: the first
-    of all has its gradient, and that of the other way has none.
+    Both are computed from the same tiles. Then only the sum of their first numbers has the right gradient, which is
+    attached to the first.
     """
     size = block_size(first, second)
     if size is None or not suits_tiles(terms, relations):
@@ -202,7 +203,7 @@ def sum_both_ways(
 
 def has_triplets(terms: Terms) -> bool:
     """Whether the terms are over triplets, which a miner may select: these are computed in blocks of rows."""
-    loss = getattr(terms, "__self__", None)
+    loss: Any = getattr(terms, "__self__", None)
     return hasattr(loss, "miner") and loss.tuples == "triplets"
 
 

@@ -105,15 +105,16 @@ def sort_side(
     zeros = ops.zeros_like(norms)
     if distance == "cosine":
         zeros = ops.cast(2 * norms - ops.sum(rows * rows, axis=1) > 0.5, norms.dtype)
-    last = mine[-1:]  # so that classes stay in order
-    numbers = (ops.cast(x, "int32") for x in (own, first, count, order, places))
-    own, first, count, order, places = numbers
+    own, first, count, order, places = (ops.cast(x, "int32") for x in (own, first, count, order, places))
+    norms, zeros, first, count = (ops.pad(x, ((0, missing),)) for x in (norms, zeros, first, count))
     return SortedRows(
         ops.pad(rows, ((0, missing), (0, 0))),
-        *(ops.pad(x, ((0, missing),)) for x in (norms, zeros)),
-        ops.concatenate([mine, ops.repeat(last, missing)]) if missing else mine,
+        norms,
+        zeros,
+        ops.concatenate([mine, ops.repeat(mine[-1:], missing)]) if missing else mine,  # in order to the end
         ops.pad(own, ((0, missing),), constant_values=-1),
-        *(ops.pad(x, ((0, missing),)) for x in (first, count)),
+        first,
+        count,
         order,
         places,
     )

@@ -30,6 +30,8 @@ class TileReduction:
         distance: The name of the distance.
     """
 
+    learnable = False  # whether the reduction has a scale with a gradient
+
     def __init__(self, one: Any, distance: str):
         self.one, self.distance = one, distance
 
@@ -66,6 +68,10 @@ class TileReduction:
 
     def gradient(self, factors: Sequence[Numbers], distances: Tensor, mask: Tensor | None) -> Tensor:
         """The gradient by the distances of a tile ``[R, C]``, from what :meth:`prepare` has returned for each side."""
+        raise NotImplementedError
+
+    def by_scale(self, gradient: Tensor, distances: Tensor) -> Tensor:
+        """The gradient by a learnable scale, from that by the distances of a tile."""
         raise NotImplementedError
 
 
@@ -160,6 +166,9 @@ class LogSumExpReduction(TileReduction):
             for side, (of_side, ends) in enumerate(factors)
         )
 
+    def by_scale(self, gradient: Tensor, distances: Tensor) -> Tensor:
+        return ops.sum(gradient * distances) / self.scale
+
 
 def along(numbers: Tensor, side: int) -> Tensor:
     """Numbers of the rows, or of the columns, in the shape of a tile: ``[R, 1]`` or ``[1, C]``."""
@@ -173,4 +182,4 @@ def total(factors: Sequence[Numbers]) -> Tensor:
 
 def tile_reduction(one: LogSumExp | HingeSum, distance: str) -> TileReduction:
     """How a reduction goes over the tiles."""
-    return (LogSumExpReduction if isinstance(one, LogSumExp) else HingeReduction)(one, distance)
+    return LogSumExpReduction(one, distance) if isinstance(one, LogSumExp) else HingeReduction(one, distance)

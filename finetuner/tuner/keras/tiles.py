@@ -16,7 +16,7 @@ from .comparison import Positives
 from .gradients import add_rows, aux_and_gradients, grad_wrt_squared_distance, set_rows
 from .listed import listed_distances, listed_gradients, listed_valid
 from .ops import Tensor, row_slice
-from .tile_reductions import LogSumExpReduction, Numbers, TileReduction, tile_reduction
+from .tile_reductions import Numbers, TileReduction, tile_reduction
 from .tiling import Tiling
 
 __all__ = ["TiledComparison", "sum_tiles"]
@@ -111,7 +111,7 @@ def first_pass(tiling: Tiling, passed: list[TileReduction]) -> list[list[tuple[T
 def second_pass(
     tiling: Tiling, passed: list[TileReduction], factors: list[list[Numbers]]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The gradients by queries and references, up to a factor of the distance, and by the scales of the reductions.
+    """The gradients by queries and references, up to a factor of the distance, and by the learnable scales.
 
     Args:
         tiling: The tiles.
@@ -119,6 +119,7 @@ def second_pass(
         factors: Of each side, of each reduction, what its gradient needs of each row.
     """
     sizes, same = tiling.sizes, tiling.same
+    learnable = [i for i, one in enumerate(passed) if one.learnable]
     with_ones = [ops.concatenate([side.rows, ops.ones_like(side.rows[:, :1])], axis=1) for side in tiling.sides]
 
     def add(number: Any, state: Any) -> Any:
@@ -132,8 +133,9 @@ def second_pass(
                 parts = parts[0], (ops.where(tile.on_diagonal, 0.0, first), *others)
             own = one.gradient(parts, tile.distances, tiling.mask_of(tile, one.one.over))
             gradient = own if i == 0 else gradient + own
-            if by_scales:
-                by_scales[i] = by_scales[i] + ops.sum(own * tile.distances) / one.scale
+            if one.learnable:
+                place = learnable.index(i)
+                by_scales[place] = by_scales[place] + one.by_scale(own, tile.distances)
         if tile.near or tiling.distance == "euclidean":
             gradient = grad_wrt_squared_distance(tile.distances, gradient, tiling.distance)
         left, right = (row_slice(x, start, size) for x, start, size in zip(with_ones, tile[:2], sizes, strict=True))
@@ -143,8 +145,7 @@ def second_pass(
             *by_scales,
         )
 
-    learnable = any(isinstance(one, LogSumExpReduction) and one.learnable for one in passed)
-    zeros = [ops.zeros((), tiling.queries.rows.dtype) for _ in passed] if learnable else []
+    zeros = [ops.zeros((), tiling.queries.rows.dtype) for _ in learnable]
     found = tiling.loop(add, (*map(ops.zeros_like, with_ones), *zeros))
     # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
     by_rows = [total[:, -1:] * side.rows - total[:, :-1] for total, side in zip(found, tiling.sides, strict=False)]
@@ -201,7 +202,8 @@ def sum_tiles(terms: Callable[..., tuple[Tensor, ...]], tiling: Tiling, weights:
 
         def scales(inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
             _, asked = repeat(inputs)
-            parts = [one.scale * by for one, by in zip(asked[:count], by_scales, strict=True)]
+            learnable = (own for own, one in zip(asked, passed, strict=False) if one.learnable)
+            parts = [own.scale * by for own, by in zip(learnable, by_scales, strict=True)]
             return sum(parts), ops.zeros(())
 
         _, others = aux_and_gradients(scales, inputs)

@@ -51,8 +51,8 @@ class Tiling:
         self.lengths = operands.queries.shape[0], operands.references.shape[0]
         sizes = blocks.tile_sizes(*self.lengths, same)
         if not is_eager_torch():
-            sizes = tuple(min(size, COMPILED_SIZE) for size in sizes)
-        self.sizes = tuple(map(even, self.lengths, sizes))
+            sizes = min(sizes[0], COMPILED_SIZE), min(sizes[1], COMPILED_SIZE)
+        self.sizes = even(self.lengths[0], sizes[0]), even(self.lengths[1], sizes[1])
         self.queries, self.references, self.in_place = sort_rows(operands, relations, distance, self.sizes)
         self.has_own = relations.self_offset is not None
         self.two_sided = same or both
