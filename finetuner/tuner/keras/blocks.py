@@ -58,7 +58,7 @@ def reduce_rows(
         return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
     operands = prepare_rows(queries, references, distance)
     function = sum_blocks
-    if tiled and suits_tiles(terms, relations):
+    if tiled and suits_tiles(terms, relations, size, queries):
         function = functools.partial(sum_tiles_or_blocks, relations.self_comparison and queries is references)
     totals, gradients = known_sums(function, terms, relations, distance, size, count, operands, weights)
     return attach(totals, gradients, operands, weights)
@@ -90,9 +90,9 @@ def attach(
     return sum(attached, start=first), *others
 
 
-def suits_tiles(terms: Terms, relations: Any) -> bool:
-    """Whether a loss can be computed in tiles: of classes, and not of triplets."""
-    return suits_sorting(relations) and not has_triplets(terms)
+def suits_tiles(terms: Terms, relations: Any, size: int, queries: Tensor) -> bool:
+    """Whether a loss is computed in tiles: of classes, not of triplets, and not if two blocks of rows are enough."""
+    return queries.shape[0] > 2 * size and suits_sorting(relations) and not has_triplets(terms)
 
 
 def reduce_both_ways(
@@ -104,7 +104,7 @@ def reduce_both_ways(
     attached to the first.
     """
     size = block_size(first, second)
-    if size is None or not suits_tiles(terms, relations):
+    if size is None or not suits_tiles(terms, relations, size, first):
         forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
         return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
     operands = prepare_rows(first, second, distance)
