@@ -94,6 +94,7 @@ OWN = {
         "relations.Relations.block": "",
         "relations.Relations.own_items": "",
         "relations.Relations.count": "",
+        "blocks.grad_wrt_squared_distance": "Keras' blocks and tiles share it",
         "blocks.BlockSums": "Keras attaches the gradient by a product",
         "blocks.BlockSums.forward": "",
         "blocks.BlockSums.backward": "",
@@ -178,6 +179,12 @@ OWN = {
         "blocks.block_start": "compilers need blocks of one size",
         "blocks.block_size": "",
         "blocks.sum_blocks": "others have a class with a backward method",
+        "blocks.sum_tiles_or_blocks": "",
+        "blocks.sum_both_ways": "",
+        "blocks.known_sums": "",
+        "blocks.attach": "",
+        "blocks.suits_tiles": "tiles are of classes",
+        "blocks.has_triplets": "",
         "kernels.row_values": "as gradients.known_gradient",
         "kernels.loop_over_positives": "a loop of open length, whose shapes no compiler has to know",
         "kernels.loop_over_padded_positives": "",
@@ -308,10 +315,12 @@ FILES = {
     # Models of transformers, and peft; Paddle cannot differentiate a backward pass and is slow at small operations.
     "pytorch": {"text", "vision", "lora", "frozen_graph", "frozen_text", "tile_second_derivatives", "bands"},
     # Keras' configs, compile and fit; what keras.ops does not have; PyTorch's optimizers; models of KerasHub.
-    "keras": {"interop", "gradients", "named_optimizers", "sampled", "text"},
+    # Its tiles are of rows in the order of their classes, since a compiler has to know the number of positives.
+    "keras": {"interop", "gradients", "named_optimizers", "sampled", "text"}
+    | {"listed", "sorted_rows", "tile_reductions", "tiles", "tiling"},
     "paddle": {"_import_paddle"},  # after TensorFlow
 }
-# Files that Keras has not: its losses are computed in blocks of rows, since a compiler has to know the number of positives.
+# Files of the tiles that PyTorch and Paddle share.
 TILES = {
     "exclusions",
     "listed",

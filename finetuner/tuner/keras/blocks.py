@@ -1,5 +1,6 @@
 """Sums over the rows of a batch, in blocks of rows, for Keras; see :mod:`finetuner.tuner.base.losses.blocks`."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,12 @@ from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE
 from .comparison import Comparison
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
-from .gradients import aux_and_gradients, compile_xla, known_gradient
+from .gradients import aux_and_gradients, compile_xla, grad_wrt_squared_distance, known_gradient
 from .ops import Tensor, row_slice
 from .relations import Masks, Relations
+from .sorted_rows import suits_sorting
+from .tiles import sum_tiles
+from .tiling import Tiling
 
 __all__ = ["distance_statistics", "mined_masks", "reduce_both_ways", "reduce_rows"]
 
@@ -31,10 +35,11 @@ def reduce_rows(
 ) -> tuple[Tensor, ...]:
     """Numbers of the rows of ``queries`` against ``references``, or their sums, in bounded memory.
 
-    A batch of one block is computed as a whole; so is a batch whose sizes a compiler has
-    left open, or whose numbers are needed per row. With more blocks, no distance outlives its block. All rows have the
-    same weight in a sum, so its gradient is known except for one factor and is computed together with the value. Only
-    the first number has a gradient.
+    A batch of one block is computed as a whole; so is a batch whose sizes a compiler has left open, or whose numbers
+    are needed per row. A larger one is computed in square tiles if the terms allow it and each row has few positives,
+    else in blocks of rows. No distance outlives its tile or block. All rows have the same weight in a sum, so its
+    gradient is known except for one factor and is computed together with the value. Only the first number has a
+    gradient.
 
     Args:
         terms: ``terms(rows, *weights)`` of a :class:`.comparison.Comparison` returns numbers of its rows, ``[B]`` each.
@@ -45,28 +50,68 @@ def reduce_rows(
         distance: The name of the distance.
         per_row: Whether to return the numbers of each row, ``[N]`` each, instead of their sums ``[]``.
         weights: Further tensors with gradients that the terms depend on.
-        tiled: Whether the terms need no array of all distances. Blocks of rows have one.
+        tiled: Whether the terms need no array of all distances.
         count: How many numbers ``terms`` returns.
     """
     size = block_size(queries, references)
     if per_row or size is None:
         return terms(Comparison(pairwise_distance(queries, references, distance), *relations.rows()), *weights)
     operands = prepare_rows(queries, references, distance)
+    function = sum_blocks
+    per_reference = any(len(weight.shape) > 0 for weight in weights)  # tiles have the references in another order
+    if tiled and not per_reference and suits_tiles(terms, relations, size, queries):
+        function = functools.partial(sum_tiles_or_blocks, relations.self_comparison and queries is references)
+    totals, gradients = known_sums(function, terms, relations, distance, size, count, operands, weights)
+    return attach(totals, gradients, operands, weights)
+
+
+def known_sums(
+    function: Callable[..., Any],
+    terms: Terms,
+    relations: Any,
+    distance: str,
+    size: int,
+    count: int,
+    operands: PairwiseOperands,
+    weights: tuple[Tensor, ...],
+) -> tuple[Tensor, list[Tensor]]:
+    """What :func:`sum_blocks` or another such function returns, without gradients."""
     fixed = [*map(ops.stop_gradient, operands)], [*map(ops.stop_gradient, weights)]
-    totals, gradients = compile_xla(sum_blocks, terms, relations, distance, size, count)(*fixed)
-    inputs = (operands.queries, operands.references, *weights)
-    first, *others = ops.unstack(totals, num=count)
+    return compile_xla(function, terms, relations, distance, size, count)(*fixed)
+
+
+def attach(
+    totals: Tensor, gradients: list[Tensor], operands: PairwiseOperands, weights: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """The numbers that :func:`known_sums` returns, the first with its gradient by queries, references and weights."""
+    first, *others = ops.unstack(totals, num=totals.shape[0])
     zero = ops.zeros_like(first)
+    inputs = (operands.queries, operands.references, *weights)
     attached = (known_gradient(zero, g, x) for g, x in zip(gradients, inputs, strict=True))
     return sum(attached, start=first), *others
+
+
+def suits_tiles(terms: Terms, relations: Any, size: int, queries: Tensor) -> bool:
+    """Whether a loss is computed in tiles: of classes, not of triplets, and not if two blocks of rows are enough."""
+    return queries.shape[0] > 2 * size and suits_sorting(relations) and not has_triplets(terms)
 
 
 def reduce_both_ways(
     terms: Terms, first: Tensor, second: Tensor, relations: Relations, distance: str, weights: tuple[Tensor, ...] = ()
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``."""
-    forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
-    return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
+    """:func:`reduce_rows` of ``first`` against ``second``, and of ``second`` against ``first``.
+
+    Both are computed from the same tiles. Then only the sum of their first numbers has the right gradient, which is
+    attached to the first.
+    """
+    size = block_size(first, second)
+    if size is None or not suits_tiles(terms, relations, size, first):
+        forwards = reduce_rows(terms, first, second, relations, distance, weights=weights)
+        return forwards, reduce_rows(terms, second, first, relations, distance, weights=weights)
+    operands = prepare_rows(first, second, distance)
+    totals, gradients = known_sums(sum_both_ways, terms, relations, distance, size, 3, operands, weights)
+    found = attach(totals, gradients, operands, weights)
+    return found[:3], found[3:]
 
 
 def sum_blocks(
@@ -114,14 +159,53 @@ def sum_blocks(
     return totals, [scale * by_queries, scale * (by_references + column_sums[:, None] * references), *by_weights]
 
 
-def grad_wrt_squared_distance(distances: Tensor, gradient: Tensor, distance: str) -> Tensor:
-    """From the gradient by distances, the gradient by squared distances; for the cosine distance, by half of them.
+def sum_tiles_or_blocks(
+    same: bool,
+    terms: Terms,
+    relations: Relations,
+    distance: str,
+    size: int,
+    count: int,
+    given: list[Tensor],
+    weights: list[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """The same as :func:`sum_blocks`, in tiles if each row has few positives."""
+    tiling = Tiling(PairwiseOperands(*given), relations, distance, same=same)
+    return ops.cond(
+        tiling.fits(),
+        lambda: sum_tiles(terms, tiling, weights),
+        lambda: sum_blocks(terms, relations, distance, size, count, given, weights),
+    )
 
-    It is 0 where the distance is 0.
-    """
-    if distance == "euclidean":
-        return ops.where(distances > 0, gradient / ops.where(distances > 0, 2 * distances, 1.0), 0.0)
-    return gradient * ops.sign(distances)
+
+def sum_both_ways(
+    terms: Terms,
+    relations: Relations,
+    distance: str,
+    size: int,
+    count: int,
+    given: list[Tensor],
+    weights: list[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """The sums of the queries, then those of the references, and the gradient of the sum of the first of both."""
+    tiling = Tiling(PairwiseOperands(*given), relations, distance, both=True)
+
+    def in_blocks() -> tuple[Tensor, list[Tensor]]:
+        reverse = Relations(relations.reference_labels, relations.labels)
+        turned = [given[1], given[0], given[3], given[2]]
+        sums, gradients = sum_blocks(terms, relations, distance, size, count, given, weights)
+        size_back = min(blocks.rows_per_block(given[0].shape[0]), given[1].shape[0])
+        others, back = sum_blocks(terms, reverse, distance, size_back, count, turned, weights)
+        back = [back[1], back[0], *back[2:]]
+        return ops.concatenate([sums, others]), [a + b for a, b in zip(gradients, back, strict=True)]
+
+    return ops.cond(tiling.fits(), lambda: sum_tiles(terms, tiling, weights), in_blocks)
+
+
+def has_triplets(terms: Terms) -> bool:
+    """Whether the terms are over triplets, which a miner may select: these are computed in blocks of rows."""
+    loss: Any = getattr(terms, "__self__", None)
+    return hasattr(loss, "miner") and loss.tuples == "triplets"
 
 
 def block_size(queries: Tensor, references: Tensor) -> int | None:

@@ -9,7 +9,18 @@ from keras import ops
 
 from ..base.losses.blocks import SECOND_DERIVATIVES
 
-__all__ = ["aux_and_gradients", "compile_xla", "dense", "global_norm", "is_eager_torch", "known_gradient", "lerp"]
+__all__ = [
+    "add_rows",
+    "aux_and_gradients",
+    "compile_xla",
+    "dense",
+    "global_norm",
+    "grad_wrt_squared_distance",
+    "is_eager_torch",
+    "known_gradient",
+    "lerp",
+    "set_rows",
+]
 
 
 def aux_and_gradients(function: Callable[[list[Any]], Any], inputs: list[Any]) -> tuple[Any, list[Any]]:
@@ -147,6 +158,33 @@ def compile_xla(function: Callable[..., Any], *first: Any) -> Callable[..., Any]
         if not tensorflow.executing_eagerly():
             return tensorflow.function(function, jit_compile=True, autograph=False)
     return function
+
+
+def grad_wrt_squared_distance(distances: Any, gradient: Any, distance: str) -> Any:
+    """From the gradient by distances, the gradient by squared distances; for the cosine distance, by half of them.
+
+    It is 0 where the distance is 0.
+    """
+    if distance == "euclidean":
+        return ops.where(distances > 0, gradient / ops.where(distances > 0, 2 * distances, 1.0), 0.0)
+    return gradient * ops.sign(distances)
+
+
+def add_rows(x: Any, start: Any, rows: Any) -> Any:
+    """``x`` with ``rows`` added to its rows from ``start`` on. PyTorch overwrites ``x``, which has no gradient."""
+    if is_eager_torch():
+        x[start : start + rows.shape[0]] += rows
+        return x
+    place = (start, *[0] * (len(x.shape) - 1))
+    return ops.slice_update(x, place, ops.slice(x, place, rows.shape) + rows)
+
+
+def set_rows(x: Any, start: Any, rows: Any) -> Any:
+    """``x`` with ``rows`` in place of its rows from ``start`` on. PyTorch overwrites ``x``, which has no gradient."""
+    if is_eager_torch():
+        x[start : start + rows.shape[0]] = rows
+        return x
+    return ops.slice_update(x, (start, *[0] * (len(x.shape) - 1)), rows)
 
 
 def dense(gradients: list[Any]) -> list[Any]:
