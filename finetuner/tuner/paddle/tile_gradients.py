@@ -30,7 +30,7 @@ class RowGradients:
         gradient = grad_wrt_squared_distance(tile, by_distances, self.distance)
         self.by_queries[rows] -= gradient @ self.references[columns]
         self.row_sums[rows] += tile.sums(gradient, 0)
-        if self.of_references and not tile.on_diagonal:
+        if self.of_references:
             self.by_references[columns] -= paddle.matmul(gradient, self.queries[rows], transpose_x=True)
             self.column_sums[columns] += tile.sums(gradient, 1)
 

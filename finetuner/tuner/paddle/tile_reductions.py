@@ -81,7 +81,7 @@ class TileReduction:
         return tile.along(self.upstream[side][tile.slices[side]], side)
 
     def gradient(self, tile: Tile) -> Tensor:
-        """The gradient by the distances of a tile, ``[R, C]``; of one on the diagonal, with its transpose."""
+        """The gradient by the distances of a tile, ``[R, C]``."""
         first, *others = (self.side_gradient(tile, side) for side in tile.sides)
         for other in others:
             first.add_(other)
@@ -161,8 +161,6 @@ class ListedReduction(TileReduction):
             upstream = self.upstream[0][self.one.anchors[part], self.one.slots[part]]
             rows, columns = self.one.rows[part], self.one.columns[part]
             paddle.index_put_(total, (rows, columns), upstream, accumulate=True)  # a pair may occur in both orders
-            if tile.on_diagonal:
-                paddle.index_put_(total, (columns, rows), upstream, accumulate=True)
 
 
 class LogSumExpReduction(TileReduction):
@@ -233,7 +231,7 @@ class LogSumExpReduction(TileReduction):
             found = super().gradient(tile)
         if self.learnable:
             by_scale = (found * tile.distances).sum() / self.scale
-            self.by_scale += by_scale / 2 if tile.on_diagonal else by_scale
+            self.by_scale += by_scale
         return found
 
     def side_gradient(self, tile: Tile, side: int) -> Tensor:

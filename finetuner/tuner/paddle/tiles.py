@@ -131,7 +131,7 @@ class TiledComparison:
                 on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
                 values, least = computed.tile(rows, columns)
                 exclude = partial(self.exclusions.fill, rows, columns)
-                sides = (0, 1) if two_sided else (0,)
+                sides = (0, 1) if two_sided and not on_diagonal else (0,)
                 yield Tile(rows, columns, values, least, exclude, sides, symmetric, scale, on_diagonal)
 
     def count(self, over: str) -> Tensor:

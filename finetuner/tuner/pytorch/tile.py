@@ -79,7 +79,7 @@ class Tile:
     @property
     def serves_once(self) -> bool:
         """Whether all sides see the same relations, so that one array of each kind serves them."""
-        return self.symmetric or len(self.sides) == 1
+        return self.symmetric or (len(self.sides) == 1 and not self.on_diagonal)
 
     @property
     def distances(self) -> Tensor:
