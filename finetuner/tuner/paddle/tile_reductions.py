@@ -11,6 +11,7 @@ from typing import Any
 import paddle
 
 from ..base.losses.reductions import HingeSum, LogSumExp
+from ..base.processes import ALONE, Processes
 from .functional import EXP_CUTOFF
 from .ops import Tensor, on_cpu, where
 
@@ -97,6 +98,7 @@ class TileReduction:
 
     def __init__(self, one: Any, like: Tensor, columns: int | None, distance: str):
         self.one, self.like, self.columns, self.distance = one, like, columns, distance
+        self.processes: Processes = ALONE  # that share the tiles
 
     def accumulators(self, *shape: int, fill: float = 0.0) -> list[Tensor]:
         """Accumulators of the rows and of the columns; the same if a batch is compared with itself."""
@@ -106,6 +108,16 @@ class TileReduction:
     def add(self, tile: Tile, side: int) -> None:
         """Add a tile to the numbers of its rows or columns."""
         raise NotImplementedError
+
+    def partial_sums(self) -> list[Tensor]:
+        """What :meth:`add` adds up."""
+        raise NotImplementedError
+
+    def merge(self, processes: Processes) -> None:
+        """After the last tile, bring together what several processes have found in their tiles."""
+        self.processes = processes
+        for sums in {id(sums): sums for sums in self.partial_sums()}.values():
+            sums.copy_(processes.add(sums), True)
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         """The numbers of all rows, or of all columns, after the last tile."""
@@ -150,6 +162,9 @@ class HingeReduction(TileReduction):
         active = tile.once((self, "active"), side, lambda: is_positive_(terms.clone()))
         self.sums[side][tile.slices[side]] += tile.sums(terms, side)
         self.active[side][tile.slices[side]] += tile.sums(active, side)
+
+    def partial_sums(self) -> list[Tensor]:
+        return [*self.sums, *self.active]
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         return self.sums[side], self.active[side]
@@ -200,6 +215,17 @@ class LogSumExpReduction(TileReduction):
         self.sums[side][rows] = self.sums[side][rows] * (old - new).exp() + added
         self.maxima[side][rows] = new
 
+    def partial_sums(self) -> list[Tensor]:
+        return self.sums
+
+    def merge(self, processes: Processes) -> None:
+        if not self.bounded:  # sums are relative to the maxima that this process has seen
+            for sums, maxima in {id(x): (x, y) for x, y in zip(self.sums, self.maxima, strict=True)}.values():
+                own = maxima.clone()
+                maxima.copy_(processes.largest(maxima), True)
+                sums.multiply_((own - maxima).exp())
+        super().merge(processes)
+
     def results(self, side: int) -> tuple[Tensor, ...]:
         sums = self.sums[side]
         self.found[side] = where(sums == 0, self.least, sums.log() + self.maxima[side])  # NaN stays
@@ -233,4 +259,4 @@ class LogSumExpReduction(TileReduction):
         return shares.multiply_(self.factors(tile, side))
 
     def by_parameters(self) -> tuple[Tensor, ...]:
-        return (self.by_scale.reshape(self.one.scale.shape),) if self.learnable else ()
+        return (self.processes.add(self.by_scale).reshape(self.one.scale.shape),) if self.learnable else ()

@@ -76,6 +76,9 @@ class TripletReduction(TileReduction):
         self.sums[rows] -= tile.sums(shifted.multiply_(above), side)
         self.below[rows] += paddle.add_n(below)
 
+    def partial_sums(self) -> list[Tensor]:
+        return [self.below, self.sums]
+
     def results(self, side: int) -> tuple[Tensor, ...]:
         sums = self.sums + (self.below * (self.fixed - self.shifts[:, None])).sum(axis=1)
         return sums, self.below.sum(axis=1)

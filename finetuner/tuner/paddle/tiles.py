@@ -15,6 +15,7 @@ from paddle.autograd import PyLayer
 
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE, HingeSum, LogSumExp, Triplets
+from ..base.processes import work_is_shared_by
 from .comparison import Positives
 from .exclusions import Exclusions
 from .functional import PairwiseOperands, prepare_rows
@@ -87,6 +88,7 @@ class TiledComparison:
         self.distances = TileDistances(self.operands, distance)
         self.exclusions = Exclusions(relations, positives, self.sizes)
         self.reverse = Reverse(self) if both else None
+        self.processes = work_is_shared_by.get()
 
     def slices(self, side: int) -> list[slice]:
         """The rows, or the columns, of all tiles."""
@@ -99,12 +101,20 @@ class TiledComparison:
         return self.operands.queries.shape[0], self.operands.references.shape[0]
 
     def tiles(self) -> Iterator[Tile]:
-        """All tiles; of a batch that is compared with itself, those on and above the diagonal."""
+        """All tiles; of a batch that is compared with itself, those on and above the diagonal.
+
+        Where several processes share the work, these are the tiles of this process, and what is computed from them must
+        be brought together.
+        """
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
+        number, processes = -1, self.processes
         for rows in self.slices(0):
             for columns in self.slices(1):
                 if self.self_comparison and columns.start < rows.start:
+                    continue
+                number += 1
+                if number % processes.count != processes.rank:
                     continue
                 on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
                 distances, near = self.distances.tile(rows, columns)
@@ -209,6 +219,8 @@ class TileReductions(PyLayer):
             for one in over_tiles:
                 for side in tile.sides:
                     one.add(tile, side)
+        for one in over_tiles:
+            one.merge(comparison.processes)
         sides = (0,) if comparison.reverse is None else (0, 1)
         results = [numbers for side in sides for numbers in (one.results(side) for one in over_tiles)]
         ctx.comparison, ctx.over_tiles = comparison, over_tiles
@@ -234,5 +246,6 @@ class TileReductions(PyLayer):
                 by_distances.add_(other)
             gradients.add(tile, by_distances)
         by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
-        found = zip(ctx.needs_gradient, (*gradients.results(), *by_parameters), strict=True)
+        by_rows = [comparison.processes.add(x) for x in gradients.results()]
+        found = zip(ctx.needs_gradient, (*by_rows, *by_parameters), strict=True)
         return tuple(gradient if needed else None for needed, gradient in found)
