@@ -1,6 +1,9 @@
 """Several processes that train one model, for PaddlePaddle: ``paddle.distributed`` under its launcher."""
 
+import functools
+import os
 import pickle
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ class PaddleProcesses(Processes):
     def __init__(self) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self.text = f"{self.count} processes ({dist.get_backend().lower()})"
+        self.meet = start_barrier(self.rank, self.count)
         self.written: dict[str, int] = {}  # how often each path was
 
     @paddle.no_grad()
@@ -51,30 +55,36 @@ class PaddleProcesses(Processes):
         if not sent.size:  # which ends the process in gloo
             return paddle.zeros([slices[-1].stop, *x.shape[1:]], x.dtype)
         parts: list[paddle.Tensor] = []
+        self.meet()
         dist.all_gather(parts, sent)
         parts = [part[: one.stop - one.start] for part, one in zip(parts, slices, strict=True)]
         return paddle.concat(parts).astype(x.dtype)
 
     @paddle.no_grad()
     def add(self, x: paddle.Tensor) -> paddle.Tensor:
+        self.meet()
         return reduced(x, dist.ReduceOp.SUM)
 
     @paddle.no_grad()
     def largest(self, x: paddle.Tensor) -> paddle.Tensor:
+        self.meet()
         return reduced(x, dist.ReduceOp.MAX)
 
     def gather_objects(self, value: Any) -> list[Any]:
         values: list[Any] = []
+        self.meet()
         dist.all_gather_object(values, value)
         return values
 
     def from_first(self, value: Any) -> Any:
         values = [value]
+        self.meet()
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
     def exchange(self, error: Exception | None, *numbers: int) -> list[int]:
         status = paddle.to_tensor([0 if error is None else self.count - self.rank, *numbers])
+        self.meet()
         dist.all_reduce(status, dist.ReduceOp.MAX)
         failed, *agreed = status.tolist()
         if failed:
@@ -103,6 +113,24 @@ class PaddleProcesses(Processes):
             raise
         finally:
             store.set(key, pickle.dumps(found).hex())
+
+
+@functools.cache
+def start_barrier(rank: int, count: int) -> Callable[[], None]:
+    """A function that waits until all processes have called it.
+
+    What gloo exchanges fails if a process waits for 30 seconds for another one, which may be saving a checkpoint. Its
+    barrier waits for as long as it takes.
+    """
+    if dist.get_backend() != "GLOO":
+        return lambda: None
+    with socket.socket() as free:
+        free.bind(("", 0))
+        host = os.environ["PADDLE_CURRENT_ENDPOINT"].rpartition(":")[0]
+        endpoint = [f"{host}:{free.getsockname()[1]}"]
+    dist.broadcast_object_list(endpoint, src=0)
+    dist.gloo_init_parallel_env(rank, count, endpoint[0])
+    return dist.gloo_barrier
 
 
 def sent_as(x: paddle.Tensor) -> paddle.dtype:
