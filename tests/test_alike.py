@@ -17,7 +17,7 @@ TUNER = Path(__file__).parents[1] / "finetuner" / "tuner"
 WORDS = {"PyTorch": "FRAMEWORK", "PaddlePaddle": "FRAMEWORK", "Keras": "FRAMEWORK"}
 WORDS |= {"PytorchTuner": "FrameworkTuner", "KerasTuner": "FrameworkTuner", "PaddleTuner": "FrameworkTuner"}
 WORDS |= {
-    f"{name}{kind}": f"Framework{kind}" for name in ("Pytorch", "Keras", "Paddle") for kind in ("Engine", "Framework")
+    f"{name}{kind}": f"Framework{kind}" for name in ("Pytorch", "Keras", "Paddle") for kind in ("Engine", "Framework", "Processes")
 }
 WORDS |= {"call": "forward"}  # the method of a layer
 ONE_TEXT = ["losses/*.py", "miner.py", "comparison.py"]
