@@ -20,6 +20,7 @@ TABLES = [
     "engines",
     "gradient_cache",
     "loop",
+    "processes",
     "text",
     "feeding",
     "evaluation",

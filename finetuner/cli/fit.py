@@ -18,7 +18,14 @@ from .inputs import (
 from .models import create_model, has_model, import_functions, model_options_of, trusted_code
 from .option_files import CODE, code_of_folder
 from .sizes import parse_numbers
-from .terminal import exit_after_signal, handle_errors, ignore_signals, print_message, print_metrics
+from .terminal import (
+    exit_after_signal,
+    handle_errors,
+    ignore_signals,
+    is_first_process,
+    print_message,
+    print_metrics,
+)
 from .training import build_callbacks, command_to_record, read_eval_data, save_run, train_options
 from .user_code import names_code, resolve_callable, use_threads
 
@@ -217,6 +224,9 @@ def fit(
         **functions,
     )
     run.config["command"] = command_to_record(options)
+    if not is_first_process():
+        exit_after_signal(run.interrupted, run.signal)
+        return
     with ignore_signals():
         output = save_run(run, output)
     print_metrics(run.metrics)

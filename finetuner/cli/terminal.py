@@ -24,6 +24,7 @@ __all__ = [
     "exit_after_signal",
     "handle_errors",
     "ignore_signals",
+    "is_first_process",
     "print_json",
     "print_message",
     "print_metrics",
@@ -39,8 +40,17 @@ NAME_WIDTH, GAP = 12, 3  # of a table: the least width of the names, and the spa
 KERAS_PREFIXES = ("Exception encountered when calling ", "Could not automatically infer the output shape")
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that prints and writes, of those that a launcher such as torchrun has started."""
+    from ..tuner.base.processes import started_processes
+
+    return (started_processes() or (0, 1))[0] == 0
+
+
 def print_message(text: str, kind: str = "", color: str | None = None) -> None:
-    """Print a line on standard error, after ``kind: `` if a kind is given."""
+    """Print a line on standard error, after ``kind: `` if a kind is given. Of several processes, all print errors."""
+    if kind != "error" and not is_first_process():
+        return
     prefix = typer.style(f"{kind}: ", fg=color) if kind else ""
     typer.echo(prefix + text, err=True)
 

@@ -1,5 +1,6 @@
 """The model as several processes train it, for PyTorch: ``DistributedDataParallel``."""
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,10 @@ from .framework import forward
 from .models import named_weights
 
 __all__ = ["Parallel", "average", "copy_from_first", "loss_parameters", "parallel_model"]
+
+# The argument that leaves buffers as they are has another name since PyTorch 2.13.
+has_new_name = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+WITHOUT_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if has_new_name else "broadcast_buffers": False}
 
 
 class Forward(nn.Module):
@@ -90,7 +95,7 @@ class Parallel:
         for p in unused:
             p.requires_grad_(False)
         if len(unused) < len(self.trained):  # else only the loss is trained
-            self.engine = DistributedDataParallel(Forward(self.model), broadcast_buffers=False)
+            self.engine = DistributedDataParallel(Forward(self.model), **WITHOUT_BUFFERS)
         for p in unused:
             p.requires_grad_(True)
         if unused and self.processes.is_first:

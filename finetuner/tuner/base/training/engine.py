@@ -1,7 +1,7 @@
 """What a framework provides for training: the step, optimizers and their state. A tuner holds one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ class Engine(ABC):
         scale: The loss scale of float16; None for other precisions.
         micro_batch_size: The rows of the model's input that are in memory at once; None for the whole batch.
         rest: The part of the model that a step runs; None for the whole model.
+        statistics: What the norms of the model keep of batches; empty where the engine leaves them to the framework.
         processes: The processes that train the model.
 
     Raises:
@@ -58,6 +59,7 @@ class Engine(ABC):
     optimizers: dict[str, Any]
     micro_batch_size: int | None = None
     rest: Any = None
+    statistics: Sequence[Any] = ()
     processes: Processes = ALONE
     step_seed: int = 0
 
@@ -77,6 +79,11 @@ class Engine(ABC):
         self.precision = self.resolve_precision(check_precision(precision))
         self.scale = LossScale() if self.precision == "fp16" else None
         self.set_up(compile)
+
+    @property
+    def length_groups(self) -> int | None:
+        """The number of groups of a batch, if the model needs one: statistics of a norm are those of a whole batch."""
+        return 1 if len(self.statistics) else None
 
     # The step.
 

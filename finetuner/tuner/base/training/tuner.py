@@ -302,7 +302,8 @@ class Tuner(TunerFacade):
             TypeError: If the data is of an unknown kind, or the model does not return ``[N, D]``.
         """
         train_data, eval_data = read_tables(train_data, eval_data, input_column, label_column, score_column)
-        chosen = self.defaults.fill(epochs=epochs, batch_size=batch_size, length_groups=length_groups)
+        groups = self.engine.length_groups if length_groups is None else length_groups
+        chosen = self.defaults.fill(epochs=epochs, batch_size=batch_size, length_groups=groups)
         epochs, batch_size = checks.integer("epochs", chosen["epochs"], 1), chosen["batch_size"]
         self.chosen = self.chosen | chosen
         max_steps = None if max_steps is None else checks.integer("max_steps", max_steps, 1)
@@ -311,12 +312,10 @@ class Tuner(TunerFacade):
         length_groups = checks.integer("length_groups", chosen["length_groups"], 1)
         cache_frozen = check_cache_frozen(cache_frozen)
         evaluate_every, log_every = Every.of(evaluate_every, "evaluate_every"), Every.of(log_every, "log_every")
-        if micro_batch_size is not None:
-            micro_batch_size = checks.integer("micro_batch_size", micro_batch_size, 1)
+        size = None if micro_batch_size is None else checks.integer("micro_batch_size", micro_batch_size, 1)
         if blend is not None and not 0 <= checks.number("blend", blend) <= 1:
             raise ValueError(f"blend must be from 0 to 1, got {blend}")
-        self.engine.micro_batch_size = micro_batch_size
-        self.prefix_line, prefix = "", None
+        self.engine.micro_batch_size, self.prefix_line, prefix = size, "", None
         self.encoder.use_functions(preprocess_fn, collate_fn)
         encoder, framework, processes = self.encoder, self.encoder.framework, self.engine.processes
         training, setup = self.training, self.training.setup
@@ -358,8 +357,7 @@ class Tuner(TunerFacade):
             validation, description = create_validation(eval_data, setup, self.engine, self.seed, batch_size, metrics)
         fit_config["metrics"] = list(validation.metrics) if validation else []
         training.config |= {"train_data": repr(dataset), "loss": describe(self.loss), "fit": fit_config}
-        if eval_data is not None:
-            training.config["eval_data"] = description
+        training.config |= {} if eval_data is None else {"eval_data": description}
 
         functions, pairs = (encoder.preprocess_fn, encoder.collate_fn), encoder.uses_pair_inputs(dataset)
         batches = Batches(dataset, [], *functions, None, setup.target_type, pairs, length_groups, processes=processes)
