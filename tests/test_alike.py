@@ -17,7 +17,9 @@ TUNER = Path(__file__).parents[1] / "finetuner" / "tuner"
 WORDS = {"PyTorch": "FRAMEWORK", "PaddlePaddle": "FRAMEWORK", "Keras": "FRAMEWORK"}
 WORDS |= {"PytorchTuner": "FrameworkTuner", "KerasTuner": "FrameworkTuner", "PaddleTuner": "FrameworkTuner"}
 WORDS |= {
-    f"{name}{kind}": f"Framework{kind}" for name in ("Pytorch", "Keras", "Paddle") for kind in ("Engine", "Framework", "Processes")
+    f"{name}{kind}": f"Framework{kind}"
+    for name in ("Pytorch", "Keras", "Paddle")
+    for kind in ("Engine", "Framework", "Processes")
 }
 WORDS |= {"call": "forward"}  # the method of a layer
 ONE_TEXT = ["losses/*.py", "miner.py", "comparison.py"]
@@ -75,6 +77,7 @@ OWN = {
         "tile_reductions.ListedReduction": "",
         "tile_reductions.ListedReduction.__init__": "",
         "tile_reductions.ListedReduction.add": "",
+        "tile_reductions.ListedReduction.partial_sums": "",
         "tile_reductions.ListedReduction.results": "",
         "tile_reductions.ListedReduction.gradient": "",
         "functional.near_pairs": "compilers do not know how many there are",
@@ -85,6 +88,11 @@ OWN = {
         "tile_reductions.Workspace.reset": "",
         "tile_reductions.Tile.empty": "",
         "tile_reductions.along": "Paddle is slow at implicit broadcasting",
+        "parallel.Forward": "Paddle's DataParallel cannot be freed, so gradients are averaged after the backward pass",
+        "parallel.Forward.__init__": "",
+        "parallel.Forward.forward": "",
+        "parallel.Parallel.wrap": "",
+        "processes.host_group": "Paddle's groups send objects by the device",
         "tiles.TiledComparison.whole": "Paddle cannot differentiate a backward pass",
         "tiles.second_derivative": "",
         "tiles.aliases": "",
@@ -228,6 +236,11 @@ OWN = {
         "blocks.FirstDerivative.forward": "",
         "blocks.FirstDerivative.backward": "",
         "blocks.reduce_tiles": "one of its compilers must not look into tiles",
+        "parallel.Parallel.messages": "what DataParallel does in PyTorch",
+        "parallel.Parallel.warn_of_unused": "",
+        "processes.reduced": "gloo has not all types",
+        "processes.sent_as": "",
+        "processes.start_barrier": "Paddle's gloo waits for 30 seconds",
         "functional.is_near": "its compiler needs a loop where there is none in eager mode",
         "functional.refine_near_": "Paddle cannot write to no place, which near_pairs may be",
         "functional.row_squares": "",
@@ -252,13 +265,13 @@ OWN = {
         "engine.FrameworkEngine.set_parameters": "",
         "engine.FrameworkEngine.groups": "",
         "engine.FrameworkEngine.compile": "to_static does not notice when other weights are trained",
-        "engine.FrameworkEngine.params_by_position": "the names of slots depend on what else the process has created",
         "engine.loss_function": "as in PyTorch",
         "engine.check_finite": "",
         "framework.compilation_disabled": "as in PyTorch",
         "framework.forward": "",
         "models.plain_model": "",
         "optimizers.slot_name": "the names of slots depend on what else the process has created",
+        "optimizers.params_by_position": "",
         "optimizers.create_slots": "slots exist only after the first step",
         "optimizers.load_slots": "",
         "optimizers.optimizer_groups": "its own groups change the weights for good",
@@ -362,6 +375,12 @@ DIFFERENT = {
     "tile_reductions.Tile.__init__": "",
     "tile_triplets.SoftTripletReduction.ratios": "",
     "ops.row_slice": "a compiler's number of rows is open in Keras",
+    "parallel": "by whether gradients are averaged during the backward pass or after it",
+    "parallel.Parallel": "",
+    "parallel.Parallel.__call__": "",
+    "parallel.Parallel.finish_step": "",
+    "processes": "by the launcher",
+    "processes.AcrossProcesses": "by the framework's own words",
     "kernels.triplets": "by how it counts",
     "kernels.soft_triplets": "",
     "kernels.soft_precision": "",

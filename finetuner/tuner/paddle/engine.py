@@ -25,13 +25,13 @@ from .optimizers import (
     add_weights,
     check_scheduler,
     create_optimizer,
-    create_slots,
     decay_weights,
     gradient_norm,
     load_slots,
     optimizer_covers,
     optimizer_groups,
     optimizer_params,
+    params_by_position,
     plain_settings,
     scale_gradients,
     take_step,
@@ -348,7 +348,7 @@ class PaddleEngine(base.Engine):
     # State.
 
     def optimizer_state(self, optimizer: paddle.optimizer.Optimizer) -> tuple[dict[str, paddle.Tensor], dict[str, Any]]:
-        tensors, numbers = tensors_and_numbers(optimizer.state_dict(), self.params_by_position())
+        tensors, numbers = tensors_and_numbers(optimizer.state_dict(), params_by_position(self.model, self.loss))
         rates = {"learning_rate": optimizer.get_lr(), "initial_lr": getattr(optimizer, "initial_lr", None)}
         return tensors, {**rates, "numbers": numbers}
 
@@ -358,22 +358,12 @@ class PaddleEngine(base.Engine):
         for name in ("learning_rate", "initial_lr"):
             if not isinstance(plain[name], float | int) and not (name == "initial_lr" and plain[name] is None):
                 raise ValueError(f"the learning rate of a saved optimizer must be a number, got {plain[name]!r}")
-        parameters = self.params_by_position()
-        own, _ = tensors_and_numbers(optimizer.state_dict(), parameters)
-        positions = {slot.partition(".")[0] for slot in tensors}
-        if {slot.partition(".")[0] for slot in own} != positions:
-            create_slots(optimizer, [p for position, p in parameters.items() if position in positions])
-        load_slots(optimizer, {**tensors, **plain["numbers"]}, parameters)
+        load_slots(optimizer, {**tensors, **plain["numbers"]}, params_by_position(self.model, self.loss))
         if "LR_Scheduler" not in plain["numbers"]:
             optimizer.set_lr(plain["learning_rate"])
         vars(optimizer).pop("initial_lr", None)
         if plain["initial_lr"] is not None:
             optimizer.initial_lr = plain["initial_lr"]
-
-    def params_by_position(self) -> dict[str, paddle.Tensor]:
-        """The parameters of the model, then those of the loss, by position."""
-        parameters = [*named_weights(self.model).values(), *named_weights(self.loss).values()]
-        return {str(position): p for position, p in enumerate(parameters)}
 
     @paddle.no_grad()
     def average_weights(self, average: Any, share: float) -> Any:

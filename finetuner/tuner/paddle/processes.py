@@ -1,9 +1,12 @@
 """Several processes that train one model, for PaddlePaddle: ``paddle.distributed`` under its launcher."""
 
+import contextlib
 import functools
+import importlib
 import os
 import pickle
 import socket
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,9 @@ def start_barrier(rank: int, count: int) -> Callable[[], None]:
         host = os.environ["PADDLE_CURRENT_ENDPOINT"].rpartition(":")[0]
         endpoint = [f"{host}:{free.getsockname()[1]}"]
     dist.broadcast_object_list(endpoint, src=0)
+    if rank == 0:  # the server opens a log in the working directory, which is the user's
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            importlib.import_module("paddle.distributed.fleet.utils.http_server")
     dist.gloo_init_parallel_env(rank, count, endpoint[0])
     return dist.gloo_barrier
 
