@@ -193,7 +193,7 @@ class AcrossProcesses(nn.Layer):
         >>> loss = AcrossProcesses(NTXentLoss())  # in a single process, the loss itself
         >>> embeddings = paddle.randn([8, 4])
         >>> loss(embeddings, paddle.arange(8) // 2).shape
-        []
+        paddle.Size([])
     """
 
     def __init__(self, loss: nn.Layer):
