@@ -17,7 +17,9 @@ TUNER = Path(__file__).parents[1] / "finetuner" / "tuner"
 WORDS = {"PyTorch": "FRAMEWORK", "PaddlePaddle": "FRAMEWORK", "Keras": "FRAMEWORK"}
 WORDS |= {"PytorchTuner": "FrameworkTuner", "KerasTuner": "FrameworkTuner", "PaddleTuner": "FrameworkTuner"}
 WORDS |= {
-    f"{name}{kind}": f"Framework{kind}" for name in ("Pytorch", "Keras", "Paddle") for kind in ("Engine", "Framework")
+    f"{name}{kind}": f"Framework{kind}"
+    for name in ("Pytorch", "Keras", "Paddle")
+    for kind in ("Engine", "Framework", "Processes")
 }
 WORDS |= {"call": "forward"}  # the method of a layer
 ONE_TEXT = ["losses/*.py", "miner.py", "comparison.py"]
@@ -88,6 +90,11 @@ OWN = {
         "tile.Workspace.give_away": "",
         "tile.Tile.empty": "",
         "tile.along": "Paddle is slow at implicit broadcasting",
+        "parallel.Forward": "Paddle's DataParallel cannot be freed, so gradients are averaged after the backward pass",
+        "parallel.Forward.__init__": "",
+        "parallel.Forward.forward": "",
+        "parallel.Parallel.wrap": "",
+        "processes.host_group": "Paddle's groups send objects by the device",
         "tiles.TiledComparison.whole": "Paddle cannot differentiate a backward pass",
         "relations.Relations.by_class": "of tiles",
         "relations.Relations.is_symmetric": "",
@@ -237,6 +244,11 @@ OWN = {
         "blocks.FirstDerivative.forward": "",
         "blocks.FirstDerivative.backward": "",
         "blocks.reduce_tiles": "one of its compilers must not look into tiles",
+        "parallel.Parallel.messages": "what DataParallel does in PyTorch",
+        "parallel.Parallel.warn_of_unused": "",
+        "processes.reduced": "gloo has not all types",
+        "processes.sent_as": "",
+        "processes.start_barrier": "Paddle's gloo waits for 30 seconds",
         "functional.is_near": "its compiler needs a loop where there is none in eager mode",
         "functional.refine_near_": "Paddle cannot write to no place, which near_pairs may be",
         "functional.row_squares": "",
@@ -261,13 +273,13 @@ OWN = {
         "engine.FrameworkEngine.set_parameters": "",
         "engine.FrameworkEngine.groups": "",
         "engine.FrameworkEngine.compile": "to_static does not notice when other weights are trained",
-        "engine.FrameworkEngine.params_by_position": "the names of slots depend on what else the process has created",
         "engine.loss_function": "as in PyTorch",
         "engine.check_finite": "",
         "framework.compilation_disabled": "as in PyTorch",
         "framework.forward": "",
         "models.plain_model": "",
         "optimizers.slot_name": "the names of slots depend on what else the process has created",
+        "optimizers.params_by_position": "",
         "optimizers.create_slots": "slots exist only after the first step",
         "optimizers.load_slots": "",
         "optimizers.optimizer_groups": "its own groups change the weights for good",
@@ -375,6 +387,12 @@ DIFFERENT = {
     "tile_reductions.TileReduction.gradient": "Paddle's tiles on the diagonal are not symmetric to the last bit",
     "tile_triplets.TripletReduction.above": "Paddle compares with all but extreme limits",
     "ops.row_slice": "a compiler's number of rows is open in Keras",
+    "parallel": "by whether gradients are averaged during the backward pass or after it",
+    "parallel.Parallel": "",
+    "parallel.Parallel.__call__": "",
+    "parallel.Parallel.finish_step": "",
+    "processes": "by the launcher",
+    "processes.AcrossProcesses": "by the framework's own words",
     "kernels.triplets": "by how it counts",
     "kernels.soft_triplets": "",
     "kernels.soft_precision": "",

@@ -65,7 +65,7 @@ def train(backend, name, resume=None, callbacks=(), **options):
         backend.mlp(16, 32, 8, seed=rank), callbacks=[*callbacks], learning_rate=0.01, **(CASES[name] | options)
     )
     train_data, eval_data = data_of(name)
-    settings = {"batch_size": 61, "metrics": ["hit@1", "mAP@R"], "num_workers": 2 * (backend.name == "pytorch")}
+    settings = {"batch_size": 61, "metrics": ["hit@1", "mAP@R"], "num_workers": 2 * (backend.name != "keras")}
     if name != "clip":
         settings["evaluate_every"] = 3
     run = tuner.fit(train_data, eval_data, epochs=3, resume=resume, **settings)

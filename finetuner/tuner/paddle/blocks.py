@@ -10,6 +10,7 @@ from paddle.jit.sot.utils import no_eval_frame
 
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE
+from ..base.processes import ALONE, work_is_shared_by
 from .comparison import Comparison
 from .functional import PairwiseOperands, block_distances, pairwise_distance, prepare_rows, spread
 from .ops import Tensor, detached, on_cpu, refuse_second_derivatives, row_slice, row_sums, where
@@ -122,7 +123,7 @@ class BlockSums(PyLayer):
     """Sums over all rows, in one pass over the blocks.
 
     All rows have the same weight in a sum, so its gradient is known except for one factor. It is computed while the
-    block exists, and ``backward`` only multiplies it.
+    block exists, and ``backward`` only multiplies it. Several processes share the blocks.
     """
 
     @staticmethod
@@ -130,12 +131,15 @@ class BlockSums(PyLayer):
         ctx: Any, inputs: "BlockInputs", queries: Tensor, references: Tensor, *weights: Tensor
     ) -> tuple[Tensor, ...]:
         needs_gradient = [not x.stop_gradient for x in (queries, references, *weights)]
-        by_queries, by_references = [], paddle.zeros_like(references)
+        by_queries, by_references = paddle.zeros_like(queries), paddle.zeros_like(references)
         column_sums = paddle.zeros_like(references[:, 0])
         inputs_requiring_grad = [as_leaf(weight) for weight in weights]
         by_weights = [paddle.zeros_like(weight) for weight in weights]
         totals: list[Tensor] = []
-        for rows in inputs.slices:
+        processes = work_is_shared_by.get()
+        if len(inputs.slices) < processes.count:
+            processes = ALONE
+        for rows in inputs.slices[processes.rank :: processes.count]:
             distances = as_leaf(block_distances(inputs.operands, inputs.distance, *rows))
             masks = inputs.relations.rows(*rows)
             with paddle.set_grad_enabled(any(needs_gradient)):
@@ -145,18 +149,22 @@ class BlockSums(PyLayer):
                 gradient = grad_wrt_squared_distance(detached(distances), gradient, inputs.distance)
                 # |q - r|^2 has the gradients 2 (q - r) and 2 (r - q), and half of it has half of them.
                 own = row_slice(queries, *rows)
-                by_queries.append(row_sums(gradient)[:, None] * own - gradient @ references)
+                by_queries[rows[0] : rows[0] + rows[1]] = row_sums(gradient)[:, None] * own - gradient @ references
                 by_references -= paddle.matmul(gradient, own, transpose_x=True)
                 column_sums += paddle.ones_like(gradient[:, 0]) @ gradient  # faster than a sum
                 for total, other in zip(by_weights, others, strict=True):
                     total += other
             numbers = [detached(number) for number in numbers]
             totals = [a + b for a, b in zip(totals, numbers, strict=True)] if totals else numbers
+        totals = [processes.add(total) for total in totals]
         if any(needs_gradient):
+            by_queries, by_references, column_sums, *by_weights = (
+                processes.add(x) for x in (by_queries, by_references, column_sums, *by_weights)
+            )
             by_references += column_sums[:, None] * references
             ctx.needs_gradient = needs_gradient
             scale = 1 if inputs.distance == "cosine" else 2
-            ctx.save_for_backward(scale * paddle.concat(by_queries), scale * by_references, *by_weights)
+            ctx.save_for_backward(scale * by_queries, scale * by_references, *by_weights)
         ctx.mark_non_differentiable(*totals[1:])
         return tuple(totals)
 

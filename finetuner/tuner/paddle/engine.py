@@ -12,6 +12,7 @@ from paddle import nn
 from paddle.optimizer.lr import LRScheduler
 
 from ..base.losses.loss import in_evaluation, is_own
+from ..base.processes import Processes
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
@@ -24,18 +25,20 @@ from .optimizers import (
     add_weights,
     check_scheduler,
     create_optimizer,
-    create_slots,
     decay_weights,
     gradient_norm,
     load_slots,
     optimizer_covers,
     optimizer_groups,
     optimizer_params,
+    params_by_position,
     plain_settings,
     scale_gradients,
     take_step,
     tensors_and_numbers,
 )
+from .parallel import Parallel, average, copy_from_first, loss_parameters, parallel_model
+from .processes import join_processes
 from .surgery import check_optimizer_covers_poolers
 
 __all__ = ["PaddleEngine"]
@@ -44,6 +47,7 @@ HALF_TYPES = {"bf16": paddle.bfloat16, "fp16": paddle.float16}
 
 
 class PaddleEngine(base.Engine):
+    parallel: Parallel | None = None  # the model as several processes train it
     buffers_before: list[paddle.Tensor]
     parameters: list[paddle.Tensor]  # of all optimizers
     training_model: Any  # what a step runs, compiled if asked
@@ -58,8 +62,8 @@ class PaddleEngine(base.Engine):
 
     def embed(self, parts: Parts, update: bool) -> tuple[paddle.Tensor, Callable[[paddle.Tensor | None], None]]:
         if parts.two_passes:
-            return embed_twice(self.embed_part, parts, self.model, self.framework.device)
-        outputs = [self.embed_part(part) for part in parts.micro_batches]
+            return embed_twice(self.embed_part, parts, update, self.model, self.framework.device)
+        outputs = [self.embed_part(part, update) for part in parts.micro_batches]
         whole = outputs[0] if len(outputs) == 1 else paddle.concat(outputs)
         if parts.order is not None:
             whole = whole.index_select(paddle.to_tensor(parts.order, place=whole.place))
@@ -70,10 +74,13 @@ class PaddleEngine(base.Engine):
 
         return whole, backward
 
-    def embed_part(self, part: MicroBatch) -> paddle.Tensor:
-        """Embeddings of a micro-batch."""
+    def embed_part(self, part: MicroBatch, exchange: bool) -> paddle.Tensor:
+        """Embeddings of a micro-batch. With its backward pass, several processes exchange gradients if asked."""
+        inputs = to_device(part.inputs, self.framework.device)
         with self.autocast():
-            return forward(self.training_model, to_device(part.inputs, self.framework.device), part.rows)
+            if self.parallel is None:
+                return forward(self.training_model, inputs, part.rows)
+            return self.parallel(inputs, part.rows, exchange)
 
     def loss_gradient(
         self, embeddings: paddle.Tensor, targets: tuple[np.ndarray, ...]
@@ -92,6 +99,8 @@ class PaddleEngine(base.Engine):
 
     def update(self, loss: paddle.Tensor) -> StepResult:
         optimizers = list(self.optimizers.values())
+        if self.processes.count > 1:
+            self.merge()
         parameters = [p for p in self.parameters if p.grad is not None]
         divisor = self.accumulated * (1.0 if self.scale is None else self.scale.value)
         self.accumulated = 0
@@ -112,6 +121,13 @@ class PaddleEngine(base.Engine):
         if self.optimization.has_native_schedule:
             self.optimization.schedule.step()
         return StepResult(loss, norm)
+
+    def merge(self) -> None:
+        """Bring together what several processes have computed in a step."""
+        if self.parallel is not None:
+            self.parallel.finish_step()
+        gradients = [p.grad for p in loss_parameters(self.loss) if p.grad is not None]  # whole ones, up to rounding
+        average(self.processes, [*gradients, *self.statistics])
 
     def refuse(self, parameters: list[paddle.Tensor], loss: paddle.Tensor, norm: paddle.Tensor) -> StepResult:
         """Leave the step out: in float16 to go on with a smaller scale of the loss, otherwise by an error."""
@@ -157,6 +173,13 @@ class PaddleEngine(base.Engine):
         self.compiles = compile and not hasattr(plain_model(self.model).forward, "dygraph_function")
         self.begin_at(None)
         self.statistics = mutable_buffers(self.model, running=True)
+
+    def find_processes(self) -> Processes:
+        return join_processes()
+
+    def copy_from_first(self) -> None:
+        self.move()
+        copy_from_first(self.model, self.loss)
 
     def move(self) -> None:
         """Move model and loss to the device."""
@@ -269,6 +292,7 @@ class PaddleEngine(base.Engine):
         self.set_parameters()
 
     def end_training(self) -> None:
+        self.parallel = None
         self.set_frozen(set())
         self.model.eval()
         self.accumulated = 0
@@ -288,6 +312,8 @@ class PaddleEngine(base.Engine):
             layer.eval()
         if self.compiles:
             self.compile()
+        if self.processes.count > 1:
+            self.parallel = parallel_model(self.training_model, self.processes, self.parallel)
 
     def compile(self) -> None:
         """Compile a copy of the model that shares its weights, unless that is done for the weights that are trained."""
@@ -323,7 +349,7 @@ class PaddleEngine(base.Engine):
     # State.
 
     def optimizer_state(self, optimizer: paddle.optimizer.Optimizer) -> tuple[dict[str, paddle.Tensor], dict[str, Any]]:
-        tensors, numbers = tensors_and_numbers(optimizer.state_dict(), self.params_by_position())
+        tensors, numbers = tensors_and_numbers(optimizer.state_dict(), params_by_position(self.model, self.loss))
         rates = {"learning_rate": optimizer.get_lr(), "initial_lr": getattr(optimizer, "initial_lr", None)}
         return tensors, {**rates, "numbers": numbers}
 
@@ -333,22 +359,12 @@ class PaddleEngine(base.Engine):
         for name in ("learning_rate", "initial_lr"):
             if not isinstance(plain[name], float | int) and not (name == "initial_lr" and plain[name] is None):
                 raise ValueError(f"the learning rate of a saved optimizer must be a number, got {plain[name]!r}")
-        parameters = self.params_by_position()
-        own, _ = tensors_and_numbers(optimizer.state_dict(), parameters)
-        positions = {slot.partition(".")[0] for slot in tensors}
-        if {slot.partition(".")[0] for slot in own} != positions:
-            create_slots(optimizer, [p for position, p in parameters.items() if position in positions])
-        load_slots(optimizer, {**tensors, **plain["numbers"]}, parameters)
+        load_slots(optimizer, {**tensors, **plain["numbers"]}, params_by_position(self.model, self.loss))
         if "LR_Scheduler" not in plain["numbers"]:
             optimizer.set_lr(plain["learning_rate"])
         vars(optimizer).pop("initial_lr", None)
         if plain["initial_lr"] is not None:
             optimizer.initial_lr = plain["initial_lr"]
-
-    def params_by_position(self) -> dict[str, paddle.Tensor]:
-        """The parameters of the model, then those of the loss, by position."""
-        parameters = [*named_weights(self.model).values(), *named_weights(self.loss).values()]
-        return {str(position): p for position, p in enumerate(parameters)}
 
     @paddle.no_grad()
     def average_weights(self, average: Any, share: float) -> Any:

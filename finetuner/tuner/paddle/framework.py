@@ -15,6 +15,7 @@ from safetensors.paddle import load_file, save_file
 
 from ...arrays import takes_two_arguments
 from ..base.data.batches import Batch, Batches, PairInputs
+from ..base.processes import started_processes
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_pair_embeddings, check_same_shapes, device_error
@@ -153,14 +154,24 @@ class PaddleFramework(base.Framework):
 
 
 def resolve_device(device: str) -> str:
-    """The device of this name; an accelerator, if there is one, for ``"auto"``."""
-    if device != "auto":
-        try:
-            paddle.empty([0]).to(device)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise device_error(device, error) from None
-        return device.lower()
-    return str(paddle.device.get_device())
+    """The device of this name; an accelerator, if there is one, for ``"auto"``.
+
+    Of several processes of a machine, each takes the accelerator of its own number.
+    """
+    if device == "auto":
+        return str(paddle.device.get_device())  # which has the number
+    chosen = with_own_number(device.lower())
+    try:
+        paddle.empty([0]).to(chosen)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise device_error(device, error) from None
+    return chosen
+
+
+def with_own_number(device: str) -> str:
+    """The accelerator of this process, if a launcher has started several and ``device`` has no number."""
+    number = os.environ.get(f"FLAGS_selected_{device}s", "")
+    return f"{device}:{number}" if number.isdigit() and started_processes() is not None else device
 
 
 @contextmanager

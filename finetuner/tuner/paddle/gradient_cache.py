@@ -16,12 +16,13 @@ STATEFUL_LAYERS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D,
 
 
 def embed_twice(
-    forward: Callable[[MicroBatch], paddle.Tensor], parts: Parts, model: nn.Layer, device: str
+    forward: Callable[[MicroBatch, bool], paddle.Tensor], parts: Parts, update: bool, model: nn.Layer, device: str
 ) -> tuple[paddle.Tensor, Callable[[paddle.Tensor | None], None]]:
     """Embed all micro-batches without a graph.
 
     Both passes begin with the same buffers and draw the same random numbers, so the second computes what the first did.
-    The buffers of the second pass are kept.
+    The buffers of the second pass are kept. If an update follows, several processes exchange gradients with the last
+    micro-batch of the second pass.
 
     Returns:
         The embeddings, and a function that propagates their gradient to the weights, by a second pass.
@@ -32,7 +33,7 @@ def embed_twice(
         states.append(random_state(device))
         # Not under no_grad, where a model may compute differently: with a faster kernel, or another compiled graph.
         # A copy, since a compiled model may write its next output to the same memory.
-        embeddings.append(forward(part).detach().clone())
+        embeddings.append(forward(part, False).detach().clone())
     restore_buffers(model, before)
     whole = paddle.concat(embeddings)
     order = None if parts.order is None else paddle.to_tensor(parts.order, place=whole.place)
@@ -47,7 +48,7 @@ def embed_twice(
         gradients = paddle.split(gradient, [part.rows for part in parts.micro_batches])
         for part, state, share in zip(parts.micro_batches, states, gradients, strict=True):
             set_random_state(state, device)
-            forward(part).backward(share)
+            forward(part, update and part is parts.micro_batches[-1]).backward(share)
         set_random_state(after, device)
 
     return whole if order is None else whole.index_select(order), backward

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import paddle
 
 from ..base.losses.reductions import NEGATIVE
+from ..base.processes import Processes
 from .functional import hinge
 from .listed import Listed, listed_distances
 from .ops import Tensor, detached, row_sums, softplus, where
@@ -115,5 +116,18 @@ def select_negatives(
             better = value < best[rows]
             best[rows] = where(better, value, best[rows])
             columns[rows] = where(better, place + others.start, columns[rows])
+    best, columns = nearest_of_all(comparison.processes, best, columns)
     found = best != math.inf
     return Selection(columns, found, where(found, best * sign, 0.0))
+
+
+def nearest_of_all(processes: Processes, best: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """What several processes have selected from their tiles: the smallest value, and the first column that has it."""
+    if processes.count == 1:
+        return best, columns
+    one_each = [slice(rank, rank + 1) for rank in range(processes.count)]
+    values = processes.gather(best[None], one_each)
+    places = processes.gather(columns[None], one_each)
+    best = values.min(axis=0)
+    chosen = where(values == best, places, paddle.iinfo(paddle.int32).max)
+    return best, chosen.min(axis=0)

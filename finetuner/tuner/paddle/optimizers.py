@@ -13,6 +13,7 @@ from ..base.training.framework import check_same_shapes
 from ..base.training.optimization import Optimization, default_decay, with_option_rate
 from ..base.training.parameter_groups import Group, Weight
 from .framework import copy_to_host
+from .models import named_weights
 
 __all__ = [
     "add_weights",
@@ -25,6 +26,7 @@ __all__ = [
     "optimizer_covers",
     "optimizer_groups",
     "optimizer_params",
+    "params_by_position",
     "plain_settings",
     "scale_gradients",
     "take_step",
@@ -232,10 +234,20 @@ def create_slots(optimizer: paddle.optimizer.Optimizer, parameters: Sequence[pad
         p.set_value(value)
 
 
+def params_by_position(model: Any, loss: Any) -> dict[str, paddle.Tensor]:
+    """The parameters of the model, then those of the loss, by position."""
+    parameters = [*named_weights(model).values(), *named_weights(loss).values()]
+    return {str(position): p for position, p in enumerate(parameters)}
+
+
 def load_slots(
     optimizer: paddle.optimizer.Optimizer, state: Mapping[str, Any], parameters: Mapping[str, paddle.Tensor]
 ) -> None:
     """Set all slots of an optimizer; raise ``ValueError`` if others were saved."""
+    created, _ = tensors_and_numbers(optimizer.state_dict(), parameters)
+    saved = {name.partition(".")[0] for name, value in state.items() if isinstance(value, paddle.Tensor)}
+    if {name.partition(".")[0] for name in created} != saved:
+        create_slots(optimizer, [p for position, p in parameters.items() if position in saved])
     own = optimizer.state_dict()
     names = {name: slot_name(name, parameters) for name in own}
     if set(names.values()) != state.keys():

@@ -9,6 +9,7 @@ from typing import Any
 import paddle
 
 from ..base.losses.reductions import HingeSum, LogSumExp
+from ..base.processes import ALONE, Processes
 from .exclusions import TilePairs
 from .functional import EXP_CUTOFF, PairwiseOperands
 from .listed import refine_listed
@@ -47,6 +48,7 @@ class TileReduction:
     def __init__(self, one: Any, operands: PairwiseOperands, columns: int | None, distance: str):
         self.one, self.operands, self.columns, self.distance = one, operands, columns, distance
         self.like = detached(operands.queries)
+        self.processes: Processes = ALONE  # that share the tiles
 
     def accumulators(self, *shape: int, fill: float = 0.0) -> list[Tensor]:
         """Accumulators of the rows and of the columns; the same if a batch is compared with itself."""
@@ -56,6 +58,16 @@ class TileReduction:
     def add(self, tile: Tile, side: int) -> None:
         """Add a tile to the numbers of its rows or columns."""
         raise NotImplementedError
+
+    def partial_sums(self) -> list[Tensor]:
+        """What :meth:`add` adds up."""
+        raise NotImplementedError
+
+    def merge(self, processes: Processes) -> None:
+        """After the last tile, bring together what several processes have found in their tiles."""
+        self.processes = processes
+        for sums in {id(sums): sums for sums in self.partial_sums()}.values():
+            sums.copy_(processes.add(sums), True)
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         """The numbers of all rows, or of all columns, after the last tile."""
@@ -117,6 +129,9 @@ class HingeReduction(TileReduction):
         self.sums[side][tile.slices[side]] += tile.sums(terms, side)
         self.active[side][tile.slices[side]] += tile.sums(active, side)
 
+    def partial_sums(self) -> list[Tensor]:
+        return [*self.sums, *self.active]
+
     def results(self, side: int) -> tuple[Tensor, ...]:
         return self.sums[side], self.active[side]
 
@@ -140,6 +155,9 @@ class ListedReduction(TileReduction):
 
     def can_keep(self, tile: Tile) -> bool:
         return True
+
+    def partial_sums(self) -> list[Tensor]:
+        return [self.found]
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         if self.scale_of_tiles is not None:
@@ -209,6 +227,17 @@ class LogSumExpReduction(TileReduction):
         self.sums[side][rows] = self.sums[side][rows] * (old - new).exp() + added
         self.maxima[side][rows] = new
 
+    def partial_sums(self) -> list[Tensor]:
+        return self.sums
+
+    def merge(self, processes: Processes) -> None:
+        if not self.bounded:  # sums are relative to the maxima that this process has seen
+            for sums, maxima in {id(x): (x, y) for x, y in zip(self.sums, self.maxima, strict=True)}.values():
+                own = maxima.clone()
+                maxima.copy_(processes.largest(maxima), True)
+                sums.multiply_((own - maxima).exp())
+        super().merge(processes)
+
     def results(self, side: int) -> tuple[Tensor, ...]:
         sums = self.sums[side]
         self.found[side] = where(sums == 0, self.least, sums.log() + self.maxima[side])  # NaN stays
@@ -243,7 +272,7 @@ class LogSumExpReduction(TileReduction):
         return shares.multiply_(self.factors(tile, side))
 
     def by_parameters(self) -> tuple[Tensor, ...]:
-        return (self.by_scale.reshape(self.one.scale.shape),) if self.learnable else ()
+        return (self.processes.add(self.by_scale).reshape(self.one.scale.shape),) if self.learnable else ()
 
 
 def parameters_of(reduction: Any) -> list[Tensor]:

@@ -29,6 +29,9 @@ class LimitReduction(TileReduction):
         """The k-th limits minus the distances."""
         return tile.along(self.limits[tile.slices[side], k], side).subtract_(tile.without(NEGATIVE, side))
 
+    def partial_sums(self) -> list[Tensor]:
+        return [self.below, self.sums]
+
     def results(self, side: int) -> tuple[Tensor, ...]:
         return self.sums, self.below.sum(axis=1)
 
@@ -151,6 +154,9 @@ class PolynomialTripletReduction(LimitReduction):
 
     def keep(self, tile: Tile) -> None:
         tile.keep_exponentials(self.scale_of_exponents, NEGATIVE)
+
+    def partial_sums(self) -> list[Tensor]:
+        return [self.sums, *(part.powers for part in self.parts)]
 
     def results(self, side: int) -> tuple[Tensor, ...]:
         self.below = paddle.concat([part.sums_of_sigmoids() for part in self.parts]).T

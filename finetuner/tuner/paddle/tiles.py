@@ -16,6 +16,7 @@ from paddle.autograd import PyLayer
 
 from ..base.losses import blocks
 from ..base.losses.reductions import NEGATIVE, POSITIVE, HingeSum, LogSumExp, Triplets
+from ..base.processes import ALONE, work_is_shared_by
 from .comparison import Positives
 from .exclusions import Exclusions, TilePairs
 from .functional import PairwiseOperands, prepare_rows
@@ -93,6 +94,9 @@ class TiledComparison:
         self.exclusions = Exclusions(relations, self.pairs)
         self.positive_distances: Tensor | None = None  # as far as they come from tiles
         self.reverse = Reverse(self.operands, relations, distance) if both else None
+        self.processes = work_is_shared_by.get()
+        if self.num_tiles < self.processes.count:
+            self.processes = ALONE
 
     def slices(self, side: int) -> list[slice]:
         """The rows, or the columns, of all tiles."""
@@ -105,14 +109,21 @@ class TiledComparison:
         return self.operands.queries.shape[0], self.operands.references.shape[0]
 
     @property
+    def num_tiles(self) -> int:
+        """The number of all tiles."""
+        rows, columns = (len(self.slices(side)) for side in (0, 1))
+        return rows * (rows + 1) // 2 if self.self_comparison else rows * columns
+
+    @property
     def can_be_kept(self) -> bool:
         """Whether there are so few tiles that the backward pass need not compute them again."""
-        rows, columns = (len(self.slices(side)) for side in (0, 1))
-        count = rows * (rows + 1) // 2 if self.self_comparison else rows * columns
-        return count * self.sizes[0] * self.sizes[1] <= blocks.kept_size(on_cpu(self.operands.queries))
+        return self.num_tiles * self.sizes[0] * self.sizes[1] <= blocks.kept_size(on_cpu(self.operands.queries))
 
     def tiles(self, scale: float | None = None, kept: Sequence[Tile] | None = None) -> Iterator[Tile]:
         """All tiles; of a batch that is compared with itself, those on and above the diagonal.
+
+        Where several processes share the work, these are the tiles of this process, and what is computed from them must
+        be brought together.
 
         Args:
             scale: Of exponents in place of distances; see :class:`.tile_reductions.Tile`.
@@ -123,10 +134,14 @@ class TiledComparison:
             return
         two_sided = self.self_comparison or self.reverse is not None
         symmetric = two_sided and self.relations.is_symmetric
+        number, processes = -1, self.processes
         computed = TileDistances(self.operands, self.distance, scale)
         for rows in self.slices(0):
             for columns in self.slices(1):
                 if self.self_comparison and columns.start < rows.start:
+                    continue
+                number += 1
+                if number % processes.count != processes.rank:
                     continue
                 on_diagonal = self.self_comparison and columns.start == rows.start  # its rows are its columns
                 values, least = computed.tile(rows, columns)
@@ -252,6 +267,8 @@ class TileReductions(PyLayer):
                     for one in over_tiles:
                         one.keep(tile)
                     kept.append(tile)
+        for one in over_tiles:
+            one.merge(comparison.processes)
         sides = (0,) if comparison.reverse is None else (0, 1)
         # Aliases: a result that a reduction holds would hold the graph, and the graph the reduction.
         results = [[detached(number) for number in one.results(side)] for side in sides for one in over_tiles]
@@ -281,5 +298,6 @@ class TileReductions(PyLayer):
                 other.add_gradient(tile, by_distances)
             gradients.add(tile, by_distances)
         by_parameters = [gradient for one in over_tiles for gradient in one.by_parameters()]
-        found = zip(ctx.needs_gradient, (*gradients.results(), *by_parameters), strict=True)
+        by_rows = [comparison.processes.add(x) for x in gradients.results()]
+        found = zip(ctx.needs_gradient, (*by_rows, *by_parameters), strict=True)
         return tuple(gradient if needed else None for needed, gradient in found)
