@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from ..base.processes import Processes
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
@@ -17,11 +18,13 @@ from ..base.training.framework import check_embeddings
 from ..base.training.micro_batches import Parts, split_batch
 from ..base.training.precision import LossScale
 from .data import to_device
+from .devices import ONE_DEVICE, Devices, find_devices, put_batch
 from .framework import KerasFramework, assign, copy_to_host
-from .gradient_cache import GradientCache, seed_engine
+from .gradient_cache import GradientCache, compiled, seed_engine
 from .gradients import global_norm, lerp
 from .models import TrainingModel, named_weights
 from .optimizers import OptimizerGroups, Update, create_optimizer, plain_settings
+from .processes import KerasProcesses, check_strategy, join_processes
 
 __all__ = ["KerasEngine"]
 
@@ -33,6 +36,7 @@ class KerasEngine(base.Engine):
     gradient_cache: GradientCache | None
     gradients: list[Any]  # of the batches since the last update
     state_before: list[Any] | None  # what the forward passes have changed since the last update
+    devices: Devices | None = None  # those that share a batch; None if Keras uses its one device
     device_type = "cpu"  # of PyTorch as the engine
 
     # The step. Keras compiles model, loss and update of an ordinary batch into one function.
@@ -40,34 +44,46 @@ class KerasEngine(base.Engine):
     def step(
         self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True, rows_per_item: int = 1
     ) -> StepResult:
-        parts = split_batch(inputs, len(targets[0]), self.micro_batch_size)
+        slices = self.processes.slices(len(targets[0]), rows_per_item)
+        own = slices[self.processes.rank]
+        alone = self.devices is None and self.processes.count == 1
+        cuts = () if alone or self.devices is not None else slices  # of processes that compute by themselves
+        parts = split_batch(inputs, own.stop - own.start, None if self.devices else self.micro_batch_size)
         with self.framework.on_device(), self.policies():
-            self.framework.check_pooling(self.model, inputs, len(targets[0]))
+            self.framework.check_pooling(self.model, inputs, own.stop - own.start)
             self.compile_for(parts.micro_batches[0].inputs)
-            if update and not self.accumulated and not parts.two_passes:
+            if self.devices is not None:
+                parts = put_batch(self.devices, self.processes, inputs, slices, self.micro_batch_size)
+            if update and not self.accumulated and not parts.two_passes and alone:
                 loss = self.whole_step(to_device(inputs), targets)
             else:
-                loss = self.accumulate(parts, targets)
+                loss = self.accumulate(parts, targets, cuts)
                 if update:
                     self.update(loss)
         if not update:
             return StepResult(loss, None)
         norm = float(self.training_model.optimizer.norm)
-        self.check(loss, norm, parts, targets)
+        self.check(loss, norm, parts, targets, cuts)
         return StepResult(loss, norm)
 
     def whole_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> float:
         """Take Keras' own step, and return the loss."""
         return float(self.training_model.train_on_batch(inputs, targets, return_dict=True)["loss"])
 
-    def accumulate(self, parts: Parts, targets: tuple[np.ndarray, ...]) -> float:
-        """Add the gradients of a batch to those of the last ones, and return the loss."""
+    def accumulate(self, parts: Parts, targets: tuple[np.ndarray, ...], slices: Sequence[slice] = ()) -> float:
+        """Add the gradients of a batch to those of the last ones, and return the loss.
+
+        Args:
+            parts: The batch, or the slice of this process.
+            targets: The targets of all rows.
+            slices: The rows of each process, if each computes by itself.
+        """
         self.training_model.reset_metrics()  # as Keras' own step does
         if not self.accumulated:
             self.state_before = [ops.copy(variable) for variable in self.training_model.non_trainable_variables]
         if self.gradient_cache is None:
-            self.gradient_cache = GradientCache(self.training_model)
-        loss, gradients = self.gradient_cache.gradients(parts, targets)
+            self.gradient_cache = GradientCache(self.training_model, self.devices or ONE_DEVICE, self.processes)
+        loss, gradients = self.gradient_cache.gradients(parts, targets, slices, self.step_seed)
         if not math.isfinite(loss):
             self.undo_step()
             raise NotFiniteError(f"the loss must be finite, and is {loss}")
@@ -93,7 +109,9 @@ class KerasEngine(base.Engine):
         self.gradient_cache.update(gradients if count == 1 else [gradient / count for gradient in gradients])
         return StepResult(loss, self.training_model.optimizer.norm)
 
-    def check(self, loss: float, norm: float, parts: Parts, targets: tuple[np.ndarray, ...]) -> None:
+    def check(
+        self, loss: float, norm: float, parts: Parts, targets: tuple[np.ndarray, ...], slices: Sequence[slice]
+    ) -> None:
         """Raise :class:`NotFiniteError` if the step was not taken; in float16, adapt the scale of the loss."""
         if not math.isfinite(norm):
             self.undo_step()
@@ -104,14 +122,14 @@ class KerasEngine(base.Engine):
             self.scale.update(math.isfinite(norm))
             self.training_model.optimizer.scale.assign(self.scale.value)
         elif not math.isfinite(norm):
-            names = self.bad_weights(parts, targets)
+            names = self.bad_weights(parts, targets, slices)
             raise NotFiniteError(f"the gradient must be finite, and is not for {base.preview_names(names)}")
 
-    def bad_weights(self, parts: Parts, targets: tuple[np.ndarray, ...]) -> list[str]:
+    def bad_weights(self, parts: Parts, targets: tuple[np.ndarray, ...], slices: Sequence[slice]) -> list[str]:
         """The names of the model's weights whose gradients are not finite. They are computed again."""
         names = {id(variable): name for name, variable in named_weights(self.model).items()}
         with self.framework.on_device(), self.policies():
-            self.accumulate(parts, targets)
+            self.accumulate(parts, targets, slices)
         pairs = zip(self.training_model.trainable_variables, self.gradients, strict=True)
         bad = [variable for variable, gradient in pairs if not math.isfinite(float(global_norm([gradient])))]
         self.undo_step()
@@ -123,6 +141,30 @@ class KerasEngine(base.Engine):
             for variable, old in zip(self.training_model.non_trainable_variables, self.state_before, strict=True):
                 variable.assign(old)
             self.state_before = None
+
+    # Processes and devices.
+
+    def join_processes(self, setting: str | bool) -> None:
+        check_strategy(self.model)
+        self.devices = find_devices()
+        super().join_processes(setting)
+        if self.devices is None:
+            return
+        if self.devices.processes != self.processes.count:
+            raise ValueError(
+                f"the distribution must have the devices of all {self.processes.count} processes that train, and has "
+                f"those of {self.devices.processes}"
+            )
+        self.devices.check([*self.model.variables, *getattr(self.loss, "variables", [])])
+
+    def find_processes(self) -> Processes:
+        return join_processes()
+
+    def copy_from_first(self) -> None:
+        if not self.model.built:
+            raise ValueError("several processes must be given a model whose weights exist: call it on a batch before")
+        assert isinstance(self.processes, KerasProcesses)
+        self.processes.copy_from_first([*self.model.variables, *getattr(self.loss, "variables", [])])
 
     # Precision and device.
 
@@ -171,6 +213,7 @@ class KerasEngine(base.Engine):
         self.training_model = TrainingModel(self.model if self.rest is None else self.rest, self.loss)
         self.gradient_cache = None
         self.evaluation_model: TrainingModel | None = None
+        self.evaluate: Any = None  # the loss of arrays, compiled for several devices
         self.compiled = False
 
     def compile_for(self, inputs: Any) -> None:
@@ -344,8 +387,26 @@ class KerasEngine(base.Engine):
         if self.evaluation_model is None:  # TensorFlow would trace a loss that is not compiled at each call
             self.evaluation_model = TrainingModel(keras.layers.Identity(), self.loss)
             self.evaluation_model.compile()
+        if self.devices is not None:
+            return self.loss_of_arrays(self.evaluation_model, embeddings, targets)
         with self.framework.on_device():
             return float(self.evaluation_model.test_on_batch(embeddings, targets, return_dict=True)["loss"])
+
+    def loss_of_arrays(
+        self, model: TrainingModel, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]
+    ) -> float:
+        """The loss, on the devices of this process."""
+        assert self.devices is not None
+        variables = model.variables
+        values = self.devices.local_values(variables)
+        if self.evaluate is None:
+
+            def evaluate(values: list[Any], embeddings: Any, targets: tuple[Any, ...]) -> Any:
+                with keras.StatelessScope(zip(variables, values, strict=True)):
+                    return model.batch_loss(targets, embeddings)
+
+            self.evaluate = compiled(evaluate, with_xla=True)
+        return float(self.evaluate(values, embeddings, targets))
 
     def peak_memory(self) -> int | None:
         return None

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from ...arrays import takes_two_arguments
 from .. import ENGINES
-from ..base.data.batches import Batch, Batches
+from ..base.data.batches import Batch, Batches, PairInputs
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_same_shapes, device_error
@@ -26,6 +26,7 @@ from ..base.training.split_model import SplitModel
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .devices import Embedder, find_devices
 from .frozen import split_frozen
 from .gradient_cache import random_state, set_random_state
 from .matryoshka_loss import MatryoshkaLoss
@@ -43,6 +44,7 @@ class KerasFramework(base.Framework):
     def __init__(self, device: str = "auto"):
         self.device = resolve_device(device)
         self.embedders: dict[int, Any] = {}  # by the id of a model, one that Keras compiles to embed
+        self.on_devices: dict[int, Embedder] = {}  # the same, for several devices
 
     def versions(self) -> dict[str, str]:
         engine = importlib.import_module(keras.backend.backend())
@@ -112,7 +114,7 @@ class KerasFramework(base.Framework):
 
     def embed(self, model: keras.Model, inputs: Any, count: int) -> np.ndarray:
         with self.on_device():
-            embeddings = self.embedder(model).predict_on_batch(to_device(inputs))
+            embeddings = self.predict(self.embedder(model), inputs, count)
         checked = check_embeddings(embeddings, isinstance(embeddings, np.ndarray), count)
         return np.asarray(checked, dtype=np.float32)
 
@@ -141,7 +143,26 @@ class KerasFramework(base.Framework):
         if kind == "bfloat16":
             raise ValueError(f"cache_frozen must be used with frozen layers that return a float32 tensor, got {kind}")
         with self.on_device():
-            return np.asarray(prefix.predict_on_batch(to_device(inputs)))
+            return np.asarray(self.predict(prefix, inputs, None))
+
+    def predict(self, model: TrainingModel, inputs: Any, count: int | None) -> Any:
+        """What a model returns for a batch, as arrays.
+
+        Args:
+            model: The model.
+            inputs: Its input.
+            count: The number of embeddings; None for a model with one row of its output per row of its input.
+        """
+        devices = find_devices()
+        if devices is None:
+            return model.predict_on_batch(to_device(inputs))
+        if not model.embed_model.built:
+            with keras.StatelessScope():
+                model(to_device(inputs))
+        if id(model) not in self.on_devices or self.on_devices[id(model)].devices.mesh != devices.mesh:
+            self.on_devices[id(model)] = Embedder(model, devices)
+        rows = count // 2 if count is not None and isinstance(inputs, PairInputs) else count
+        return self.on_devices[id(model)](to_device(inputs), rows)
 
     def as_array(self, x: Any) -> np.ndarray:
         return np.asarray(ops.convert_to_numpy(x))
