@@ -6,21 +6,13 @@ number of rows, any model and any loss: XLA shares it among the devices.
 """
 
 import functools
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from ..base.data.batches import LengthGroups, PairInputs
-from ..base.processes import Processes, cut
-from ..base.training.micro_batches import MicroBatch, Parts, slice_rows, split_batch
-from .data import to_device
-
-__all__ = ["ONE_DEVICE", "Devices", "Embedder", "OneDevice", "Rows", "find_devices", "put_batch"]
-
-BUILT_BEFORE = "the model must be built while the distribution of keras.distribution is set"
+__all__ = ["ONE_DEVICE", "Devices", "OneDevice", "Rows", "find_devices"]
 
 
 class Rows:
@@ -159,22 +151,32 @@ class Devices(OneDevice):
             for value in values
         ]
 
-    def check(self, variables: Sequence[Any]) -> None:
-        """Raise ``ValueError`` unless the variables are on all devices."""
+    def check(self, processes: int, variables: Sequence[Any]) -> None:
+        """Raise ``ValueError`` unless the devices are those of all processes that train, and variables are on them."""
+        if processes != self.processes:
+            raise ValueError(
+                f"the distribution must have the devices of the {processes} processes that train, and has those of "
+                f"{self.processes}"
+            )
         for variable in variables:
-            found = set(variable.value.sharding.device_set)
-            if found != set(self.mesh.devices.flat):
+            count = len(variable.value.sharding.device_set)
+            if variable.value.sharding.device_set != set(self.mesh.devices.flat):
                 raise ValueError(
-                    f"{BUILT_BEFORE}, and its weight {variable.path} is on {len(found)} of the "
-                    f"{self.mesh.devices.size} devices"
+                    "the model must be made while the distribution of keras.distribution is set, and its weight "
+                    f"{variable.path} is on {count} of the {self.mesh.devices.size} devices"
                 )
 
 
-def find_devices() -> Devices | None:
+def find_devices(processes: int | None = None, variables: Sequence[Any] = ()) -> Devices | None:
     """The devices of the distribution that is set; None for a single device or another engine than JAX.
 
+    Args:
+        processes: The number of processes that train; by default those of the distribution.
+        variables: Those that must be on the devices.
+
     Raises:
-        ValueError: If the distribution is not data parallel, or its devices are not in the order of the processes.
+        ValueError: If the distribution is not data parallel, its devices are not in the order of the processes, it has
+            the devices of others, or a variable is on others.
     """
     distribution = keras.distribution.distribution()
     if distribution is None or keras.backend.backend() != "jax":
@@ -193,95 +195,8 @@ def find_devices() -> Devices | None:
             "the devices of the distribution must be those of keras.distribution.list_devices(), as many of each "
             f"process, got devices of the processes {owners}"
         )
-    return None if len(owners) == 1 and jax.process_count() == 1 else Devices(mesh, len(set(owners)))
-
-
-class Embedder:
-    """A model that embeds on all devices of this process, in evaluation mode.
-
-    Args:
-        model: A built model with flat inputs.
-        devices: The devices of all processes.
-    """
-
-    def __init__(self, model: keras.Model, devices: Devices):
-        import jax
-
-        devices.check(model.variables)
-        model.built = True  # its variables are those of the model inside, which exist
-        self.model, self.devices, self.local = model, devices, devices.local()
-        self.function = jax.jit(self.embed)
-
-    def embed(self, weights: list[Any], state: list[Any], x: Any) -> Any:
-        """The embeddings of a batch, as a function of the weights."""
-        return self.local.copy(self.model.stateless_call(weights, state, self.local.cut(x), training=False)[0])
-
-    def __call__(self, x: Any, count: int | None) -> Any:
-        """What the model returns for a batch of ``count`` rows, by default as many as the first array has."""
-        count = len(keras.tree.flatten(x)[0]) if count is None else count
-        groups = (self.model.trainable_variables, self.model.non_trainable_variables)
-        made = self.function(*map(self.devices.local_values, groups), self.local.put(x, [count]))
-        return keras.tree.map_structure(np.asarray, made)
-
-
-def put_batch(
-    devices: Devices, processes: Processes, inputs: Any, slices: Sequence[slice], micro_batch_size: int | None
-) -> Parts:
-    """A batch on several devices. A micro-batch has about equally many rows of each process.
-
-    Args:
-        devices: The devices.
-        processes: The processes.
-        inputs: The model's input, of the slice of this process.
-        slices: The rows of each process.
-        micro_batch_size: The rows of the model's input of each process that are in memory at once; None for all.
-
-    Raises:
-        ValueError: If the inputs of several processes do not fit together.
-    """
-    if processes.count == 1:
-        parts = split_batch(inputs, slices[0].stop, micro_batch_size)
-        return parts._replace(micro_batches=[put_part(devices, one.inputs, [one.rows]) for one in parts.micro_batches])
-    width = 2 if isinstance(inputs, PairInputs) else 1  # embeddings that a row of the model's input gives
-    own = slices[processes.rank]
-    check_alike(processes, inputs, (own.stop - own.start) // width)
-    longest = max(one.stop - one.start for one in slices) // width
-    count = 1 if micro_batch_size is None else -(-longest // micro_batch_size)
-    pieces = [
-        [slice(one.start + piece.start, one.start + piece.stop) for piece in cut(one.stop - one.start, count, width)]
-        for one in slices
-    ]
-    micro_batches, order = [], []
-    for number in range(count):
-        rows = [one[number] for one in pieces]
-        start, end = ((edge - own.start) // width for edge in (rows[processes.rank].start, rows[processes.rank].stop))
-        part = inputs if count == 1 else slice_rows(inputs, start, end, (own.stop - own.start) // width)
-        micro_batches.append(put_part(devices, part, [one.stop - one.start for one in rows]))
-        order += [row for one in rows for row in range(one.start, one.stop)]
-    return Parts(micro_batches, np.argsort(order) if count > 1 else None, count > 1)
-
-
-def put_part(devices: Devices, inputs: Any, counts: Sequence[int]) -> MicroBatch:
-    """A micro-batch on several devices, from the number of embeddings of each process."""
-    width = 2 if isinstance(inputs, PairInputs) else 1
-    return MicroBatch(devices.put(to_device(inputs), [count // width for count in counts]), sum(counts))
-
-
-def check_alike(processes: Processes, inputs: Any, count: int) -> None:
-    """Raise ``ValueError``, in all processes, unless their inputs are arrays of rows of the same shape."""
-    error, found = None, ""
-    if isinstance(inputs, LengthGroups):
-        error = ValueError("length_groups must be 1 with several processes of JAX, and each side of a pair alike")
-    else:
-        arrays = [np.asarray(one) for one in keras.tree.flatten(to_device(inputs))]
-        found = ", ".join(f"{array.dtype} {list(array.shape[1:])}" for array in arrays)
-        if not all(array.ndim and len(array) == count for array in arrays):
-            error = ValueError(f"the inputs of several processes must be arrays of one entry per row, here {count}")
-    number = zlib.crc32(found.encode()) >> 1
-    highest, lowest = processes.exchange(error, number, -number)
-    if highest != -lowest:
-        texts = " and ".join(sorted(set(processes.gather_objects(found))))
-        raise ValueError(
-            "the inputs of several processes of JAX must have rows of one shape, such as texts that are padded to a "
-            f"fixed length, got {texts}"
-        )
+    if len(owners) == 1 and jax.process_count() == 1:
+        return None
+    devices = Devices(mesh, len(set(owners)))
+    devices.check(devices.processes if processes is None else processes, variables)
+    return devices

@@ -1,8 +1,7 @@
 """The training step of Keras."""
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,17 +17,16 @@ from ..base.training.framework import check_embeddings
 from ..base.training.micro_batches import Parts, split_batch
 from ..base.training.precision import LossScale
 from .data import to_device
-from .devices import ONE_DEVICE, Devices, find_devices, put_batch
+from .devices import ONE_DEVICE, Devices, find_devices
 from .framework import KerasFramework, assign, copy_to_host
-from .gradient_cache import GradientCache, compiled, seed_engine
+from .gradient_cache import GradientCache, seed_engine, seed_layers, seed_torch
 from .gradients import global_norm, lerp
-from .models import TrainingModel, named_weights
+from .models import TrainingModel, in_precision, named_weights
+from .on_devices import ArrayLoss, put_batch
 from .optimizers import OptimizerGroups, Update, create_optimizer, plain_settings
-from .processes import KerasProcesses, check_strategy, join_processes
+from .processes import check_strategy, copy_from_first, join_processes, variables_of
 
 __all__ = ["KerasEngine"]
-
-POLICIES = {"bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
 class KerasEngine(base.Engine):
@@ -37,6 +35,7 @@ class KerasEngine(base.Engine):
     gradients: list[Any]  # of the batches since the last update
     state_before: list[Any] | None  # what the forward passes have changed since the last update
     devices: Devices | None = None  # those that share a batch; None if Keras uses its one device
+    slices: Sequence[slice] = ()  # the rows of each process, if each computes by itself
     device_type = "cpu"  # of PyTorch as the engine
 
     # The step. Keras compiles model, loss and update of an ordinary batch into one function.
@@ -47,9 +46,9 @@ class KerasEngine(base.Engine):
         slices = self.processes.slices(len(targets[0]), rows_per_item)
         own = slices[self.processes.rank]
         alone = self.devices is None and self.processes.count == 1
-        cuts = () if alone or self.devices is not None else slices  # of processes that compute by themselves
+        self.slices = () if self.devices is not None or alone else slices
         parts = split_batch(inputs, own.stop - own.start, None if self.devices else self.micro_batch_size)
-        with self.framework.on_device(), self.policies():
+        with self.framework.on_device(), in_precision(self.model, self.precision):
             self.framework.check_pooling(self.model, inputs, own.stop - own.start)
             self.compile_for(parts.micro_batches[0].inputs)
             if self.devices is not None:
@@ -57,33 +56,27 @@ class KerasEngine(base.Engine):
             if update and not self.accumulated and not parts.two_passes and alone:
                 loss = self.whole_step(to_device(inputs), targets)
             else:
-                loss = self.accumulate(parts, targets, cuts)
+                loss = self.accumulate(parts, targets)
                 if update:
                     self.update(loss)
         if not update:
             return StepResult(loss, None)
         norm = float(self.training_model.optimizer.norm)
-        self.check(loss, norm, parts, targets, cuts)
+        self.check(loss, norm, parts, targets)
         return StepResult(loss, norm)
 
     def whole_step(self, inputs: Any, targets: tuple[np.ndarray, ...]) -> float:
         """Take Keras' own step, and return the loss."""
         return float(self.training_model.train_on_batch(inputs, targets, return_dict=True)["loss"])
 
-    def accumulate(self, parts: Parts, targets: tuple[np.ndarray, ...], slices: Sequence[slice] = ()) -> float:
-        """Add the gradients of a batch to those of the last ones, and return the loss.
-
-        Args:
-            parts: The batch, or the slice of this process.
-            targets: The targets of all rows.
-            slices: The rows of each process, if each computes by itself.
-        """
+    def accumulate(self, parts: Parts, targets: tuple[np.ndarray, ...]) -> float:
+        """Add the gradients of a batch to those of the last ones, and return the loss."""
         self.training_model.reset_metrics()  # as Keras' own step does
         if not self.accumulated:
             self.state_before = [ops.copy(variable) for variable in self.training_model.non_trainable_variables]
         if self.gradient_cache is None:
             self.gradient_cache = GradientCache(self.training_model, self.devices or ONE_DEVICE, self.processes)
-        loss, gradients = self.gradient_cache.gradients(parts, targets, slices, self.step_seed)
+        loss, gradients = self.gradient_cache.gradients(parts, targets, self.slices, self.step_seed)
         if not math.isfinite(loss):
             self.undo_step()
             raise NotFiniteError(f"the loss must be finite, and is {loss}")
@@ -109,9 +102,7 @@ class KerasEngine(base.Engine):
         self.gradient_cache.update(gradients if count == 1 else [gradient / count for gradient in gradients])
         return StepResult(loss, self.training_model.optimizer.norm)
 
-    def check(
-        self, loss: float, norm: float, parts: Parts, targets: tuple[np.ndarray, ...], slices: Sequence[slice]
-    ) -> None:
+    def check(self, loss: float, norm: float, parts: Parts, targets: tuple[np.ndarray, ...]) -> None:
         """Raise :class:`NotFiniteError` if the step was not taken; in float16, adapt the scale of the loss."""
         if not math.isfinite(norm):
             self.undo_step()
@@ -122,14 +113,14 @@ class KerasEngine(base.Engine):
             self.scale.update(math.isfinite(norm))
             self.training_model.optimizer.scale.assign(self.scale.value)
         elif not math.isfinite(norm):
-            names = self.bad_weights(parts, targets, slices)
+            names = self.bad_weights(parts, targets)
             raise NotFiniteError(f"the gradient must be finite, and is not for {base.preview_names(names)}")
 
-    def bad_weights(self, parts: Parts, targets: tuple[np.ndarray, ...], slices: Sequence[slice]) -> list[str]:
+    def bad_weights(self, parts: Parts, targets: tuple[np.ndarray, ...]) -> list[str]:
         """The names of the model's weights whose gradients are not finite. They are computed again."""
         names = {id(variable): name for name, variable in named_weights(self.model).items()}
-        with self.framework.on_device(), self.policies():
-            self.accumulate(parts, targets, slices)
+        with self.framework.on_device(), in_precision(self.model, self.precision):
+            self.accumulate(parts, targets)
         pairs = zip(self.training_model.trainable_variables, self.gradients, strict=True)
         bad = [variable for variable, gradient in pairs if not math.isfinite(float(global_norm([gradient])))]
         self.undo_step()
@@ -146,25 +137,14 @@ class KerasEngine(base.Engine):
 
     def join_processes(self, setting: str | bool) -> None:
         check_strategy(self.model)
-        self.devices = find_devices()
         super().join_processes(setting)
-        if self.devices is None:
-            return
-        if self.devices.processes != self.processes.count:
-            raise ValueError(
-                f"the distribution must have the devices of all {self.processes.count} processes that train, and has "
-                f"those of {self.devices.processes}"
-            )
-        self.devices.check([*self.model.variables, *getattr(self.loss, "variables", [])])
+        self.devices = find_devices(self.processes.count, variables_of(self.model, self.loss))
 
     def find_processes(self) -> Processes:
         return join_processes()
 
     def copy_from_first(self) -> None:
-        if not self.model.built:
-            raise ValueError("several processes must be given a model whose weights exist: call it on a batch before")
-        assert isinstance(self.processes, KerasProcesses)
-        self.processes.copy_from_first([*self.model.variables, *getattr(self.loss, "variables", [])])
+        copy_from_first(self.processes, self.model, self.loss)
 
     # Precision and device.
 
@@ -173,21 +153,6 @@ class KerasEngine(base.Engine):
             return precision
         device = ops.zeros(1).device if keras.backend.backend() == "torch" else str(keras.distribution.list_devices())
         return "fp32" if "cpu" in str(device).lower() else "bf16"
-
-    @contextlib.contextmanager
-    def policies(self) -> Iterator[None]:
-        """A context in which the layers of the model compute in the precision of the engine."""
-        if self.precision == "fp32":
-            yield
-            return
-        layers = [one for one in self.model._flatten_layers() if one.dtype_policy.name == "float32" and one.autocast]
-        for layer in layers:
-            layer.dtype_policy = POLICIES[self.precision]
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.dtype_policy = "float32"
 
     def set_up(self, compile: bool) -> None:
         if compile:
@@ -213,7 +178,7 @@ class KerasEngine(base.Engine):
         self.training_model = TrainingModel(self.model if self.rest is None else self.rest, self.loss)
         self.gradient_cache = None
         self.evaluation_model: TrainingModel | None = None
-        self.evaluate: Any = None  # the loss of arrays, compiled for several devices
+        self.array_loss: ArrayLoss | None = None
         self.compiled = False
 
     def compile_for(self, inputs: Any) -> None:
@@ -362,17 +327,11 @@ class KerasEngine(base.Engine):
             return
         if self.training_model.needs_global_seed is not False:  # setting it makes TensorFlow discard its graphs
             seed_engine(seed)
-        for position, variable in enumerate(self.model.variables):
-            if variable.path.endswith("seed_generator_state"):  # of a layer with its own generator, such as dropout
-                variable.assign(np.array([seed % 2**32, position], dtype="uint32"))
+        seed_layers(self.model, seed)
 
     def begin_step(self, seed: int) -> None:
         if keras.backend.backend() == "torch":
-            import torch
-
-            torch.default_generator.manual_seed(seed)  # faster than to seed all devices
-            if self.device_type != "cpu":
-                torch.get_device_module(self.device_type).manual_seed(seed)
+            seed_torch(seed, self.device_type)
 
     def loss_logs(self) -> dict[str, float]:
         log_metrics = self.training_model.log_metrics
@@ -388,25 +347,10 @@ class KerasEngine(base.Engine):
             self.evaluation_model = TrainingModel(keras.layers.Identity(), self.loss)
             self.evaluation_model.compile()
         if self.devices is not None:
-            return self.loss_of_arrays(self.evaluation_model, embeddings, targets)
+            self.array_loss = self.array_loss or ArrayLoss(self.evaluation_model, self.devices)
+            return self.array_loss(embeddings, targets)
         with self.framework.on_device():
             return float(self.evaluation_model.test_on_batch(embeddings, targets, return_dict=True)["loss"])
-
-    def loss_of_arrays(
-        self, model: TrainingModel, embeddings: np.ndarray, targets: tuple[np.ndarray, ...]
-    ) -> float:
-        """The loss, on the devices of this process."""
-        assert self.devices is not None
-        variables = model.variables
-        values = self.devices.local_values(variables)
-        if self.evaluate is None:
-
-            def evaluate(values: list[Any], embeddings: Any, targets: tuple[Any, ...]) -> Any:
-                with keras.StatelessScope(zip(variables, values, strict=True)):
-                    return model.batch_loss(targets, embeddings)
-
-            self.evaluate = compiled(evaluate, with_xla=True)
-        return float(self.evaluate(values, embeddings, targets))
 
     def peak_memory(self) -> int | None:
         return None

@@ -26,12 +26,13 @@ from ..base.training.split_model import SplitModel
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
-from .devices import Embedder, find_devices
+from .devices import find_devices
 from .frozen import split_frozen
 from .gradient_cache import random_state, set_random_state
 from .matryoshka_loss import MatryoshkaLoss
 from .models import TrainingModel, TwoTower, check_config, named_weights
 from .native_loss import NativeLoss
+from .on_devices import Embedder
 from .surgery import find_pooling, layers_of, precedes_pooling, put_back, put_pooler
 
 __all__ = ["KerasFramework"]

@@ -17,7 +17,7 @@ from .devices import ONE_DEVICE, OneDevice
 from .gradients import aux_and_gradients
 from .models import TrainingModel
 
-__all__ = ["GradientCache", "compiled", "seed_engine"]
+__all__ = ["GradientCache", "seed_engine", "seed_layers", "seed_torch"]
 
 Tensors = list[Any]
 
@@ -38,9 +38,7 @@ class GradientCache:
         processes: Those that share a batch, if each of them computes by itself. Their gradients are added up.
     """
 
-    def __init__(
-        self, training_model: TrainingModel, devices: OneDevice = ONE_DEVICE, processes: Processes = ALONE
-    ):
+    def __init__(self, training_model: TrainingModel, devices: OneDevice = ONE_DEVICE, processes: Processes = ALONE):
         self.training_model, self.devices, self.processes = training_model, devices, processes
         if not training_model.optimizer.built:
             training_model.optimizer.build(training_model.trainable_variables)
@@ -265,6 +263,22 @@ def set_random_state(state: list[Any], on_device: Any) -> None:
         torch.set_rng_state(state[0])
     if len(state) > 1:
         torch.get_device_module(on_device.device.type).set_rng_state(state[1])
+
+
+def seed_layers(model: keras.Model, seed: int) -> None:
+    """Seed the layers with a generator of their own, such as dropout."""
+    for position, variable in enumerate(model.variables):
+        if variable.path.endswith("seed_generator_state"):
+            variable.assign(np.array([seed % 2**32, position], dtype="uint32"))
+
+
+def seed_torch(seed: int, device_type: str) -> None:
+    """Seed the generators of the host and of one device, which is faster than to seed all devices."""
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device_type != "cpu":
+        torch.get_device_module(device_type).manual_seed(seed)
 
 
 def seed_engine(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Several processes that train one model, for Keras: those of ``keras.distribution`` on JAX, and of torchrun on torch."""
+"""Several processes that train one model, for Keras: those of ``keras.distribution`` on JAX; of torchrun on torch."""
 
 import json
 import os
@@ -13,13 +13,21 @@ import numpy as np
 
 from ..base.processes import ALONE, Processes, started_processes
 
-__all__ = ["JaxProcesses", "KerasProcesses", "TorchProcesses", "check_strategy", "join_processes"]
+__all__ = [
+    "JaxProcesses",
+    "KerasProcesses",
+    "TorchProcesses",
+    "check_strategy",
+    "copy_from_first",
+    "join_processes",
+    "variables_of",
+]
 
 SAVE_TIMEOUT = 30 * 60  # seconds, for a process that waits until the first one has saved a run
 WRITTEN: dict[str, int] = {}  # how often each path was
 ON_JAX = (
-    "use Keras on JAX (KERAS_BACKEND=jax): keras.distribution.set_distribution(keras.distribution.DataParallel()) before "
-    "the model is built"
+    "use Keras on JAX (KERAS_BACKEND=jax), and keras.distribution.set_distribution(keras.distribution.DataParallel()) "
+    "before the model is built"
 )
 
 
@@ -66,6 +74,23 @@ def join_processes() -> Processes:
             "and set a keras.distribution.DataParallel before the model is built; or processes=False"
         )
     raise ValueError(f"Keras on TensorFlow must train in a single process; {ON_JAX}; or processes=False")
+
+
+def variables_of(model: keras.Model, loss: Any) -> list[Any]:
+    """All variables of a model and a loss, which may be a function."""
+    return [*model.variables, *getattr(loss, "variables", [])]
+
+
+def copy_from_first(processes: Processes, model: keras.Model, loss: Any) -> None:
+    """Give all processes the variables of the first one.
+
+    Raises:
+        ValueError: If the model has no variables yet.
+    """
+    if not model.built:
+        raise ValueError("several processes must be given a model whose weights exist: call it on a batch before")
+    assert isinstance(processes, KerasProcesses)
+    processes.copy_from_first(variables_of(model, loss))
 
 
 def has_workers() -> bool:
