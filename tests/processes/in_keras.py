@@ -4,7 +4,7 @@
     ... python -m tests.processes.in_keras --process 0 --of 2 --port 12345     # and --process 1; 2 devices each
     KERAS_BACKEND=torch torchrun --nproc-per-node 2 -m tests.processes.in_keras
 
-``--plant cut`` leaves the rows in that fill up a batch, and the check must fail. ``--flops`` prints how much each
+``--plant cut`` lets the model see the rows that fill up a batch, and the check must fail. ``--flops`` prints how much each
 device computes, by XLA's own analysis.
 """
 
@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from finetuner import ClassDataset, PairDataset
 from finetuner.tuner.keras import KerasTuner, devices
+from finetuner.tuner.keras.gradient_cache import GradientCache
+from finetuner.tuner.keras.models import TrainingModel
 
 CASES = {
     "triplets": {"loss": "TripletLoss"},
@@ -91,18 +93,12 @@ def flops(distribution, rows=2048):
             engine, x = tuner.engine, np.zeros((rows, 64), np.float32)
             engine.begin_training()
             engine.compile_for(x)
-            cache = devices_cache(engine)
+            cache = GradientCache(engine.training_model, engine.devices or devices.ONE_DEVICE)
             inputs = engine.devices.put(x, [rows]) if scope else x
             variables = [[one.value for one in group] for group in cache.variables()]
             lowered = cache.differentiate_batch.lower(*variables, inputs, (np.arange(rows) // 4,), np.float32(1))
             found.append(lowered.compile().cost_analysis()["flops"])
     return found
-
-
-def devices_cache(engine):
-    from finetuner.tuner.keras.gradient_cache import GradientCache
-
-    return GradientCache(engine.training_model, engine.devices or devices.ONE_DEVICE)
 
 
 def main():
@@ -121,13 +117,14 @@ def main():
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         keras.distribution.initialize(f"127.0.0.1:{arguments.port}", arguments.of, arguments.process)
     if arguments.plant == "cut":
-        devices.Devices.put = without_parts(devices.Devices.put)
+        cut_late()
     if not ON_JAX:
-        distribution, arguments.of = None, int(os.environ["WORLD_SIZE"])
-        count, arguments.process = arguments.of, int(os.environ["RANK"])
+        distribution, arguments.process = None, int(os.environ["RANK"])
+        place = f"in {os.environ['WORLD_SIZE']} processes"
     else:
         distribution = keras.distribution.DataParallel(devices=keras.distribution.list_devices())
         count = distribution.device_mesh.devices.size
+        place = f"on {count} devices of {arguments.of} processes"
     if arguments.flops:
         alone, each = flops(distribution)
         print(
@@ -146,19 +143,18 @@ def main():
         wrong += bad
         if arguments.process == 0 or bad:
             print(
-                f"{'WRONG ' if bad else ''}{name} on {count} devices of {arguments.of} processes: weights off by {weights:.1e},"
+                f"{'WRONG ' if bad else ''}{name} {place}: weights off by {weights:.1e},"
                 f" losses by {losses:.1e}, embeddings by {embeddings:.1e}",
                 flush=True,
             )
     os._exit(bool(wrong)) if arguments.of > 1 and wrong else sys.exit(bool(wrong))
 
 
-def without_parts(put):
-    def broken(self, x, counts):
-        rows = put(self, x, counts)
-        return devices.Rows(rows.array, ((0, rows.array.shape[0]),))
-
-    return broken
+def cut_late():
+    """Cut the rows that fill up a batch off the embeddings, so that the model sees them."""
+    devices.Devices.cut = lambda self, x: x.array if isinstance(x, devices.Rows) else x
+    whole = TrainingModel.batch_loss
+    TrainingModel.batch_loss = lambda self, targets, made: whole(self, targets, made[: len(targets[0])])
 
 
 if __name__ == "__main__":

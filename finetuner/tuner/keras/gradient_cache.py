@@ -163,7 +163,7 @@ class GradientCache:
         call = self.training_model.stateless_call
         made, state, losses = call(weights, state, self.devices.cut(x), training=True, return_losses=True)
         found = keras.tree.map_structure(ops.stop_gradient, (made, state, total_loss(losses)))
-        return self.devices.copy(found)  # type: ignore[no-any-return]
+        return self.devices.copy(found)
 
     def loss_and_gradients(
         self, weights: Tensors, state: Tensors, embeddings: Any, targets: Sequence[Any], scale: Any
@@ -179,7 +179,7 @@ class GradientCache:
             return loss * scale, (new, loss, self.training_model.current_logs())
 
         (state, loss, logs), gradients = aux_and_gradients(scaled_loss, [*weights, embeddings])
-        return self.devices.copy((state, loss, logs, gradients))  # type: ignore[no-any-return]
+        return self.devices.copy((state, loss, logs, gradients))
 
     def batch_loss_and_gradients(
         self, weights: Tensors, state: Tensors, x: Any, targets: Sequence[Any], scale: Any
@@ -196,7 +196,7 @@ class GradientCache:
             return loss * scale, (after, loss, self.training_model.current_logs())
 
         (state, loss, logs), gradients = aux_and_gradients(scaled_loss, weights)
-        return self.devices.copy((state, loss, logs, gradients))  # type: ignore[no-any-return]
+        return self.devices.copy((state, loss, logs, gradients))
 
     def accumulate_gradients(
         self, weights: Tensors, state: Tensors, x: Any, gradient: Any, share: Any, total: Tensors
@@ -211,7 +211,7 @@ class GradientCache:
 
         state, gradients = aux_and_gradients(product, weights)
         added = [old + new for old, new in zip(total, gradients, strict=True)]
-        return self.devices.copy((added, state))  # type: ignore[no-any-return]
+        return self.devices.copy((added, state))
 
 
 def total_loss(losses: Sequence[Any]) -> Any:
