@@ -35,7 +35,7 @@ class KerasEngine(base.Engine):
     gradients: list[Any]  # of the batches since the last update
     state_before: list[Any] | None  # what the forward passes have changed since the last update
     devices: Devices | None = None  # those that share a batch; None if Keras uses its one device
-    slices: Sequence[slice] = ()  # the rows of each process, if each computes by itself
+    slices: Sequence[slice] = ()  # of the processes, if each computes by itself
     device_type = "cpu"  # of PyTorch as the engine
 
     # The step. Keras compiles model, loss and update of an ordinary batch into one function.
@@ -133,19 +133,6 @@ class KerasEngine(base.Engine):
                 variable.assign(old)
             self.state_before = None
 
-    # Processes and devices.
-
-    def join_processes(self, setting: str | bool) -> None:
-        check_strategy(self.model)
-        super().join_processes(setting)
-        self.devices = find_devices(self.processes.count, variables_of(self.model, self.loss))
-
-    def find_processes(self) -> Processes:
-        return join_processes()
-
-    def copy_from_first(self) -> None:
-        copy_from_first(self.processes, self.model, self.loss)
-
     # Precision and device.
 
     def resolve_precision(self, precision: str) -> str:
@@ -172,6 +159,17 @@ class KerasEngine(base.Engine):
         self.state_before = None
         self.forget_functions()
         self.clear_gradients()
+
+    def join_processes(self, setting: str | bool) -> None:
+        check_strategy(self.model)
+        super().join_processes(setting)
+        self.devices = find_devices(self.processes.count, variables_of(self.model, self.loss))
+
+    def find_processes(self) -> Processes:
+        return join_processes()
+
+    def copy_from_first(self) -> None:
+        copy_from_first(self.processes, self.model, self.loss)
 
     def forget_functions(self) -> None:
         """Forget what was compiled for another loss, other optimizers or other frozen weights."""
