@@ -118,8 +118,8 @@ def join_torch() -> Processes:
     place = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available() and torch.cuda.current_device() != place:
         raise ValueError(
-            f"each process must have its own device: torch.cuda.set_device({place}) before the model is built, or "
-            "finetuner.tuner.pytorch.PytorchTuner, which takes a Keras model on torch too"
+            f"each process must have its own device: torch.cuda.set_device({place}) before the model is made; or "
+            "processes=False"
         )
     return TorchProcesses()
 
