@@ -288,6 +288,8 @@ class KerasEngine(base.Engine):
         self.forget_functions()
 
     def embed_in_training(self, model: keras.Model, inputs: Any, count: int, seed: int) -> np.ndarray:
+        if self.devices is not None and self.devices.processes > 1:
+            raise ValueError("cache_frozen must be False with several processes of JAX")
         self.begin_step(seed)
         with self.framework.on_device():
             embeddings = TrainingModel(model, None).call_in_training(to_device(inputs))

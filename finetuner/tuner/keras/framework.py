@@ -120,6 +120,12 @@ class KerasFramework(base.Framework):
         return np.asarray(checked, dtype=np.float32)
 
     def embed_eagerly(self, model: keras.Model, inputs: Any, count: int) -> np.ndarray:
+        devices = find_devices()
+        if devices is not None and devices.processes > 1:
+            raise ValueError(
+                "a pooler whose place is not certain must be used in a single process of JAX; put it into the model "
+                "yourself"
+            )
         state = [(variable, ops.copy(variable)) for variable in model.non_trainable_variables]
         with self.on_device():
             place = ops.zeros(())

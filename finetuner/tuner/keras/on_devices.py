@@ -32,15 +32,18 @@ class Embedder:
         self.model, self.devices, self.local = model, devices, devices.local()
         self.function = jax.jit(self.embed)
 
-    def embed(self, weights: list[Any], state: list[Any], x: Any) -> Any:
-        """The embeddings of a batch, as a function of the weights."""
-        return self.local.copy(self.model.stateless_call(weights, state, self.local.cut(x), training=False)[0])
+    def embed(self, values: list[Any], x: Any) -> Any:
+        """The embeddings of a batch, as a function of the values of all variables.
+
+        Their order does not depend on which of them are trained, so what is compiled stays right.
+        """
+        with keras.StatelessScope(zip(self.model.variables, values, strict=True)):
+            return self.local.copy(self.model(self.local.cut(x), training=False))
 
     def __call__(self, x: Any, count: int | None) -> Any:
         """What the model returns for a batch of ``count`` rows, by default as many as the first array has."""
         count = len(keras.tree.flatten(x)[0]) if count is None else count
-        groups = (self.model.trainable_variables, self.model.non_trainable_variables)
-        made = self.function(*map(self.devices.local_values, groups), self.local.put(x, [count]))
+        made = self.function(self.devices.local_values(self.model.variables), self.local.put(x, [count]))
         return keras.tree.map_structure(np.asarray, made)
 
 
