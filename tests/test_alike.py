@@ -144,6 +144,7 @@ OWN = {
         "engine.FrameworkEngine.check": "",
         "engine.FrameworkEngine.join_processes": "Keras has strategies and devices",
         "framework.FrameworkFramework.predict": "on one device or several",
+        "framework.FrameworkFramework.check_pooling": "several processes of JAX cannot",
         "models.in_precision": "Keras has a policy for each layer",
         "gradient_cache.GradientCache.mean": "",
         "gradient_cache.seed_layers": "layers have generators of their own",

@@ -95,6 +95,15 @@ class KerasFramework(base.Framework):
             self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, others)
         return model
 
+    def check_pooling(self, model: keras.Model, inputs: Any, count: int) -> None:
+        devices = None if self.unchecked is None else find_devices()
+        if devices is not None and devices.processes > 1:  # whose inputs differ
+            raise ValueError(
+                "a pooler whose place is not certain must be used in a single process of JAX; put it into the model "
+                "yourself"
+            )
+        super().check_pooling(model, inputs, count)
+
     def put_back(self, model: keras.Model, new: Any, old: Any) -> None:
         put_back(model, new, old)
 
@@ -120,12 +129,6 @@ class KerasFramework(base.Framework):
         return np.asarray(checked, dtype=np.float32)
 
     def embed_eagerly(self, model: keras.Model, inputs: Any, count: int) -> np.ndarray:
-        devices = find_devices()
-        if devices is not None and devices.processes > 1:
-            raise ValueError(
-                "a pooler whose place is not certain must be used in a single process of JAX; put it into the model "
-                "yourself"
-            )
         state = [(variable, ops.copy(variable)) for variable in model.non_trainable_variables]
         with self.on_device():
             place = ops.zeros(())
