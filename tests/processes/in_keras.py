@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from finetuner import ClassDataset, PairDataset
-from finetuner.tuner.keras import KerasTuner, devices
+from finetuner.tuner.keras import KerasTuner, devices, engine
 from finetuner.tuner.keras.gradient_cache import GradientCache
 from finetuner.tuner.keras.models import TrainingModel
 
@@ -152,10 +152,15 @@ def main():
     os._exit(bool(wrong)) if arguments.of > 1 and wrong else sys.exit(bool(wrong))
 
 
+class CutsLate(devices.Devices):
+    def cut(self, x):
+        return x.array if isinstance(x, devices.Rows) else x
+
+
 def cut_late():
     """Cut the rows that fill up a batch off the embeddings, so that the model sees them."""
-    devices.Devices.cut = lambda self, x: x.array if isinstance(x, devices.Rows) else x
-    whole = TrainingModel.batch_loss
+    find, whole = devices.find_devices, TrainingModel.batch_loss
+    engine.find_devices = lambda *arguments: CutsLate(find().mesh) if find(*arguments) else None
     TrainingModel.batch_loss = lambda self, targets, made: whole(self, targets, made[: len(targets[0])])
 
 
