@@ -133,8 +133,8 @@ def fit(
             once, and not the model. Without a model (None) the items are embeddings.
         lora: The rank of LoRA for a PyTorch model, such as 8; or the arguments of ``peft.LoraConfig`` as a mapping; or
             a ``LoraConfig``. Small matrices in the layers are trained and saved, and the model's own weights are not.
-        processes: ``"auto"``: the processes that torchrun, or the launcher of Paddle, has started train one model
-            together. False: this process trains by itself.
+        processes: ``"auto"``: the processes that torchrun, the launcher of Paddle or ``keras.distribution`` (JAX) has
+            started train one model together. False: this process trains by itself.
         epochs: The number of epochs to train.
         max_steps: The number of steps after which the training ends.
         batch_size: The maximal number of items in a batch.

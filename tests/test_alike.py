@@ -44,11 +44,13 @@ OWN = {
         "engine.FrameworkEngine.move": "Keras places tensors itself",
         "engine.FrameworkEngine.set_parameters": "Keras' optimizers know their weights",
         "engine.FrameworkEngine.groups": "",
+        "engine.FrameworkEngine.merge": "Keras' cache of gradients adds them up itself",
         "engine.skips_by_itself": "fused optimizers leave out a step on the device",
         "engine.loss_function": "Keras' step is TrainingModel, which calls the loss",
         "engine.check_finite": "Keras' step returns a loss that is not finite",
         "framework.compilation_disabled": "Keras' layers are called as they are",
         "framework.forward": "as embed_part",
+        "framework.with_own_number": "Keras on torch takes the current device",
         "framework.FrameworkFramework.add_lora": "peft is for PyTorch",
         "framework.FrameworkFramework.lora_of": "",
         "framework.FrameworkFramework.base_digest": "",
@@ -129,7 +131,6 @@ OWN = {
         "engine.FrameworkEngine.bad_weights": "Keras' own step keeps no gradients",
         "engine.FrameworkEngine.build_optimizers": "Keras' optimizers are built with the weights",
         "engine.FrameworkEngine.group_of": "",
-        "engine.seed_variables": "Keras' generators have their states in variables",
         "layers.WeightedLoss.create_generator": "",
         "models.loss_path": "paths depend on what else the process has created",
         "optimizers.OptimizerGroups.add": "",
@@ -150,7 +151,13 @@ OWN = {
         "engine.FrameworkEngine.whole_step": "",
         "engine.FrameworkEngine.accumulate": "",
         "engine.FrameworkEngine.check": "",
-        "engine.FrameworkEngine.policies": "Keras has a policy for each layer",
+        "engine.FrameworkEngine.join_processes": "Keras has strategies and devices",
+        "framework.FrameworkFramework.predict": "on one device or several",
+        "framework.FrameworkFramework.check_pooling": "several processes of JAX cannot",
+        "models.in_precision": "Keras has a policy for each layer",
+        "gradient_cache.GradientCache.mean": "",
+        "gradient_cache.seed_variables": "layers have generators of their own",
+        "gradient_cache.seed_torch": "",
         "engine.FrameworkEngine.forget_functions": "what was compiled depends on weights and optimizers",
         "engine.FrameworkEngine.compile_for": "",
         "engine.FrameworkEngine.freeze": "a group that is frozen is not applied",
@@ -327,13 +334,16 @@ FILES = {
     # Models of transformers, and peft; Paddle cannot differentiate a backward pass and is slow at small operations.
     "pytorch": {"text", "vision", "lora", "frozen_graph", "frozen_text", "tile_second_derivatives", "bands"},
     # Keras' configs, compile and fit; what keras.ops does not have; PyTorch's optimizers; models of KerasHub.
-    # Its tiles are of rows in the order of their classes, since a compiler has to know the number of positives.
-    "keras": {"interop", "gradients", "named_optimizers", "sampled", "text"}
+    # Its tiles are of rows in the order of their classes, since a compiler has to know the number of positives. Devices of
+    # JAX, and Keras' own processes.
+    "keras": {"interop", "gradients", "named_optimizers", "sampled", "text", "devices", "on_devices", "processes"}
     | {"listed", "sorted_rows", "tile_reductions", "tiles", "tiling"},
     "paddle": {"_import_paddle"},  # after TensorFlow
 }
-# Files of the tiles that PyTorch and Paddle share.
+# Files that Keras has not, or not alike: its processes are those of two engines.
 TILES = {
+    "parallel",
+    "processes",
     "exclusions",
     "listed",
     "mined",
@@ -351,6 +361,7 @@ DIFFERENT = {
     "gradient_cache.set_random_state": "",
     "kernels.KnownGradient": "Paddle cannot differentiate a backward pass",
     "kernels.KnownGradient.forward": "",
+    "framework.resolve_device": "by what several processes of a machine do",
     "data.convert_dataset": "by what the framework's own datasets are",
     "data.load_batches": "by what workers are",
     "data.to_device": "Keras places tensors itself",

@@ -1,8 +1,7 @@
 """The training step of Keras."""
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from ..base.losses.loss import in_evaluation
+from ..base.processes import Processes
 from ..base.training import engine as base
 from ..base.training.bad_items import NotFiniteError
 from ..base.training.engine import StepResult
@@ -18,15 +18,16 @@ from ..base.training.framework import check_embeddings
 from ..base.training.micro_batches import Parts, split_batch
 from ..base.training.precision import LossScale
 from .data import to_device
+from .devices import ONE_DEVICE, Devices, find_devices
 from .framework import KerasFramework, assign, copy_to_host
-from .gradient_cache import GradientCache, seed_engine
+from .gradient_cache import GradientCache, seed_engine, seed_torch, seed_variables
 from .gradients import global_norm, lerp
-from .models import TrainingModel, named_weights
+from .models import TrainingModel, in_precision, named_weights
+from .on_devices import ArrayLoss, put_batch
 from .optimizers import OptimizerGroups, Update, create_optimizer, plain_settings
+from .processes import check_strategy, copy_from_first, join_processes, variables_of
 
 __all__ = ["KerasEngine"]
-
-POLICIES = {"bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
 class KerasEngine(base.Engine):
@@ -34,6 +35,8 @@ class KerasEngine(base.Engine):
     gradient_cache: GradientCache | None
     gradients: list[Any]  # of the batches since the last update
     state_before: list[Any] | None  # what the forward passes have changed since the last update
+    devices: Devices | None = None  # those that share a batch; None if Keras uses its one device
+    slices: Sequence[slice] = ()  # of the processes, if each computes by itself
     device_type = "cpu"  # of PyTorch as the engine
 
     # The step. Keras compiles model, loss and update of an ordinary batch into one function.
@@ -41,11 +44,17 @@ class KerasEngine(base.Engine):
     def step(
         self, inputs: Any, targets: tuple[np.ndarray, ...], update: bool = True, rows_per_item: int = 1
     ) -> StepResult:
-        parts = split_batch(inputs, len(targets[0]), self.micro_batch_size)
-        with self.framework.on_device(), self.policies():
-            self.framework.check_pooling(self.model, inputs, len(targets[0]))
+        slices = self.processes.slices(len(targets[0]), rows_per_item)
+        own = slices[self.processes.rank]
+        alone = self.devices is None and self.processes.count == 1
+        self.slices = () if self.devices is not None or alone else slices
+        parts = split_batch(inputs, own.stop - own.start, None if self.devices else self.micro_batch_size)
+        with self.framework.on_device(), in_precision(self.model, self.precision):
+            self.framework.check_pooling(self.model, inputs, own.stop - own.start)
             self.compile_for(parts.micro_batches[0].inputs)
-            if update and not self.accumulated and not parts.two_passes:
+            if self.devices is not None:
+                parts = put_batch(self.devices, self.processes, inputs, slices, self.micro_batch_size)
+            if update and not self.accumulated and not parts.two_passes and alone:
                 loss = self.whole_step(to_device(inputs), targets)
             else:
                 loss = self.accumulate(parts, targets)
@@ -67,8 +76,8 @@ class KerasEngine(base.Engine):
         if not self.accumulated:
             self.state_before = [ops.copy(variable) for variable in self.training_model.non_trainable_variables]
         if self.gradient_cache is None:
-            self.gradient_cache = GradientCache(self.training_model)
-        loss, gradients = self.gradient_cache.gradients(parts, targets)
+            self.gradient_cache = GradientCache(self.training_model, self.devices or ONE_DEVICE, self.processes)
+        loss, gradients = self.gradient_cache.gradients(parts, targets, self.slices, self.step_seed)
         if not math.isfinite(loss):
             self.undo_step()
             raise NotFiniteError(f"the loss must be finite, and is {loss}")
@@ -111,7 +120,7 @@ class KerasEngine(base.Engine):
     def bad_weights(self, parts: Parts, targets: tuple[np.ndarray, ...]) -> list[str]:
         """The names of the model's weights whose gradients are not finite. They are computed again."""
         names = {id(variable): name for name, variable in named_weights(self.model).items()}
-        with self.framework.on_device(), self.policies():
+        with self.framework.on_device(), in_precision(self.model, self.precision):
             self.accumulate(parts, targets)
         pairs = zip(self.training_model.trainable_variables, self.gradients, strict=True)
         bad = [variable for variable, gradient in pairs if not math.isfinite(float(global_norm([gradient])))]
@@ -133,21 +142,6 @@ class KerasEngine(base.Engine):
         device = ops.zeros(1).device if keras.backend.backend() == "torch" else str(keras.distribution.list_devices())
         return "fp32" if "cpu" in str(device).lower() else "bf16"
 
-    @contextlib.contextmanager
-    def policies(self) -> Iterator[None]:
-        """A context in which the layers of the model compute in the precision of the engine."""
-        if self.precision == "fp32":
-            yield
-            return
-        layers = [one for one in self.model._flatten_layers() if one.dtype_policy.name == "float32" and one.autocast]
-        for layer in layers:
-            layer.dtype_policy = POLICIES[self.precision]
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.dtype_policy = "float32"
-
     def set_up(self, compile: bool) -> None:
         if compile:
             raise ValueError("compile must be used with PyTorch or Paddle: Keras compiles by itself")
@@ -167,11 +161,23 @@ class KerasEngine(base.Engine):
         self.forget_functions()
         self.clear_gradients()
 
+    def join_processes(self, setting: str | bool) -> None:
+        check_strategy(self.model)
+        super().join_processes(setting)
+        self.devices = find_devices(self.processes.count, variables_of(self.model, self.loss))
+
+    def find_processes(self) -> Processes:
+        return join_processes()
+
+    def copy_from_first(self) -> None:
+        copy_from_first(self.processes, self.model, self.loss)
+
     def forget_functions(self) -> None:
         """Forget what was compiled for another loss, other optimizers or other frozen weights."""
         self.training_model = TrainingModel(self.model if self.rest is None else self.rest, self.loss)
         self.gradient_cache = None
         self.evaluation_model: TrainingModel | None = None
+        self.array_loss: ArrayLoss | None = None
         self.compiled = False
 
     def compile_for(self, inputs: Any) -> None:
@@ -283,6 +289,8 @@ class KerasEngine(base.Engine):
         self.forget_functions()
 
     def embed_in_training(self, model: keras.Model, inputs: Any, count: int, seed: int) -> np.ndarray:
+        if self.devices is not None and self.devices.processes > 1:
+            raise ValueError("cache_frozen must be False with several processes of JAX")
         self.begin_step(seed)
         with self.framework.on_device():
             embeddings = TrainingModel(model, None).call_in_training(to_device(inputs))
@@ -316,20 +324,14 @@ class KerasEngine(base.Engine):
         self.state_before = None
 
     def begin_epoch(self, seed: int | None) -> None:
-        if seed is None:
-            return
-        if self.training_model.needs_global_seed is not False:  # setting it makes TensorFlow discard its graphs
-            seed_engine(seed)
-        seed_variables(self.model.variables, seed)  # of layers with their own generators, such as dropout
+        if seed is not None:
+            if self.training_model.needs_global_seed is not False:  # setting it makes TensorFlow discard its graphs
+                seed_engine(seed)
+            seed_variables(self.model.variables, seed)  # of layers with their own generators, such as dropout
 
     def begin_step(self, seed: int) -> None:
-        if keras.backend.backend() == "torch":
-            import torch
-
-            torch.default_generator.manual_seed(seed)  # faster than to seed all devices
-            if self.device_type != "cpu":
-                torch.get_device_module(self.device_type).manual_seed(seed)
-        seed_variables(getattr(self.loss, "variables", ()), seed)  # of a loss with its own generator
+        seed_torch(seed, self.device_type)
+        seed_variables(getattr(self.loss, "variables", ()), self.step_seed)  # of a loss; the same in all processes
 
     def loss_logs(self) -> dict[str, float]:
         log_metrics = self.training_model.log_metrics
@@ -345,6 +347,9 @@ class KerasEngine(base.Engine):
             self.evaluation_model = TrainingModel(keras.layers.Identity(), self.loss)
             self.evaluation_model.compile()
         with self.framework.on_device(), in_evaluation(self.loss):
+            if self.devices is not None:
+                self.array_loss = self.array_loss or ArrayLoss(self.evaluation_model, self.devices)
+                return self.array_loss(embeddings, targets)
             return float(self.evaluation_model.test_on_batch(embeddings, targets, return_dict=True)["loss"])
 
     def peak_memory(self) -> int | None:
@@ -393,10 +398,3 @@ class KerasEngine(base.Engine):
             for position, variable in enumerate(self.model.variables)
             if id(variable) in names
         }
-
-
-def seed_variables(variables: Iterable[Any], seed: int) -> None:
-    """Seed the generators among some variables, each differently."""
-    for position, variable in enumerate(variables):
-        if variable.path.endswith("seed_generator_state"):
-            variable.assign(np.array([seed % 2**32, position], dtype="uint32"))

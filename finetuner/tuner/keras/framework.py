@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from ...arrays import takes_two_arguments
 from .. import ENGINES
-from ..base.data.batches import Batch, Batches
+from ..base.data.batches import Batch, Batches, PairInputs
 from ..base.registry import public_classes
 from ..base.training import framework as base
 from ..base.training.framework import check_embeddings, check_same_shapes, device_error
@@ -26,11 +26,13 @@ from ..base.training.split_model import SplitModel
 from . import losses, miner, poolers
 from .combined_loss import CombinedLoss
 from .data import convert_dataset, load_batches, to_device
+from .devices import find_devices
 from .frozen import split_frozen
 from .gradient_cache import random_state, set_random_state
 from .matryoshka_loss import MatryoshkaLoss
 from .models import TrainingModel, TwoTower, check_config, named_weights
 from .native_loss import NativeLoss
+from .on_devices import Embedder
 from .surgery import find_pooling, layers_of, precedes_pooling, put_back, put_pooler
 
 __all__ = ["KerasFramework"]
@@ -43,6 +45,7 @@ class KerasFramework(base.Framework):
     def __init__(self, device: str = "auto"):
         self.device = resolve_device(device)
         self.embedders: dict[int, Any] = {}  # by the id of a model, one that Keras compiles to embed
+        self.on_devices: dict[int, Embedder] = {}  # the same, for several devices
 
     def versions(self) -> dict[str, str]:
         engine = importlib.import_module(keras.backend.backend())
@@ -92,6 +95,15 @@ class KerasFramework(base.Framework):
             self.unchecked = PoolingCheck(model, place.name, place.layer, layer, place.is_global, others)
         return model
 
+    def check_pooling(self, model: keras.Model, inputs: Any, count: int) -> None:
+        devices = None if self.unchecked is None else find_devices()
+        if devices is not None and devices.processes > 1:  # whose inputs differ
+            raise ValueError(
+                "a pooler whose place is not certain must be used in a single process of JAX; put it into the model "
+                "yourself"
+            )
+        super().check_pooling(model, inputs, count)
+
     def put_back(self, model: keras.Model, new: Any, old: Any) -> None:
         put_back(model, new, old)
 
@@ -112,7 +124,7 @@ class KerasFramework(base.Framework):
 
     def embed(self, model: keras.Model, inputs: Any, count: int) -> np.ndarray:
         with self.on_device():
-            embeddings = self.embedder(model).predict_on_batch(to_device(inputs))
+            embeddings = self.predict(self.embedder(model), inputs, count)
         checked = check_embeddings(embeddings, isinstance(embeddings, np.ndarray), count)
         return np.asarray(checked, dtype=np.float32)
 
@@ -141,7 +153,26 @@ class KerasFramework(base.Framework):
         if kind == "bfloat16":
             raise ValueError(f"cache_frozen must be used with frozen layers that return a float32 tensor, got {kind}")
         with self.on_device():
-            return np.asarray(prefix.predict_on_batch(to_device(inputs)))
+            return np.asarray(self.predict(prefix, inputs, None))
+
+    def predict(self, model: TrainingModel, inputs: Any, count: int | None) -> Any:
+        """What a model returns for a batch, as arrays.
+
+        Args:
+            model: The model.
+            inputs: Its input.
+            count: The number of embeddings; None for a model with one row of its output per row of its input.
+        """
+        devices = find_devices()
+        if devices is None:
+            return model.predict_on_batch(to_device(inputs))
+        if not model.embed_model.built:
+            with keras.StatelessScope():
+                model(to_device(inputs))
+        if id(model) not in self.on_devices or self.on_devices[id(model)].devices.mesh != devices.mesh:
+            self.on_devices[id(model)] = Embedder(model, devices)
+        rows = count // 2 if count is not None and isinstance(inputs, PairInputs) else count
+        return self.on_devices[id(model)](to_device(inputs), rows)
 
     def as_array(self, x: Any) -> np.ndarray:
         return np.asarray(ops.convert_to_numpy(x))

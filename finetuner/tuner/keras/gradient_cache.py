@@ -2,20 +2,22 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from ..base.processes import ALONE, Processes
 from ..base.training.framework import check_embeddings
 from ..base.training.micro_batches import Parts
 from .data import ORDER, to_device
+from .devices import ONE_DEVICE, OneDevice
 from .gradients import aux_and_gradients
 from .models import TrainingModel
 
-__all__ = ["GradientCache", "seed_engine"]
+__all__ = ["GradientCache", "seed_engine", "seed_torch", "seed_variables"]
 
 Tensors = list[Any]
 
@@ -32,10 +34,12 @@ class GradientCache:
 
     Args:
         training_model: The model with its loss.
+        devices: Those that share a batch. Its micro-batches are then what :meth:`Devices.put` returns.
+        processes: Those that share a batch, if each of them computes by itself. Their gradients are added up.
     """
 
-    def __init__(self, training_model: TrainingModel):
-        self.training_model = training_model
+    def __init__(self, training_model: TrainingModel, devices: OneDevice = ONE_DEVICE, processes: Processes = ALONE):
+        self.training_model, self.devices, self.processes = training_model, devices, processes
         if not training_model.optimizer.built:
             training_model.optimizer.build(training_model.trainable_variables)
         self.embed, self.differentiate_loss, self.accumulate, self.differentiate_batch, self.apply = (
@@ -49,10 +53,21 @@ class GradientCache:
             )
         )
 
-    def gradients(self, parts: Parts, targets: Sequence[Any]) -> tuple[float, Tensors]:
-        """The loss of a batch and its gradients by the weights. If the loss is not finite, nothing is changed."""
+    def gradients(
+        self, parts: Parts, targets: Sequence[Any], slices: Sequence[slice] = (), loss_seed: int = 0
+    ) -> tuple[float, Tensors]:
+        """The loss of a batch and its gradients by the weights. If the loss is not finite, nothing is changed.
+
+        Args:
+            parts: The batch; of several processes, the slice of this one.
+            targets: The targets of all rows.
+            slices: The rows of each process, if each computes by itself.
+            loss_seed: Of what the loss draws, then.
+        """
         inputs = [to_device(part.inputs) for part in parts.micro_batches]
-        return self.of_parts(inputs, parts, targets) if parts.two_passes else self.of_batch(inputs, parts, targets)
+        if slices or parts.two_passes:
+            return self.of_parts(inputs, parts, targets, slices, loss_seed)
+        return self.of_batch(inputs, parts, targets)
 
     def of_batch(self, inputs: Tensors, parts: Parts, targets: Sequence[Any]) -> tuple[float, Tensors]:
         """The loss and its gradients, in one pass."""
@@ -69,9 +84,11 @@ class GradientCache:
             self.keep(state, before, logs)
         return value, gradients
 
-    def of_parts(self, inputs: Tensors, parts: Parts, targets: Sequence[Any]) -> tuple[float, Tensors]:
+    def of_parts(
+        self, inputs: Tensors, parts: Parts, targets: Sequence[Any], slices: Sequence[slice], loss_seed: int
+    ) -> tuple[float, Tensors]:
         """The loss and its gradients, by two passes over the micro-batches."""
-        model, rows = self.training_model, [part.rows for part in parts.micro_batches]
+        model, rows, all_rows = self.training_model, [part.rows for part in parts.micro_batches], len(targets[0])
         weights, before = ([variable.value for variable in group] for group in self.variables())
         one = ops.ones((), "float32")
         scale = model.optimizer.scale_loss(one)  # for float16, whose gradients would vanish
@@ -81,25 +98,40 @@ class GradientCache:
             made, state, extra = self.embed(weights, state, x)
             embeddings.append(check_embeddings(made, ops.is_tensor(made), count))
             # Reading the number waits; JAX would otherwise compute the next micro-batch at the same time.
-            added_loss += float(extra) * count / sum(rows)
+            added_loss += float(extra) * count / all_rows
         whole = ops.concatenate(embeddings)
         if parts.order is not None:
             whole = ops.take(whole, parts.order.astype("int32"), axis=0)
+        if slices:
+            whole = self.processes.gather(whole, slices)
+            added_loss = float(self.processes.add(one * added_loss))
+            seed_engine(loss_seed)  # what the loss draws is the same in all processes
         state, loss, logs, (*total, gradient) = self.differentiate_loss(weights, before, whole, targets, scale)
         value = float(loss) + added_loss
         if not math.isfinite(value):
             return value, total
+        if slices:
+            gradient = gradient[slices[self.processes.rank]]
+            total = [one * float(self.processes.is_first) for one in total]  # the same in all processes
         if parts.order is not None:
             gradient = ops.take(gradient, np.argsort(parts.order).astype("int32"), axis=0)
         after, start = random_state(one), 0
         for x, count, generators in zip(inputs, rows, states, strict=True):
             set_random_state(generators, one)
-            share = scale * (count / sum(rows))
+            share = scale * (count / all_rows)
             total, state = self.accumulate(weights, state, x, gradient[start : start + count], share, total)
             start += count
         set_random_state(after, one)
+        if slices:
+            total = [self.processes.add(one) for one in total]
+            state = [new if new is old else self.mean(new) for new, old in zip(state, before, strict=True)]
         self.keep(state, before, logs)
         return value, total
+
+    def mean(self, state: Any) -> Any:
+        """The mean of a statistic over the processes; what is not a float is that of this process."""
+        is_float = "float" in keras.backend.standardize_dtype(state.dtype)
+        return self.processes.add(state) / self.processes.count if is_float else state
 
     def keep(self, state: Tensors, before: Tensors, logs: dict[str, Any]) -> None:
         """Take over the state after a batch, and its logs."""
@@ -129,8 +161,9 @@ class GradientCache:
     def embed_part(self, weights: Tensors, state: Tensors, x: Any) -> tuple[Any, Tensors, Any]:
         """The embeddings of a micro-batch, the state after it, and the losses that its layers add."""
         call = self.training_model.stateless_call
-        made, state, losses = call(weights, state, x, training=True, return_losses=True)
-        return keras.tree.map_structure(ops.stop_gradient, (made, state, total_loss(losses)))
+        made, state, losses = call(weights, state, self.devices.cut(x), training=True, return_losses=True)
+        found = keras.tree.map_structure(ops.stop_gradient, (made, state, total_loss(losses)))
+        return self.devices.copy(found)
 
     def loss_and_gradients(
         self, weights: Tensors, state: Tensors, embeddings: Any, targets: Sequence[Any], scale: Any
@@ -141,12 +174,12 @@ class GradientCache:
             trained, kept = self.variables()
             mapping = zip([*trained, *kept], [*inputs[:-1], *state], strict=True)
             with keras.StatelessScope(mapping) as scope:
-                loss = self.training_model.batch_loss(targets, inputs[-1])
+                loss = self.training_model.batch_loss(targets, self.devices.share(inputs[-1]))
             new = [scope.get_current_value(variable) for variable in kept]
             return loss * scale, (new, loss, self.training_model.current_logs())
 
         (state, loss, logs), gradients = aux_and_gradients(scaled_loss, [*weights, embeddings])
-        return state, loss, logs, gradients
+        return self.devices.copy((state, loss, logs, gradients))
 
     def batch_loss_and_gradients(
         self, weights: Tensors, state: Tensors, x: Any, targets: Sequence[Any], scale: Any
@@ -155,7 +188,7 @@ class GradientCache:
 
         def scaled_loss(inputs: Tensors) -> Any:
             call = self.training_model.stateless_call
-            made, new, losses = call(inputs, state, x, training=True, return_losses=True)
+            made, new, losses = call(inputs, state, self.devices.cut(x), training=True, return_losses=True)
             trained, kept = self.variables()
             with keras.StatelessScope(zip([*trained, *kept], [*inputs, *new], strict=True)) as scope:
                 loss = self.training_model.batch_loss(targets, made) + total_loss(losses)
@@ -163,7 +196,7 @@ class GradientCache:
             return loss * scale, (after, loss, self.training_model.current_logs())
 
         (state, loss, logs), gradients = aux_and_gradients(scaled_loss, weights)
-        return state, loss, logs, gradients
+        return self.devices.copy((state, loss, logs, gradients))
 
     def accumulate_gradients(
         self, weights: Tensors, state: Tensors, x: Any, gradient: Any, share: Any, total: Tensors
@@ -172,12 +205,13 @@ class GradientCache:
 
         def product(inputs: Tensors) -> Any:
             call = self.training_model.stateless_call
-            made, new, losses = call(inputs, state, x, training=True, return_losses=True)
+            made, new, losses = call(inputs, state, self.devices.cut(x), training=True, return_losses=True)
             by_embeddings = ops.sum(ops.cast(made, "float32") * ops.cast(gradient, "float32"))
             return by_embeddings + share * total_loss(losses), new
 
         state, gradients = aux_and_gradients(product, weights)
-        return [old + new for old, new in zip(total, gradients, strict=True)], state
+        added = [old + new for old, new in zip(total, gradients, strict=True)]
+        return self.devices.copy((added, state))
 
 
 def total_loss(losses: Sequence[Any]) -> Any:
@@ -229,6 +263,24 @@ def set_random_state(state: list[Any], on_device: Any) -> None:
         torch.set_rng_state(state[0])
     if len(state) > 1:
         torch.get_device_module(on_device.device.type).set_rng_state(state[1])
+
+
+def seed_variables(variables: Iterable[Any], seed: int) -> None:
+    """Seed the generators among some variables, each differently."""
+    for position, variable in enumerate(variables):
+        if variable.path.endswith("seed_generator_state"):
+            variable.assign(np.array([seed % 2**32, position], dtype="uint32"))
+
+
+def seed_torch(seed: int, device_type: str) -> None:
+    """With PyTorch as the engine, seed the host and one device, which is faster than to seed all devices."""
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device_type != "cpu":
+        torch.get_device_module(device_type).manual_seed(seed)
 
 
 def seed_engine(seed: int) -> None:

@@ -1,6 +1,7 @@
 """Models: two towers, a model with its loss, calls, and the names of weights, for Keras."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -10,7 +11,17 @@ from ..base.training.callbacks.progress import LOGS
 from ..base.training.framework import accepts_keywords, check_embeddings, check_pair_embeddings
 from .data import ORDER, SIDES
 
-__all__ = ["TrainingModel", "TwoTower", "call_model", "check_config", "named_variables", "named_weights"]
+__all__ = [
+    "TrainingModel",
+    "TwoTower",
+    "call_model",
+    "check_config",
+    "in_precision",
+    "named_variables",
+    "named_weights",
+]
+
+POLICIES = {"bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
 @keras.saving.register_keras_serializable("finetuner")
@@ -34,6 +45,22 @@ def call_model(model: keras.Model, inputs: Any, training: bool) -> Any:
     if isinstance(inputs, Mapping) and accepts_keywords(model.call, inputs):
         return model(**inputs, training=training)
     return model(inputs, training=training)
+
+
+@contextlib.contextmanager
+def in_precision(model: keras.Model, precision: str) -> Iterator[None]:
+    """A context in which the layers of a model compute in a precision of the engine."""
+    if precision == "fp32":
+        yield
+        return
+    layers = [one for one in model._flatten_layers() if one.dtype_policy.name == "float32" and one.autocast]
+    for layer in layers:
+        layer.dtype_policy = POLICIES[precision]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.dtype_policy = "float32"
 
 
 def as_float32(embeddings: Any) -> Any:

@@ -28,14 +28,20 @@ class CorrectedEpsilon:
             self.epsilon = epsilon
 
 
-# On PyTorch, Keras replaces these two by subclasses that update all variables at once, but not their subclasses.
+def made_class(cls: Any) -> Any:
+    """The class of the optimizers that ``cls`` makes.
+
+    On PyTorch, Keras replaces two classes by subclasses that update all variables at once, but not their subclasses. On
+    JAX an instance would start the devices, which ``keras.distribution.initialize`` has to do.
+    """
+    return type(cls()) if keras.backend.backend() == "torch" else cls
 
 
-class Adam(CorrectedEpsilon, type(keras.optimizers.Adam())):  # type: ignore[misc]
+class Adam(CorrectedEpsilon, made_class(keras.optimizers.Adam)):  # type: ignore[misc]
     """Adam: ``rate * m / (1 - beta_1**t) / (sqrt(v / (1 - beta_2**t)) + epsilon)``."""
 
 
-class AdamW(CorrectedEpsilon, type(keras.optimizers.AdamW())):  # type: ignore[misc]
+class AdamW(CorrectedEpsilon, made_class(keras.optimizers.AdamW)):  # type: ignore[misc]
     """Adam with decoupled weight decay."""
 
 

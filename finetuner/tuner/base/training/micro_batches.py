@@ -16,7 +16,7 @@ import numpy as np
 from ....arrays import is_array
 from ..data.batches import LengthGroups, PairInputs
 
-__all__ = ["MicroBatch", "Parts", "split_batch"]
+__all__ = ["MicroBatch", "Parts", "slice_rows", "split_batch"]
 
 
 class MicroBatch(NamedTuple):
