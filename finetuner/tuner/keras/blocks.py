@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 from ..base.losses import blocks
@@ -92,7 +93,12 @@ def attach(
 
 
 def suits_tiles(terms: Terms, relations: Any, size: int, queries: Tensor) -> bool:
-    """Whether a loss is computed in tiles: of classes, not of triplets, and not if two blocks of rows are enough."""
+    """Whether a loss is computed in tiles: of classes, not of triplets, and not if two blocks of rows are enough.
+
+    Several devices share blocks of rows, and would all compute all tiles.
+    """
+    if keras.distribution.distribution() is not None:
+        return False
     return queries.shape[0] > 2 * size and suits_sorting(relations) and not has_triplets(terms)
 
 
