@@ -1,5 +1,7 @@
 """Errors in the data, the options or the model have a message of one line, and the model keeps its weights."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,15 @@ def test_model_must_be_a_model(backend):
         backend.Tuner(object())
     with pytest.raises(TypeError, match="model must be a .*, got int"):
         finetuner.fit(3, TRAIN)
+
+
+def test_a_bare_model_of_keras_in_pytorch(backend):
+    """It is a module of PyTorch if that is the engine, and would not follow ``model.train()``."""
+    if backend.name != "pytorch":
+        pytest.skip("about PyTorch")
+    kind = type("Sequential", (importlib.import_module("torch").nn.Linear,), {"__module__": "keras.src.models"})
+    with pytest.raises(TypeError, match="embed_model must not be a model of Keras, which KerasTuner trains, got Seq"):
+        backend.Tuner(kind(4, 2))
 
 
 def test_large_finite_inputs_are_valid(backend):

@@ -60,6 +60,10 @@ class PytorchFramework(base.Framework):
     def check_model(self, model: Any) -> nn.Module:
         if not isinstance(model, nn.Module):
             raise TypeError(f"embed_model must be a torch.nn.Module, got {type(model).__name__}")
+        if any(cls.__module__.partition(".")[0] == "keras" for cls in type(model).__mro__):
+            raise TypeError(  # it does not follow model.train(): dropout and batch norm would stay in evaluation mode
+                f"embed_model must not be a model of Keras, which KerasTuner trains, got {type(model).__name__}"
+            )
         return model
 
     def combine_towers(self, first: nn.Module, second: nn.Module) -> nn.Module:
