@@ -100,6 +100,24 @@ def test_other_ways_give_the_same(backend, whole, monkeypatch, name, changed):
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("strategies", [("hard", "semihard"), ("easy", "semihard"), ("semihard", "hard")])
+def test_duplicates_of_a_positive_are_not_farther_than_it(backend, monkeypatch, distance, strategies):
+    """A distance of a list and one of a tile differ by rounding."""
+    x = np.random.default_rng(1).normal(size=(60, 16)).astype(np.float32).repeat(3, axis=0)
+    labels = np.arange(180) // 6
+    labels[1::3] = np.roll(labels[1::3], 2)  # of each point, a duplicate is in another class
+    miner = {"pos_strategy": strategies[0], "neg_strategy": strategies[1], "margin": 1.0}
+    if backend.name == "keras":
+        pytest.skip("what a miner selects is computed in blocks of rows")
+    loss = backend.loss("TripletLoss", miner, distance=distance, margin=1.0)
+    labels = backend.tensor(labels)
+    expected = float(backend.numpy(loss(backend.tensor(x, "float64"), labels)))
+    in_tiles(monkeypatch, 32)
+    found = float(backend.numpy(loss(backend.tensor(x), labels)))
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "sqeuclidean"])
 @pytest.mark.parametrize("miner", [None, {"pos_strategy": "hard", "neg_strategy": "hard"}])
 def test_classes_that_are_apart(backend, whole, monkeypatch, distance, miner):
     """Most tiles have no distance below a limit, and some have only such distances."""

@@ -8,10 +8,11 @@ import paddle
 from ..base.losses.reductions import NEGATIVE
 from ..base.processes import Processes
 from .functional import hinge
-from .listed import Listed, listed_distances
+from .listed import CHUNK, Listed, from_squares, listed_distances, zero_vectors
 from .ops import Tensor, detached, row_sums, softplus, where
 
 __all__ = ["MinedTriplets", "mine_triplets"]
+ROUNDINGS = 8  # of the squared lengths, by which two computations of a squared distance may differ
 
 
 class Selection(NamedTuple):
@@ -57,15 +58,17 @@ def mine_triplets(comparison: Any, miner: Any) -> MinedTriplets:
     negatives: Selection | None = None
     if miner.pos_strategy == "semihard":
         negatives = select_negatives(comparison, miner.neg_strategy == "hard")
-        limit = negatives.distances[:, None]
-        in_range = listed.valid & (distances < limit) & (distances > limit - margin) & negatives.found[:, None]
+        chosen = Listed(negatives.columns[:, None], negatives.found[:, None])
+        nearer = exact_squares(comparison, listed) < exact_squares(comparison, chosen)
+        in_range = listed.valid & nearer & (distances > negatives.distances[:, None] - margin) & chosen.valid
         positives = select_positives(distances, listed, in_range, farthest=True)
     else:
         if miner.pos_strategy != "all":
             positives = select_positives(distances, listed, listed.valid, farthest=miner.pos_strategy == "hard")
         if miner.neg_strategy == "semihard" and positives is not None:
-            limit = positives.distances
-            negatives = select_negatives(comparison, True, above=limit, below=limit + margin)
+            chosen = Listed(positives.columns[:, None], positives.found[:, None])
+            limit = exact_squares(comparison, chosen)[:, 0]
+            negatives = select_negatives(comparison, True, above=limit, below=positives.distances + margin)
             negatives = negatives._replace(found=negatives.found & positives.found)
         elif miner.neg_strategy != "all":
             negatives = select_negatives(comparison, miner.neg_strategy == "hard")
@@ -74,6 +77,48 @@ def mine_triplets(comparison: Any, miner: Any) -> MinedTriplets:
         listed if positives is None else Listed(positives.columns[:, None], positives.found[:, None]),
         None if negatives is None else Listed(negatives.columns[:, None], negatives.found[:, None]),
     )
+
+
+def exact_squares(comparison: Any, listed: Listed) -> Tensor:
+    """:func:`pair_squares` of all rows and their listed references, ``[N, K]``."""
+    shape = listed.columns.shape
+    rows = paddle.arange(shape[0])[:, None].expand(shape)
+    return pair_squares(comparison, rows.flatten(), listed.columns.flatten()).reshape(shape)
+
+
+def pair_squares(comparison: Any, rows: Tensor, columns: Tensor) -> Tensor:
+    """Distances of pairs ``[P]``, from the differences of their rows; squared for the Euclidean distance.
+
+    They have the same bits for duplicates. A square root need not have: it may be computed in two ways.
+    """
+    queries, references = (detached(x) for x in comparison.operands[:2])
+    own, other = zero_vectors(comparison.operands, comparison.distance)
+    size = max(1, CHUNK // queries.shape[1])
+    parts = [slice(start, start + size) for start in range(0, rows.shape[0], size)]
+    squares = [(queries.gather(rows[part]) - references.gather(columns[part])).square_().sum(axis=1) for part in parts]
+    square = paddle.concat(squares) if squares else paddle.zeros([0], queries.dtype)
+    kind = "sqeuclidean" if comparison.distance == "euclidean" else comparison.distance
+    return from_squares(square, own.gather(rows) + other.gather(columns), kind)
+
+
+def is_above(comparison: Any, x: Tensor, limits: Tensor, lengths: Tensor, starts: tuple[int, int], side: int) -> Tensor:
+    """Which distances of a tile are above a limit. Where rounding would decide, such as for duplicates, they are exact.
+
+    Args:
+        comparison: The comparison in tiles.
+        x: ``[R, C]``.
+        limits: :func:`pair_squares`, in the shape of the tile.
+        lengths: The sums of the squared lengths of both rows, ``[R, C]``; for the cosine distance half of them.
+        starts: The first row and the first column of the tile.
+        side: Whose limits.
+    """
+    x = x * x if comparison.distance == "euclidean" else x.clone()
+    places = ((x - limits).abs() <= ROUNDINGS * float(paddle.finfo(x.dtype).eps) * lengths).nonzero()
+    if places.shape[0]:
+        rows, columns = places[:, side], places[:, 1 - side]
+        exact = pair_squares(comparison, rows + starts[side], columns + starts[1 - side])
+        x[places[:, 0], places[:, 1]] = exact
+    return x > limits
 
 
 def select_positives(distances: Tensor, listed: Listed, allowed: Tensor, farthest: bool) -> Selection:
@@ -94,12 +139,13 @@ def select_negatives(
 
     Args:
         comparison: The comparison in tiles.
-        nearest: Whether the nearest is selected, or the farthest.
-        above: ``[N]``; only negatives with a larger distance are selected from.
+        nearest: Whether the nearest is selected, or the farthest. The nearest if there are limits.
+        above: :func:`pair_squares` ``[N]``; only negatives with a larger distance are selected from.
         below: ``[N]``; only negatives with a smaller distance are selected from.
     """
     queries = detached(comparison.operands.queries)
     sign, worst = (1.0, math.inf) if nearest else (-1.0, -math.inf)
+    squares = [detached(one) for one in comparison.operands[2:]]
     best = paddle.full_like(queries[:, 0], math.inf)
     columns = paddle.zeros([queries.shape[0]], dtype="int64")
     for tile in comparison.tiles():
@@ -108,7 +154,10 @@ def select_negatives(
             x = tile.exclude(tile.distances.clone(), NEGATIVE, side, worst)
             if above is not None and below is not None:
                 low, high = (tile.along(one[rows], side) for one in (above, below))
-                x.masked_fill_((x <= low) | (x >= high), worst)
+                lengths = tile.along(squares[side][rows], side) + tile.along(squares[1 - side][others], 1 - side)
+                starts = tile.slices[0].start, tile.slices[1].start
+                selected = is_above(comparison, x, low, lengths, starts, side) & (x < high) | paddle.isnan(x)
+                x.masked_fill_(~selected, worst)
             x = x.scale_(sign)
             x = where(paddle.isnan(x), -math.inf, x)  # NaN is selected, and the loss is NaN
             place = x.argmin(axis=axis, keepdim=True)

@@ -8,13 +8,14 @@ import torch
 from ..base.losses.reductions import NEGATIVE
 from ..base.processes import Processes
 from .functional import hinge
-from .listed import Listed, listed_distances
+from .listed import CHUNK, Listed, from_squares, listed_distances, zero_vectors
 from .ops import Tensor, softplus
 from .tile import Tile, along
 
 __all__ = ["MinedTriplets", "mine_triplets"]
 
 FAR = 2.0**22  # more than the columns of a tile; their sum is exact
+ROUNDINGS = 8  # of the squared lengths, by which two computations of a squared distance may differ
 
 
 class Selection(NamedTuple):
@@ -60,15 +61,17 @@ def mine_triplets(comparison: Any, miner: Any) -> MinedTriplets:
     negatives: Selection | None = None
     if miner.pos_strategy == "semihard":
         negatives = select_negatives(comparison, miner.neg_strategy == "hard")
-        limit = negatives.distances[:, None]
-        in_range = listed.valid & (distances < limit) & (distances > limit - margin) & negatives.found[:, None]
+        chosen = Listed(negatives.columns[:, None], negatives.found[:, None])
+        nearer = exact_squares(comparison, listed) < exact_squares(comparison, chosen)
+        in_range = listed.valid & nearer & (distances > negatives.distances[:, None] - margin) & chosen.valid
         positives = select_positives(distances, listed, in_range, farthest=True)
     else:
         if miner.pos_strategy != "all":
             positives = select_positives(distances, listed, listed.valid, farthest=miner.pos_strategy == "hard")
         if miner.neg_strategy == "semihard" and positives is not None:
-            limit = positives.distances
-            negatives = select_negatives(comparison, True, above=limit, below=limit + margin)
+            chosen = Listed(positives.columns[:, None], positives.found[:, None])
+            limit = exact_squares(comparison, chosen)[:, 0]
+            negatives = select_negatives(comparison, True, above=limit, below=positives.distances + margin)
             negatives = negatives._replace(found=negatives.found & positives.found)
         elif miner.neg_strategy != "all":
             negatives = select_negatives(comparison, miner.neg_strategy == "hard")
@@ -77,6 +80,48 @@ def mine_triplets(comparison: Any, miner: Any) -> MinedTriplets:
         listed if positives is None else Listed(positives.columns[:, None], positives.found[:, None]),
         None if negatives is None else Listed(negatives.columns[:, None], negatives.found[:, None]),
     )
+
+
+def exact_squares(comparison: Any, listed: Listed) -> Tensor:
+    """:func:`pair_squares` of all rows and their listed references, ``[N, K]``."""
+    shape = listed.columns.shape
+    rows = torch.arange(shape[0], device=listed.columns.device)[:, None].expand(shape)
+    return pair_squares(comparison, rows.reshape(-1), listed.columns.reshape(-1)).reshape(shape)
+
+
+def pair_squares(comparison: Any, rows: Tensor, columns: Tensor) -> Tensor:
+    """Distances of pairs ``[P]``, from the differences of their rows; squared for the Euclidean distance.
+
+    They have the same bits for duplicates. A square root need not have: it may be computed in two ways.
+    """
+    queries, references = (x.detach() for x in comparison.operands[:2])
+    own, other = zero_vectors(comparison.operands, comparison.distance)
+    size = max(1, CHUNK // queries.shape[1])
+    parts = [slice(start, start + size) for start in range(0, len(rows), size)]
+    squares = [(queries[rows[part]] - references[columns[part]]).square_().sum(dim=1) for part in parts]
+    square = torch.cat(squares) if squares else queries.new_zeros(0)
+    kind = "sqeuclidean" if comparison.distance == "euclidean" else comparison.distance
+    return from_squares(square, own[rows] + other[columns], kind)
+
+
+def is_above(comparison: Any, x: Tensor, limits: Tensor, lengths: Tensor, starts: tuple[int, int], side: int) -> Tensor:
+    """Which distances of a tile are above a limit. Where rounding would decide, such as for duplicates, they are exact.
+
+    Args:
+        comparison: The comparison in tiles.
+        x: ``[R, C]``.
+        limits: :func:`pair_squares`, in the shape of the tile.
+        lengths: The sums of the squared lengths of both rows, ``[R, C]``; for the cosine distance half of them.
+        starts: The first row and the first column of the tile.
+        side: Whose limits.
+    """
+    x = x * x if comparison.distance == "euclidean" else x.clone()
+    places = ((x - limits).abs() <= ROUNDINGS * torch.finfo(x.dtype).eps * lengths).nonzero()
+    if places.shape[0]:
+        rows, columns = places[:, side], places[:, 1 - side]
+        exact = pair_squares(comparison, rows + starts[side], columns + starts[1 - side])
+        x[places[:, 0], places[:, 1]] = exact
+    return x > limits
 
 
 def select_positives(distances: Tensor, listed: Listed, allowed: Tensor, farthest: bool) -> Selection:
@@ -100,11 +145,12 @@ def select_negatives(
 
     Args:
         comparison: The comparison in tiles.
-        nearest: Whether the nearest is selected, or the farthest.
-        above: ``[N]``; only negatives with a larger distance are selected from.
+        nearest: Whether the nearest is selected, or the farthest. The nearest if there are limits.
+        above: :func:`pair_squares` ``[N]``; only negatives with a larger distance are selected from.
         below: ``[N]``; only negatives with a smaller distance are selected from.
     """
     queries, sign = comparison.operands.queries, 1.0 if nearest else -1.0
+    squares = [one.detach() for one in comparison.operands[2:]]
     best = queries.new_full((len(queries),), math.inf)
     columns = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
     for tile in comparison.tiles():
@@ -112,8 +158,11 @@ def select_negatives(
             rows, others = tile.slices[side], tile.slices[1 - side]
             x = tile.without(NEGATIVE, side, sign)
             if above is not None and below is not None:
-                low, high = (along(sign * one[rows], side) for one in ((above, below) if nearest else (below, above)))
-                x = tile.empty().copy_(x).masked_fill_((x <= low) | (x >= high), math.inf)
+                low, high = along(above[rows], side), along(below[rows], side)
+                lengths = along(squares[side][rows], side) + along(squares[1 - side][others], 1 - side)
+                starts = tile.slices[0].start, tile.slices[1].start
+                selected = is_above(comparison, x, low, lengths, starts, side) & (x < high) | torch.isnan(x)
+                x = tile.empty().copy_(x).masked_fill_(~selected, math.inf)
             value = x.amin(dim=1 - side)
             better = ~(value >= best[rows])  # NaN is selected, and the loss is NaN
             best[rows] = torch.where(better, value, best[rows])
