@@ -11,6 +11,7 @@ from rich.console import Console
 
 from finetuner.cli.terminal import print_metrics
 from finetuner.tuner.base import ProgressBar
+from finetuner.tuner.base.processes import ALONE
 
 from .commands import fit, folder, model, run  # noqa: F401  (folder and model are fixtures)
 
@@ -76,7 +77,7 @@ def show_progress(width):
     """The lines that a bar of this width writes in an epoch, and the row of the epoch."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True)
     bar = ProgressBar(console)
-    engine = SimpleNamespace(learning_rates=lambda: [1e-3])
+    engine = SimpleNamespace(learning_rates=lambda: [1e-3], processes=ALONE)
     state = SimpleNamespace(
         history=[{"val_loss": 0.99315}],
         **{"step": 0, "epochs": 10, "epoch": 1, "batch": 0, "batches": 1234, "batch_items": 256, "loss": 0.93691},
@@ -116,7 +117,7 @@ def test_progress(width):
 def test_a_file_has_one_line_for_an_epoch():
     console = Console(file=io.StringIO(), width=40, force_terminal=False)
     state = SimpleNamespace(
-        tuner=SimpleNamespace(defaults_line="", prefix_line=""),
+        tuner=SimpleNamespace(engine=SimpleNamespace(processes=ALONE), defaults_line="", prefix_line=""),
         history=[dict.fromkeys(("val_loss", "hit@1", "mAP@R", "active", "spread"), 0.5)],
     )
     ProgressBar(console).on_fit_begin(SimpleNamespace(**vars(state), step=0, epochs=1))

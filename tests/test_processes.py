@@ -88,7 +88,8 @@ def test_all_processes_end(launch, tmp_path, how, message):
 def test_slices():
     assert cut(7, 3) == [slice(0, 2), slice(2, 4), slice(4, 7)]
     assert cut(6, 4, size=2) == [slice(0, 0), slice(0, 2), slice(2, 4), slice(4, 6)]
-    assert ALONE.slices(5) == [slice(0, 5)]
+    assert ALONE.slices(5, 3) == [slice(0, 5)]
+    assert cut(7, 2, size=3) == [slice(0, 3), slice(3, 7)]
 
 
 def test_started_processes():

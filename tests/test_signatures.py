@@ -16,7 +16,8 @@ FLAGS |= {name: name.removesuffix("s") for name in API if name.endswith("_option
 NOT_ON_THE_COMMAND_LINE = {
     "callbacks",
     "model_options",
-}  # --early-stopping, --keep-best and --checkpoint-every; the pooler
+    "processes",
+}  # --early-stopping, --keep-best and --checkpoint-every; the pooler; the launcher
 
 
 def shared(parameters):

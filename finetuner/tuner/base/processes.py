@@ -20,11 +20,13 @@ __all__ = ["ALONE", "Processes", "check_processes", "cut", "sharing", "started_p
 def cut(count: int, parts: int, size: int = 1) -> list[slice]:
     """Slices of ``count`` rows, as equal as possible. Groups of ``size`` rows, such as pairs, are not cut.
 
+    The last slice has what is left of a group.
+
     Example:
         >>> cut(10, 3, size=2)
         [slice(0, 2, None), slice(2, 6, None), slice(6, 10, None)]
     """
-    ends = [size * (count // size * part // parts) for part in range(parts + 1)]
+    ends = [*(size * (count // size * part // parts) for part in range(parts)), count]
     return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
 
 

@@ -127,7 +127,7 @@ class Batches(Sequence[Batch]):
             ValueError: If a batch has fewer items than there are processes.
         """
         fewest = min(map(len, plan), default=0) // self.dataset.rows_per_item
-        if plan and fewest < self.share[1]:
+        if self.share[1] > 1 and plan and fewest < self.share[1]:
             raise ValueError(
                 f"each batch must have an item for each of the {self.share[1]} processes, and one has {fewest}; "
                 "another batch_size leaves another rest"
