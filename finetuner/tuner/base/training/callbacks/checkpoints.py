@@ -99,7 +99,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
     """The complete checkpoints in a folder, the oldest first.
 
     Example:
-        >>> for name in ("epoch-10", "epoch-9", "best", ".epoch-11.unfinished"):
+        >>> for name in ("epoch-9", "epoch-10", "best", ".epoch-11.unfinished"):
         ...     Path("checkpoints", name).mkdir(parents=True)
         >>> [path.name for path in checkpoints_in(Path("checkpoints"))]
         ['epoch-9', 'epoch-10']
