@@ -260,7 +260,7 @@ def test_random_layers_end_the_prefix(backend):
     model = backend.mlp(D, 32, 16, 8, dropout=0.3)
     tuner = train(make_tuner(backend, model, frozen=4), cache_frozen=True)
     layers = tuner.prefix_line.partition("(")[2].partition(")")[0]
-    assert layers in ("0 to 1", *(f"dense_{number}" for number in range(1000)), "dense")
+    assert re.fullmatch(r"0 to 1|dense(_\d+)?", layers)
     assert_same(train(make_tuner(backend, backend.mlp(D, 32, 16, 8, dropout=0.3), frozen=4)), tuner)
 
 
