@@ -97,6 +97,7 @@ OWN = {
         "parallel.Forward.forward": "",
         "parallel.Parallel.wrap": "",
         "processes.host_group": "Paddle's groups send objects by the device",
+        "processes.leave_processes": "Paddle leaves its group by itself",
         "tiles.TiledComparison.whole": "Paddle cannot differentiate a backward pass",
         "relations.Relations.by_class": "of tiles",
         "relations.Relations.is_symmetric": "",

@@ -1,7 +1,10 @@
 """Several processes that train one model, for PyTorch: ``torch.distributed`` under torchrun or any other launcher."""
 
+import atexit
 import functools
+import gc
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +30,18 @@ def join_processes() -> Processes:
             return ALONE
         # Tensors of each kind of device have their own backend. Python objects are sent from the host.
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        atexit.register(leave_processes)
     return PytorchProcesses() if dist.get_world_size() > 1 else ALONE
+
+
+def leave_processes() -> None:
+    """Leave the group at the end of the program; the threads of gloo would sometimes end it by a signal.
+
+    After an error the other processes may have gone, and leaving could wait for them.
+    """
+    if dist.is_initialized() and not hasattr(sys, "last_value"):
+        gc.collect()  # what is wrapped in DistributedDataParallel holds the group, too
+        dist.destroy_process_group()
 
 
 class PytorchProcesses(Processes):
