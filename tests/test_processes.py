@@ -63,7 +63,8 @@ def test_runs_are_those_of_one_process(launch, tmp_path):
     assert launch(1, RUNS, tmp_path / "runs")[0] == 0
     code, output = launch(2, RUNS, tmp_path / "runs")
     assert (code, "WRONG" in output) == (0, False), output
-    assert output.count("the same in all True") == 8, output
+    # Paddle's launcher repeats the log of the first process.
+    assert len({line for line in output.splitlines() if "the same in all True" in line}) == 8, output
 
 
 @pytest.mark.parametrize(
