@@ -52,6 +52,11 @@ def test_losses_are_those_of_one_process(launch):
     assert (code, "0 wrong" in output) == (0, True), output
 
 
+def test_a_loss_draws_the_same_in_all_processes(launch):
+    code, output = launch(2, ROOT / "tests" / "processes" / "draws.py")
+    assert (code, "in 2 processes" in output) == (0, True), output
+
+
 @pytest.mark.parametrize("fault", ["scale", "backward", "forward"])
 def test_a_fault_is_found(launch, fault):
     code, output = launch(2, LOSSES, "--quick", "--plant", fault, "--only", "NTXentLoss")

@@ -207,12 +207,18 @@ class AcrossProcesses(nn.Layer):
         for tensor in tensors:
             if not isinstance(tensor, paddle.Tensor) or not tensor.ndim:
                 raise TypeError(f"AcrossProcesses must be called with tensors of rows, got {type(tensor).__name__}")
-        counts = processes.gather_objects([tensor.shape[0] for tensor in tensors])
+        seed = paddle.randint(2**31 - 1).item()
+        counts, seeds = zip(*processes.gather_objects(([x.shape[0] for x in tensors], seed)), strict=True)
         whole = []
         for number, tensor in enumerate(tensors):
             ends = [sum(count[number] for count in counts[:rank]) for rank in range(processes.count + 1)]
             slices = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
             gather = GatherRows.apply if tensor.is_floating_point() and not tensor.stop_gradient else gather_rows
             whole.append(gather(tensor, processes, slices))
-        with sharing(processes):
-            return self.loss(*whole)
+        state = paddle.get_rng_state()
+        paddle.seed(seeds[0])  # what the loss draws, such as a sample of classes, is the same in all processes
+        try:
+            with sharing(processes):
+                return self.loss(*whole)
+        finally:
+            paddle.set_rng_state(state)

@@ -175,12 +175,19 @@ class AcrossProcesses(nn.Module):
         for tensor in tensors:
             if not isinstance(tensor, torch.Tensor) or not tensor.ndim:
                 raise TypeError(f"AcrossProcesses must be called with tensors of rows, got {type(tensor).__name__}")
-        counts = processes.gather_objects([len(tensor) for tensor in tensors])
+        seed = int(torch.randint(2**31, ()))
+        counts, seeds = zip(*processes.gather_objects(([len(tensor) for tensor in tensors], seed)), strict=True)
         whole = []
         for number, tensor in enumerate(tensors):
             ends = [sum(count[number] for count in counts[:rank]) for rank in range(processes.count + 1)]
             slices = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
             gather = GatherRows.apply if tensor.is_floating_point() else gather_rows
             whole.append(gather(tensor, processes, slices))
-        with sharing(processes):
+        device = whole[0].device
+        # What the loss draws, such as a sample of classes, is the same in all processes.
+        with (
+            torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type),
+            sharing(processes),
+        ):
+            torch.manual_seed(seeds[0])
             return self.loss(*whole)
